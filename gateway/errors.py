@@ -1,0 +1,68 @@
+"""Every error a use case can end with, as one tree; `http.problems` maps each to a status.
+
+Texts are lower-case fragments that name the thing and what to do. They never hold a key, a token,
+plaintext, or a name that a user chose.
+"""
+
+
+class GatewayError(Exception):
+    """Base of every error that the gateway raises on purpose."""
+
+    retry_after: float | None = None
+
+    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+
+class StoreError(GatewayError):
+    """Base of what a store can answer. Adapters raise nothing else."""
+
+
+class ObjectMissing(StoreError):
+    """The store has no object under that key."""
+
+
+class ObjectExists(StoreError):
+    """The key is taken: objects are created once and never overwritten."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer, answered 5xx or asked to slow down. Worth another try."""
+
+
+class StoreDenied(StoreError):
+    """The store refused the credentials or the right. Trying again will not help."""
+
+
+class StoreFull(StoreError):
+    """The store has no room left."""
+
+
+class StoreDamaged(StoreError):
+    """The bytes that arrived are not the bytes that were sent (checksum or length)."""
+
+
+class CatalogError(GatewayError):
+    """Base of what the catalog can answer. Adapters raise nothing else."""
+
+
+class CatalogUnavailable(CatalogError):
+    """The database did not answer in time or lost the connection."""
+
+
+class CatalogConflict(CatalogError):
+    """The row exists already, or changed in the meantime."""
+
+
+class UploadLost(CatalogError):
+    """The upload is no longer open: it was reaped or taken over, so it cannot commit."""
+
+
+class NotFound(GatewayError):
+    """No such tenant, attachment or version, or it is in the trash."""
+
+
+class PreconditionFailed(GatewayError):
+    """`If-Match` or `If-None-Match` does not hold of the current version."""

@@ -1,0 +1,140 @@
+"""The nouns of the gateway as frozen values, without behaviour that needs the outside world.
+
+Ids are 16 random bytes, written as 32 lower-case hex characters. Times are aware `datetime`s in UTC.
+What a person could read meaning into (names, types, metadata) is never here: it is sealed inside
+`Version.envelope`. The one exception is `Attachment.reference`, the id the caller chose, which the
+catalog must know in order to find it.
+"""
+
+import enum
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+
+def new_id() -> str:
+    """Return a fresh random id: 128 bits as 32 lower-case hex characters."""
+    return secrets.token_hex(16)
+
+
+def now() -> datetime:
+    """Return the current time in UTC."""
+    return datetime.now(UTC)
+
+
+class Right(enum.StrEnum):
+    """What a token may do within its scope."""
+
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+    ADMIN = "admin"
+
+
+class ReplicaState(enum.StrEnum):
+    """What the catalog knows of one blob on one target."""
+
+    STORED = "stored"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A customer whose attachments share one line of KEKs."""
+
+    id: str
+    tier: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token as the catalog keeps it: never the secret, only its SHA-256."""
+
+    id: str
+    secret_hash: bytes = field(repr=False)
+    tenant: str | None  # None: every tenant
+    rights: frozenset[Right]
+    created: datetime
+    expires: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What users see: a line of versions under the id the caller chose."""
+
+    id: str
+    tenant: str
+    reference: str = field(repr=False)
+    created: datetime
+    deleted: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable content of an attachment, with the envelope that makes it openable."""
+
+    id: str
+    attachment: str
+    tenant: str
+    blob: str
+    created: datetime
+    size: int  # plaintext bytes
+    body_size: int  # ciphertext bytes of the body object; 0 when the body travels in the envelope
+    envelope: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A readable version with its attachment and what is known of its replicas (target: state)."""
+
+    attachment: Attachment
+    version: Version
+    replicas: Mapping[str, ReplicaState]
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The durable intent of one upload. `id` becomes the version id when it commits."""
+
+    id: str
+    tenant: str
+    attachment: str
+    blob: str
+    started: datetime
+    touched: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What must hold of the current version when an upload commits or an attachment is deleted.
+
+    `must_exist` None means no demand, False is `If-None-Match: *`, True is `If-Match: *`.
+    `versions`, when not None, lists the version ids of `If-Match`, one of which must be current.
+    """
+
+    must_exist: bool | None = None
+    versions: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An idempotent request: running while `version` is None, done once it names the outcome."""
+
+    tenant: str
+    key_hash: bytes
+    fingerprint: bytes
+    upload: str
+    version: str | None = None
+
+
+def body_key(tenant: str, blob: str) -> str:
+    """Name of the body object of a blob in every store."""
+    return f"t/{tenant}/{blob}/body"
+
+
+def envelope_key(tenant: str, blob: str) -> str:
+    """Name of the envelope object of a blob in every store. It is written last."""
+    return f"t/{tenant}/{blob}/envelope"

@@ -1,0 +1,214 @@
+"""What the use cases need of the outside, as Protocols.
+
+Each has one contract suite under `tests/contracts/`, which every adapter runs.
+
+Every method may be called from many tasks at once. A cancelled call leaves the other side as it was
+or as if it had succeeded, never half visible.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from gateway.model import (
+    Attachment,
+    Found,
+    Operation,
+    Precondition,
+    ReplicaState,
+    Tenant,
+    Token,
+    Upload,
+    Version,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes on their way to stores, with their CRC-64/NVME computed once for all of them.
+
+    `data` belongs to the caller, who keeps it unchanged until the call that took it has returned.
+    """
+
+    data: memoryview
+    crc64nvme: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """An object in a store: key, size in bytes, and when it was written."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A multipart upload that was begun and neither completed nor aborted."""
+
+    key: str
+    id: str
+    started: datetime
+
+
+class PartUpload(Protocol):
+    """One object being written in parts. Nothing is visible before `complete`.
+
+    Parts are numbered from 1 without gaps and may be sent out of order and at the same time; all but
+    the last have at least 5 MiB. A part sent again replaces the earlier one.
+    """
+
+    async def part(self, number: int, piece: Piece) -> None:
+        """Send one part. Safe to repeat. Raises StoreUnavailable, StoreDamaged, StoreFull, StoreDenied."""
+
+    async def complete(self) -> None:
+        """Make the object visible, whole, and durable. Raises ObjectExists when the key is taken."""
+
+    async def abort(self) -> None:
+        """Throw the parts away. Idempotent; safe after a failure at any point."""
+
+
+class Store(Protocol):
+    """A place for immutable objects under keys of `[a-z0-9/]`.
+
+    Raises only `StoreError`s. Neither a key's tenant nor a blob's content means anything to it.
+    """
+
+    async def put(self, key: str, piece: Piece) -> None:
+        """Create an object whole, durably, only if the key is free (else ObjectExists)."""
+
+    async def begin(self, key: str) -> PartUpload:
+        """Begin an upload in parts."""
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
+        """Stream bytes [start, stop) of an object in pieces of at most 1 MiB, never fewer than asked.
+
+        Raises ObjectMissing before the first piece; StoreDamaged when the object ends before `stop`;
+        StoreUnavailable whenever the stream breaks. Closing the generator closes the connection (or
+        gives it back) at once. `start == stop` yields nothing, without a request.
+        """
+
+    async def stat(self, key: str) -> Stat:
+        """Describe an object. Raises ObjectMissing."""
+
+    async def delete(self, key: str) -> None:
+        """Remove an object. Idempotent: a missing one is no error."""
+
+    def list(self, prefix: str) -> AsyncIterator[Stat]:
+        """Every object under a prefix, in key order, page by page."""
+
+    def unfinished(self, prefix: str) -> AsyncIterator[Unfinished]:
+        """Every multipart upload under a prefix that nobody completed or aborted."""
+
+    async def discard(self, upload: Unfinished) -> None:
+        """Abort somebody's unfinished upload. Idempotent."""
+
+    async def check(self) -> None:
+        """Raise a StoreError unless the store is reachable and its bucket or folder is there."""
+
+    async def close(self) -> None:
+        """Give back connections. Idempotent."""
+
+
+class Catalog(Protocol):
+    """The database: tenants, tokens, attachments, versions, replicas, uploads, operations.
+
+    Every method is one transaction. Raises only `CatalogError`s and what each method names.
+    """
+
+    async def add_tenant(self, tenant: Tenant) -> None:
+        """Add a tenant. Raises CatalogConflict if the id is taken."""
+
+    async def tenant(self, tenant: str) -> Tenant:
+        """Return a tenant. Raises NotFound."""
+
+    async def tenants(self, after: str | None, limit: int) -> Sequence[Tenant]:
+        """Page through tenants in order of id, beginning after `after`."""
+
+    async def add_token(self, token: Token) -> None:
+        """Keep a token's hash and scope. Raises CatalogConflict if the id is taken."""
+
+    async def token(self, token: str) -> Token:
+        """Return a token by its public id. Raises NotFound."""
+
+    async def tokens(self, tenant: str | None) -> Sequence[Token]:
+        """Every token of a tenant, or every token that is good for all tenants."""
+
+    async def remove_token(self, token: str) -> None:
+        """Revoke a token. Raises NotFound."""
+
+    async def begin(self, upload: Upload, reference: str) -> Attachment:
+        """Record the intent of an upload and return its attachment.
+
+        When `reference` has a live attachment that one is returned (and recorded in the upload row
+        in place of `upload.attachment`); else a new one with id `upload.attachment` is made,
+        invisible until a version commits. Two that begin at once for a new reference get the same.
+        Raises NotFound for an unknown tenant.
+        """
+
+    async def touch(self, uploads: Sequence[str], at: datetime) -> None:
+        """Heartbeat of running uploads and of the operations that they carry out."""
+
+    async def commit(
+        self,
+        version: Version,
+        replicas: Mapping[str, ReplicaState],
+        precondition: Precondition,
+        operation: tuple[str, bytes] | None,
+    ) -> None:
+        """Make `version` the current one of its attachment and close its upload, all or nothing.
+
+        `version.id` is the upload's id. Raises UploadLost unless that upload is open,
+        PreconditionFailed when `precondition` does not hold, NotFound when the attachment went to
+        the trash meanwhile. Marks the operation (tenant, key hash) as done with this version. Calling
+        again after a lost answer raises UploadLost while `committed` says True.
+        """
+
+    async def committed(self, upload: str) -> bool:
+        """Tell whether this upload became a version (to resolve a commit whose answer was lost)."""
+
+    async def stale(self, before: datetime, limit: int) -> Sequence[Upload]:
+        """Fence uploads last touched before `before` (they can no longer commit) and return them.
+
+        Already fenced ones are returned again until `forget`, so a reaper that died is no loss.
+        """
+
+    async def forget(self, upload: str) -> None:
+        """Drop an upload whose leftovers are gone. Idempotent.
+
+        Its running operation goes with it, and so does an attachment that never got a version.
+        """
+
+    async def find(self, tenant: str, reference: str, version: str | None = None) -> Found:
+        """Return the current (or the named) version of a live attachment. Raises NotFound."""
+
+    async def versions(self, tenant: str, reference: str) -> Sequence[Found]:
+        """Every version of a live attachment, newest first. Raises NotFound."""
+
+    async def list(
+        self, tenant: str, prefix: str, after: str | None, limit: int
+    ) -> Sequence[Found]:
+        """Page through the current versions of live attachments in code point order of reference."""
+
+    async def trash(
+        self, tenant: str, reference: str, precondition: Precondition, at: datetime
+    ) -> Attachment:
+        """Move an attachment to the trash. Raises NotFound, PreconditionFailed."""
+
+    async def claim(self, operation: Operation, at: datetime, lease: float) -> Operation:
+        """Claim an idempotency key, or return who holds it.
+
+        Returns `operation` itself when it is now the caller's: the key was free, or its holder did
+        not touch it for `lease` seconds (that upload is fenced). Else returns the stored one.
+        """
+
+    async def release(self, tenant: str, key_hash: bytes, upload: str) -> None:
+        """Give a running claim of `upload` back, so that the client can try again. Idempotent."""
+
+    async def check(self) -> None:
+        """Raise CatalogUnavailable unless the database answers and its schema is current."""
+
+    async def close(self) -> None:
+        """Give back connections. Idempotent."""
