@@ -181,8 +181,20 @@ class Catalog(Protocol):
         Its running operation goes with it, and so does an attachment that never got a version.
         """
 
+    async def known(self, blobs: Sequence[str]) -> frozenset[str]:
+        """Of these blobs, the ones that a version (in the trash too) or an upload row owns.
+
+        What a store holds beyond them, and is old enough, is an orphan.
+        """
+
     async def find(self, tenant: str, reference: str, version: str | None = None) -> Found:
         """Return the current (or the named) version of a live attachment. Raises NotFound."""
+
+    async def by_version(self, tenant: str, version: str) -> Found:
+        """Return a version by its id alone, of an attachment in the trash too. Raises NotFound.
+
+        Answers the repetition of an idempotent request, whose reference the gateway assigned.
+        """
 
     async def versions(self, tenant: str, reference: str) -> Sequence[Found]:
         """Every version of a live attachment, newest first. Raises NotFound."""
