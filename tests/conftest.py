@@ -1,0 +1,146 @@
+"""Real servers as fixtures, and the rules that every test is held to.
+
+A missing server skips its tests on a laptop, with a line in the header that says how to
+get it, and fails them under CI. `vault`, `s3` and `postgres` are shared by the session;
+a test that breaks its server starts its own with `new_vault` or `new_s3`.
+"""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Never
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from tests.servers import binary
+from tests.servers import postgres as postgresql
+from tests.servers.certificates import Certificates
+from tests.servers.postgres import Postgres
+from tests.servers.vault import NewVault, SealableVault, Vault
+from tests.servers.versitygw import Versitygw
+
+_INSTALL = "run `python -m tests.servers.install`"
+_OURS = ["envelope", "gateway", "keyservice", "thirdparty"]
+
+
+def pytest_report_header() -> list[str]:
+    """Say at the top which real servers this run has."""
+    found: dict[str, Path | None] = {r.name: binary.find(r) for r in binary.RECIPES}
+    found["postgresql"] = postgresql.find_programs()
+    return [f"{name}: {place or f'MISSING ({_INSTALL})'}" for name, place in found.items()]
+
+
+@pytest.fixture(autouse=True)
+def _loop_never_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a service test in which our own code blocks the event loop."""
+    if not {"service", "faults"}.intersection(request.path.parts):
+        yield
+        return
+    with blockbuster_ctx(scanned_modules=_OURS) as blockbuster:
+        blockbuster.functions["os.stat"].can_block_in("ssl.py", "create_default_context")
+        yield
+
+
+@pytest.fixture(scope="session")
+def server_home() -> Iterator[Callable[[str], Path]]:
+    """Give every server a folder of its own, gone after the session."""
+    numbers = itertools.count(1)
+    with tempfile.TemporaryDirectory(prefix="sealgate-servers-") as folder:
+        root = Path(folder)
+        root.chmod(0o711)  # PostgreSQL passes through as another account when we are root
+
+        def home(name: str) -> Path:
+            place = root / f"{next(numbers)}-{name}"
+            place.mkdir()
+            return place
+
+        yield home
+
+
+@pytest.fixture(scope="session")
+def vault(server_home: Callable[[str], Path]) -> Iterator[Vault]:
+    """Vault in development mode: `address`, `root_token`, `client()`."""
+    server = Vault(_program(binary.VAULT), server_home("vault"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def new_vault(server_home: Callable[[str], Path]) -> Iterator[NewVault]:
+    """Start Vaults on disk for one test, with TLS where certificates are given."""
+    with ExitStack() as running:
+
+        def start(certificates: Certificates | None = None) -> SealableVault:
+            program = _program(binary.VAULT)
+            server = SealableVault(program, server_home("vault"), certificates)
+            running.callback(server.stop)
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def s3(server_home: Callable[[str], Path]) -> Iterator[Versitygw]:
+    """versitygw: `endpoint`, keys, `folder`, `new_bucket()`."""
+    server = Versitygw(_program(binary.VERSITYGW), server_home("versitygw"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def new_s3(server_home: Callable[[str], Path]) -> Iterator[Callable[[], Versitygw]]:
+    """Start S3 servers for one test, to be paused, killed and restarted."""
+    with ExitStack() as running:
+
+        def start() -> Versitygw:
+            server = Versitygw(_program(binary.VERSITYGW), server_home("versitygw"))
+            running.callback(server.stop)
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def bucket(s3: Versitygw) -> str:
+    """Give an empty bucket on the shared S3 server."""
+    return s3.new_bucket()
+
+
+@pytest.fixture(scope="session")
+def postgres(server_home: Callable[[str], Path]) -> Iterator[Postgres]:
+    """PostgreSQL: `new_database()` gives the DSN of an empty database."""
+    programs = postgresql.find_programs()
+    if programs is None:
+        _missing("postgresql")
+    server = Postgres(programs, server_home("postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_dsn(postgres: Postgres) -> str:
+    """Give the DSN of an empty database."""
+    return postgres.new_database()
+
+
+def _program(recipe: binary.Recipe) -> Path:
+    found = binary.find(recipe)
+    if found is None:
+        _missing(recipe.name)
+    return found
+
+
+def _missing(name: str) -> Never:
+    message = f"real {name} is missing: {_INSTALL}"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
