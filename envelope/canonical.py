@@ -1,0 +1,95 @@
+"""Deterministic CBOR, of which the format uses five types (docs/format.md, "CBOR").
+
+`encode` writes the one canonical form. `Reader` reads a known shape: each call names the type
+and the bound it expects, a length is checked against the bytes that are there before anything
+is copied, and no tag, float or indefinite length is known at all. It does not check that heads
+are as short as possible or that map keys are sorted: callers encode what they read and compare.
+"""
+
+from typing import Final
+
+import cbor2
+
+from envelope.errors import Malformed, TooLarge
+
+_UINT, _BYTES, _TEXT, _ARRAY, _MAP = 0, 2, 3, 4, 5
+_NULL: Final = 0xF6
+# 24 to 27: the value follows in 1, 2, 4 or 8 bytes; below it stands there itself.
+_SHORTEST_HEAD, _LONGEST_HEAD = 24, 27
+
+
+def encode(value: object) -> bytes:
+    """Return the deterministic encoding (RFC 8949, section 4.2.1) of `value`."""
+    try:
+        return cbor2.dumps(value, canonical=True)
+    except UnicodeEncodeError:
+        # A lone surrogate; the text itself stays out of the error.
+        raise Malformed("a text is not valid Unicode") from None
+
+
+class Reader:
+    """Reads one record from the front; every refusal is `Malformed` or `TooLarge`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    def array(self, length: int) -> None:
+        """Enter an array of exactly `length` items."""
+        if self._head(_ARRAY) != length:
+            raise Malformed("an array does not have the length of its kind")
+
+    def array_of(self, most: int) -> int:
+        """Enter an array of at most `most` items and return how many there are."""
+        return self._bounded(_ARRAY, most)
+
+    def map_of(self, most: int) -> int:
+        """Enter a map of at most `most` pairs and return how many there are."""
+        return self._bounded(_MAP, most)
+
+    def uint(self, most: int) -> int:
+        """Return an unsigned integer of at most `most`."""
+        return self._bounded(_UINT, most)
+
+    def data(self, most: int) -> bytes:
+        """Return a byte string of at most `most` bytes."""
+        return self._take(self._bounded(_BYTES, most))
+
+    def text(self, most: int) -> str:
+        """Return a text string of at most `most` bytes of UTF-8."""
+        try:
+            return self._take(self._bounded(_TEXT, most)).decode()
+        except UnicodeDecodeError:
+            raise Malformed("a text is not valid UTF-8") from None
+
+    def null(self) -> bool:
+        """Pass over a null if one comes next, and tell whether it did."""
+        found = self._data[self._position : self._position + 1] == bytes([_NULL])
+        self._position += found
+        return found
+
+    def end(self) -> None:
+        """Refuse anything after the record."""
+        if self._position != len(self._data):
+            raise Malformed("a record is followed by more bytes")
+
+    def _bounded(self, major: int, most: int) -> int:
+        value = self._head(major)
+        if value > most:
+            raise TooLarge("a field is larger than the format allows")
+        return value
+
+    def _head(self, major: int) -> int:
+        first = self._take(1)[0]
+        value = first & 0x1F
+        if first >> 5 != major or value > _LONGEST_HEAD:
+            raise Malformed("a field is not of the type of its place")
+        if value < _SHORTEST_HEAD:
+            return value
+        return int.from_bytes(self._take(1 << (value - _SHORTEST_HEAD)), "big")
+
+    def _take(self, size: int) -> bytes:
+        if size > len(self._data) - self._position:
+            raise Malformed("a record ends before its last field")
+        self._position += size
+        return self._data[self._position - size : self._position]
