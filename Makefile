@@ -1,0 +1,88 @@
+# Everything a developer does here, one word each. `make` alone lists the words.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV := .venv
+PY := $(VENV)/bin/python
+DEV := $(VENV)/.installed-dev
+RUN := $(VENV)/.installed-run
+CODE := envelope gateway keyservice thirdparty benchmarks tests
+
+# The first of these that is new enough; override with `make PYTHON=... test`.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.11 python3; do \
+	if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
+
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+
+.PHONY: help
+help: ## List these words
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':|## ' '{printf "  make %-8s %s\n", $$1, $$NF}'
+
+.PHONY: run
+run: $(if $(wildcard $(DEV)),$(DEV),$(RUN)) ## Start a whole Sealgate on this machine and try it
+	@$(PY) -m gateway dev
+
+.PHONY: test
+test: $(DEV) ## Run unit to service tests, on real Vault, S3 and PostgreSQL
+	@$(PY) -m tests.servers.install
+	@$(PY) -m pytest -m "not soak"
+
+.PHONY: check
+check: $(DEV) ## Check format, lint, types, layers and documents
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy $(CODE)
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m pytest -q tests/docs
+
+.PHONY: format
+format: $(DEV) ## Format the code and mend what ruff can mend
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+.PHONY: bench
+bench: $(DEV) ## Measure ratios against the bare library and direct S3
+	@$(PY) -m tests.servers.install
+	@$(PY) -m benchmarks
+
+.PHONY: soak
+soak: $(DEV) ## Run the long proofs (5 GiB, 200 kills)
+	@$(PY) -m tests.servers.install
+	@$(PY) -m pytest -m soak --timeout=7200
+
+.PHONY: lock
+lock: ## Pin all dependencies again, with hashes (needs uv)
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--quiet pyproject.toml -o requirements/run.txt
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+		--quiet pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove the environment and all caches of this clone
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PY):
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "sealgate needs Python 3.11 or newer: neither python3.11 nor python3 is one" >&2; exit 1; fi
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "cannot make $(VENV): on Debian and Ubuntu, install python3-venv" >&2; exit 1; }
+
+# A stamp is newer than what it was installed from, so that a warm run does nothing.
+$(DEV): requirements/dev.txt pyproject.toml | $(PY)
+	@echo "installing the development environment into $(VENV) (a minute or two)"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Running needs no build backend: the packages are put on the path as they stand.
+$(RUN): requirements/run.txt | $(PY)
+	@echo "installing what Sealgate needs to run into $(VENV) (a minute or two)"
+	@$(PIP) install --require-hashes -r requirements/run.txt
+	@echo "$(CURDIR)" > "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/sealgate-tree.pth"
+	@touch $@
