@@ -1,0 +1,55 @@
+"""A root that counts its calls; otherwise the root it wraps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from keyservice.errors import KeyServiceError
+from keyservice.ports import Root, RootKind, RootStatus
+from keyservice.records import Tier
+
+
+class MeteredRoot:
+    """Reports (call, outcome) of every call; outcome is `ok` or the code of the error."""
+
+    def __init__(self, root: Root, report: Callable[[str, str], None]) -> None:
+        self._root = root
+        self._report = report
+
+    @property
+    def kind(self) -> RootKind:
+        """See `Root.kind`."""
+        return self._root.kind
+
+    async def create(self, tenant: str, tier: Tier) -> None:
+        """See `Root.create`."""
+        with self._counted("create"):
+            await self._root.create(tenant, tier)
+
+    async def wrap(self, tenant: str, tier: Tier, plaintext: bytes) -> str:
+        """See `Root.wrap`."""
+        with self._counted("wrap"):
+            return await self._root.wrap(tenant, tier, plaintext)
+
+    async def unwrap(self, tenant: str, tier: Tier, wrapped: str) -> bytes:
+        """See `Root.unwrap`."""
+        with self._counted("unwrap"):
+            return await self._root.unwrap(tenant, tier, wrapped)
+
+    async def status(self) -> RootStatus:
+        """See `Root.status`."""
+        return await self._root.status()
+
+    async def close(self) -> None:
+        """See `Root.close`."""
+        await self._root.close()
+
+    @contextmanager
+    def _counted(self, call: str) -> Iterator[None]:
+        try:
+            yield
+        except KeyServiceError as error:
+            self._report(call, error.code)
+            raise
+        self._report(call, "ok")

@@ -1,0 +1,94 @@
+"""The figures of the key service, in a registry of their own.
+
+Labels have few values: operations, outcomes and names of dependencies, never tenants or callers.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from keyservice.keyring import Keyring
+from keyservice.policy import Operation
+from keyservice.wire import ERRORS
+
+PREFIX = "sealgate_keyservice"
+ROOT_CALLS = ("create", "wrap", "unwrap")
+
+
+class Metrics:
+    """Every series exists from the start, at zero."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            f"{PREFIX}_requests",
+            "Requests by operation and outcome.",
+            ("operation", "outcome"),
+            registry=self.registry,
+        )
+        self._keys = Counter(
+            f"{PREFIX}_keys",
+            "Data keys made, unwrapped or rewrapped, by outcome.",
+            ("operation", "outcome"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            f"{PREFIX}_request_seconds",
+            "Time from a parsed request to its answer.",
+            ("operation",),
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=self.registry,
+        )
+        self._root = Counter(
+            f"{PREFIX}_root_calls",
+            "Calls of the root by outcome.",
+            ("call", "outcome"),
+            registry=self.registry,
+        )
+        self.policy_failures = Counter(
+            f"{PREFIX}_policy_reload_failures",
+            "New policy files that were refused.",
+            registry=self.registry,
+        )
+        self.healthy = Gauge(
+            f"{PREFIX}_dependency_healthy",
+            "1 when the dependency answered the last time it was asked.",
+            ("dependency",),
+            registry=self.registry,
+        )
+        for operation in Operation:
+            self._seconds.labels(operation.value)
+            for outcome in ("ok", *ERRORS):
+                self._requests.labels(operation.value, outcome)
+        for call in ROOT_CALLS:
+            for outcome in ("ok", "unavailable"):
+                self._root.labels(call, outcome)
+
+    def watch(self, keyring: Keyring) -> None:
+        """Publish the size and the hits of the keyring's caches."""
+        for name, cache in (("records", keyring.tenancies), ("keks", keyring.keks)):
+            for figure, text in (("hits", "Lookups served."), ("misses", "Lookups loaded.")):
+                gauge = Gauge(f"{PREFIX}_cache_{name}_{figure}", text, registry=self.registry)
+                gauge.set_function(functools.partial(getattr, cache, figure))
+            gauge = Gauge(f"{PREFIX}_cache_{name}_entries", "Entries.", registry=self.registry)
+            gauge.set_function(cache.__len__)
+
+    def request(self, operation: Operation, outcome: str, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests.labels(operation.value, outcome).inc()
+        self._seconds.labels(operation.value).observe(seconds)
+
+    def keys(self, operation: Operation, outcome: str, count: int) -> None:
+        """Count keys of one outcome."""
+        self._keys.labels(operation.value, outcome).inc(count)
+
+    def root_call(self, call: str, outcome: str) -> None:
+        """Count one call of the root."""
+        self._root.labels(call, outcome).inc()
+
+    def exposition(self) -> bytes:
+        """Return the figures in the Prometheus text format."""
+        return generate_latest(self.registry)
