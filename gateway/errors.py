@@ -66,3 +66,41 @@ class NotFound(GatewayError):
 
 class PreconditionFailed(GatewayError):
     """`If-Match` or `If-None-Match` does not hold of the current version."""
+
+
+class Invalid(GatewayError):
+    """The request is malformed; the text says which part of it and what is expected."""
+
+
+class Unauthorized(GatewayError):
+    """No token, or one that is unknown, wrong, or expired."""
+
+
+class Forbidden(GatewayError):
+    """The token is good, but not for this tenant or not for this right."""
+
+
+class TooLarge(GatewayError):
+    """The body is larger than this gateway accepts."""
+
+
+class DigestMismatch(GatewayError):
+    """The body does not have the digest that the client declared."""
+
+
+class Disconnected(GatewayError):
+    """The client went away, or stopped sending, before the body was complete."""
+
+
+class OperationRunning(GatewayError):
+    """Another request with the same idempotency key has not finished."""
+
+    retry_after = 2.0
+
+
+class OperationDiffers(GatewayError):
+    """The idempotency key was used before for another request."""
+
+
+class Unreadable(GatewayError):
+    """No target could give authentic bytes of this version."""

@@ -169,6 +169,13 @@ class Catalog(Protocol):
     async def committed(self, upload: str) -> bool:
         """Tell whether this upload became a version (to resolve a commit whose answer was lost)."""
 
+    async def fence(self, upload: str) -> bool:
+        """Make sure that an upload can never commit any more; False when it already has.
+
+        True as well for a fenced upload. The row stays, for the reaper, until `forget`. Whoever
+        removes what an upload wrote asks here first: a commit whose answer was lost counts.
+        """
+
     async def stale(self, before: datetime, limit: int) -> Sequence[Upload]:
         """Fence uploads last touched before `before` (they can no longer commit) and return them.
 

@@ -1,0 +1,62 @@
+"""Data keys for the use cases: what they ask of the key service, and how a batch of one reads.
+
+Guarantees that a key is never held longer than its use, and that an item's refusal is raised as the
+key service gave it. The client behind the port caches and retries; nothing here does.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from envelope.context import Context, Purpose
+from envelope.envelope import Envelope
+from gateway.errors import Unreadable
+from keyservice.wire import DataKey, KeyServiceError, Status, WrappedKey
+
+
+class KeyService(Protocol):
+    """The key service as the gateway sees it. Raises KeyServiceErrors; batches hold them by item."""
+
+    async def create_tenant(
+        self, tenant: str, *, tier: str = "standard", request_id: str = ""
+    ) -> None:
+        """Create a tenant's first KEK. Idempotent."""
+
+    async def data_keys(
+        self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
+    ) -> list[DataKey | KeyServiceError]:
+        """Return a fresh data key for every context."""
+
+    async def unwrap(
+        self, tenant: str, keys: Sequence[WrappedKey], *, reason: str, request_id: str
+    ) -> list[bytes | KeyServiceError]:
+        """Open wrapped data keys."""
+
+    async def status(self) -> Status:
+        """Describe the root behind the key service."""
+
+
+async def data_key(keys: KeyService, context: Context, *, request_id: str) -> DataKey:
+    """Return a fresh data key for one blob."""
+    bound = context.encode(Purpose.DEK)
+    (key,) = await keys.data_keys(context.tenant, [bound], reason="upload", request_id=request_id)
+    if isinstance(key, KeyServiceError):
+        raise key
+    return key
+
+
+def wrapped_key(envelope: Envelope) -> WrappedKey:
+    """Return the newest wrap of an envelope's data key with what it is bound to."""
+    if not envelope.wraps:
+        raise Unreadable("the envelope holds no wrapped data key")
+    newest = max(envelope.wraps, key=lambda wrap: wrap.created)
+    return WrappedKey(newest.wrapped, envelope.core.context.encode(Purpose.DEK))
+
+
+async def unwrap(keys: KeyService, envelope: Envelope, *, reason: str, request_id: str) -> bytes:
+    """Return the data key of one envelope."""
+    tenant = envelope.core.context.tenant
+    wrapped = wrapped_key(envelope)
+    (dek,) = await keys.unwrap(tenant, [wrapped], reason=reason, request_id=request_id)
+    if isinstance(dek, KeyServiceError):
+        raise dek
+    return dek

@@ -1,0 +1,95 @@
+"""Plaintext in, ciphertext parts out: the one loop that every uploaded byte passes.
+
+Guarantees back-pressure (the source is read only while the fan has a free buffer), one copy of the
+plaintext at most (the sealer writes straight into the part), parts of equal size but the last, and a
+refusal as soon as the body is larger than allowed. Does not know targets, keys or HTTP.
+"""
+
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+
+from envelope.segment import SegmentSealer, sealed_size
+from gateway.buffers import Load
+from gateway.digests import Digests
+from gateway.errors import TooLarge
+from gateway.replication import Fan
+
+MiB = 1024 * 1024
+WRITE = (
+    64 * 1024
+)  # plaintext bytes sealed at once; a write and its overflow fit into a part's slack
+EQUAL_PARTS = 2000  # parts of unknown length before they grow, so that 10,000 reach past 1 TiB
+GROWTH = 32 * 1024
+MAX_PARTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class PumpSettings:
+    """Sizes in bytes: a part, the largest body that travels inline, the largest attachment."""
+
+    part_size: int = 8 * MiB
+    inline: int = 64 * 1024
+    max_size: int = 1024 * 1024 * MiB
+
+    def part(self, number: int, declared: int | None) -> int:
+        """Return the size of part `number`: equal when the length is declared, else slowly growing."""
+        if declared is not None:
+            fitting = -(-sealed_size(declared) // (MAX_PARTS - 1))
+            return max(self.part_size, -(-fitting // WRITE) * WRITE)
+        return self.part_size + max(0, number - EQUAL_PARTS) * GROWTH
+
+
+class Pump:
+    """Seals one body, as one segment, into a fan."""
+
+    def __init__(
+        self, settings: PumpSettings, sealer: SegmentSealer, fan: Fan, *, declared: int | None
+    ) -> None:
+        if declared is not None and declared > settings.max_size:
+            raise TooLarge(f"attachments are limited to {settings.max_size} bytes")
+        self._settings = settings
+        self._sealer = sealer
+        self._fan = fan
+        self._declared = declared
+        self._number = 1
+        self._limit = settings.part(1, declared)
+
+    async def run(self, source: AsyncIterable[bytes], digests: Digests) -> bytes | None:
+        """Pump the whole source; return the sealed body if it is to travel inline, else None."""
+        load = await self._fan.take(self._limit)
+        size = 0
+        async for data in source:
+            size += len(data)
+            if size > self._settings.max_size:
+                raise TooLarge(f"attachments are limited to {self._settings.max_size} bytes")
+            digests.update(data)
+            if len(data) <= WRITE:
+                load = await self._write(load, data)
+            else:
+                view = memoryview(data)
+                for start in range(0, len(data), WRITE):
+                    load = await self._write(load, view[start : start + WRITE])
+        tail = self._sealer.finalize()
+        load.view[load.used : load.used + len(tail)] = tail
+        load.used += len(tail)
+        if self._number == 1 and size <= self._settings.inline:
+            inline = bytes(load.view[: load.used])
+            load.release()
+            return inline
+        self._fan.send_last(load)
+        return None
+
+    async def _write(self, load: Load, data: bytes | memoryview) -> Load:
+        load.used += self._sealer.update_into(data, load.view[load.used :])
+        if load.used < self._limit:
+            return load
+        self._number += 1
+        following = self._settings.part(self._number, self._declared)
+        over = load.used - self._limit
+        fresh = await self._fan.take(following)
+        fresh.view[:over] = load.view[self._limit : load.used]
+        fresh.used = over
+        load.used = self._limit
+        self._limit = following
+        self._fan.send(load)
+        return fresh

@@ -1,0 +1,182 @@
+"""One blob's ciphertext on its way to every target at once, acknowledged at a quorum.
+
+Guarantees that memory is bounded by `window` buffers whatever the targets do; that a backup which
+falls behind is let go (and reported as not holding the blob) instead of holding the client, as long
+as the quorum stays possible without it; that the envelope is written on a target only after its body
+is complete there; and that what a failed target was left with is removed. Does not repair what a
+lagging backup misses.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from gateway.background import Background
+from gateway.buffers import Load, Pool
+from gateway.errors import StoreError
+from gateway.lane import Lane
+from gateway.ports import Piece
+from gateway.quorum import Quorum, QuorumLost, Target
+
+TOLERANCE = 0.1  # share of the upload's time that a backup may add before it counts as behind
+
+
+@dataclass(frozen=True, slots=True)
+class FanSettings:
+    """How an upload spreads.
+
+    `window` buffers in flight an upload; `parallel` parts at once a target; `patience` seconds that
+    backups may keep an upload waiting, beyond a tenth of its time, before they are let go.
+    """
+
+    window: int = 3
+    parallel: int = 2
+    patience: float = 2.0
+
+
+class Replication:
+    """What every upload shares: the targets, the quorum and the buffers."""
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        *,
+        quorum: Quorum,
+        pool: Pool,
+        background: Background,
+        settings: FanSettings,
+    ) -> None:
+        self.targets = targets
+        self.quorum = quorum
+        self.pool = pool
+        self.background = background
+        self.settings = settings
+
+    def fan(self, tenant: str, blob: str) -> "Fan":
+        """Return the fan for one blob."""
+        return Fan(self, [Lane(t, tenant, blob, self.settings.parallel) for t in self.targets])
+
+
+class Fan:
+    """All lanes of one blob, as an async context manager around the stream that feeds it."""
+
+    def __init__(self, shared: Replication, lanes: Sequence[Lane]) -> None:
+        self._shared = shared
+        self._lanes = lanes
+        self._group = asyncio.TaskGroup()
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._out = 0
+        self._sent = False
+        self._began = time.monotonic()
+        self._waited = 0.0
+        self.body_size = 0
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        for lane in self._lanes:
+            task = self._group.create_task(lane.run(), name=f"lane {lane.target.name}")
+            task.add_done_callback(lambda _: self._changed.set())
+            self._tasks.append(task)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(None, None, None)
+        if error is None:
+            for lane in self._lanes:
+                if lane.failed:
+                    self._shared.background.start("clean up after a lane", lane.clean_up())
+
+    async def take(self, size: int) -> Load:
+        """Return an empty buffer, waiting while `window` of them are out. Raises QuorumLost."""
+        while self._out >= self._shared.settings.window:
+            await self._wait(self._idle)
+        self._check()
+        self._out += 1
+        return Load(self._shared.pool.draw(size), self._shared.pool, self._freed)
+
+    def send(self, load: Load) -> None:
+        """Send a filled buffer as one of several parts, and let go of it."""
+        self._spread(load, whole=False)
+
+    def send_last(self, load: Load) -> None:
+        """Send the last buffer: the whole body if it is also the first. Lets go of it."""
+        self._spread(load, whole=not self._sent)
+
+    async def finish(self, envelope: Piece) -> frozenset[str]:
+        """Write the envelope behind every body; return the names of the targets that hold both.
+
+        Returns as soon as the quorum holds it and the rest had their chance to follow. Raises
+        QuorumLost when too few can.
+        """
+        for lane in self._lanes:
+            lane.finish(envelope)
+        while not all(lane.stored or lane.failed for lane in self._lanes):
+            await self._wait(self._done)
+        self._check()
+        return self._done()
+
+    async def clean_up(self) -> None:
+        """Remove what was written on every target. Raises a StoreError if some of it remains."""
+        ends = await asyncio.gather(
+            *(lane.clean_up() for lane in self._lanes), return_exceptions=True
+        )
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+
+    def _spread(self, load: Load, *, whole: bool) -> None:
+        self._sent = True
+        self.body_size += load.used
+        for lane in self._lanes:
+            lane.offer(load, whole=whole)
+        load.release()
+
+    async def _wait(self, ahead: Callable[[], frozenset[str]]) -> None:
+        """Wait for a change, and let go of backups that alone kept this upload waiting too long."""
+        self._check()
+        self._changed.clear()
+        shared, before = self._shared, time.monotonic()
+        if not shared.quorum.satisfied(shared.targets, ahead()):
+            await self._changed.wait()
+            return
+        allowed = shared.settings.patience + TOLERANCE * (before - self._began) - self._waited
+        try:
+            async with asyncio.timeout(max(allowed, 0)):
+                await self._changed.wait()
+        except TimeoutError:
+            keep = ahead()
+            for lane in self._lanes:
+                if lane.target.name not in keep:
+                    lane.give_up(StoreError("the target fell behind"))
+        self._waited += time.monotonic() - before
+
+    def _idle(self) -> frozenset[str]:
+        return frozenset(
+            lane.target.name for lane in self._lanes if not (lane.failed or lane.behind)
+        )
+
+    def _done(self) -> frozenset[str]:
+        return frozenset(lane.target.name for lane in self._lanes if lane.stored)
+
+    def _check(self) -> None:
+        alive = {lane.target.name for lane in self._lanes if not lane.failed}
+        if not self._shared.quorum.satisfied(self._shared.targets, alive):
+            down = ", ".join(sorted(lane.target.name for lane in self._lanes if lane.failed))
+            raise QuorumLost(
+                f"too few targets can hold the upload (failed: {down}); try again later"
+            )
+
+    def _freed(self) -> None:
+        self._out -= 1
+        self._changed.set()

@@ -1,0 +1,188 @@
+"""An upload: intent, data key, seal while it streams, envelope, commit, and only then a receipt.
+
+Guarantees that nothing is visible before the quorum holds body and envelope and the catalog says so;
+that a failure at any point removes what was written, or leaves an intent by which the reaper does;
+and that a request with an idempotency key makes exactly one version. Implements "An upload" of
+`docs/architecture.md`.
+"""
+
+import time
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass, field
+
+from awscrt.checksums import crc64nvme
+
+from envelope.context import Context
+from envelope.envelope import Attributes, Core, Envelope, Wrap, encode, seal_attributes
+from envelope.segment import SegmentSealer
+from gateway.background import Background
+from gateway.digests import Digests
+from gateway.errors import CatalogUnavailable, UploadLost
+from gateway.heartbeat import Heartbeat
+from gateway.keys import KeyService, data_key
+from gateway.model import (
+    Attachment,
+    Precondition,
+    ReplicaState,
+    Upload,
+    Version,
+    new_id,
+    now,
+)
+from gateway.ports import Catalog, Piece
+from gateway.pump import Pump, PumpSettings
+from gateway.replication import Fan, Replication
+from keyservice.wire import DataKey
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the client declared of a new version. Everything a person can read stays out of reprs."""
+
+    tenant: str
+    reference: str = field(repr=False)
+    name: str | None = field(default=None, repr=False)
+    content_type: str | None = field(default=None, repr=False)
+    user: Mapping[str, str] = field(default_factory=dict, repr=False)
+    digests: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    wanted: frozenset[str] = frozenset()  # digests to compute beyond the declared ones
+    length: int | None = None
+    precondition: Precondition = field(default_factory=Precondition)
+    operation: tuple[str, bytes] | None = field(default=None, repr=False)  # tenant, key hash
+    request_id: str = ""
+    id: str = field(default_factory=new_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was stored, and which targets hold it."""
+
+    attachment: Attachment
+    version: Version
+    stored: frozenset[str]
+    digests: Mapping[str, bytes] = field(repr=False)
+
+
+class Uploads:
+    """The use case, over one catalog, one key service and one set of targets."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        keys: KeyService,
+        replication: Replication,
+        *,
+        heartbeat: Heartbeat,
+        background: Background,
+        settings: PumpSettings,
+    ) -> None:
+        self._catalog = catalog
+        self._keys = keys
+        self._replication = replication
+        self._heartbeat = heartbeat
+        self._background = background
+        self._settings = settings
+
+    async def store(self, draft: Draft, source: AsyncIterable[bytes]) -> Receipt:
+        """Store one body as the new current version and return the receipt.
+
+        Raises GatewayErrors and KeyServiceErrors; whatever it raises, nothing new is visible, unless
+        it is a CatalogUnavailable whose text says that the outcome is not known.
+        """
+        started = now()
+        upload = Upload(
+            id=draft.id,
+            tenant=draft.tenant,
+            attachment=new_id(),
+            blob=new_id(),
+            started=started,
+            touched=started,
+        )
+        attachment = await self._catalog.begin(upload, draft.reference)
+        fan = self._replication.fan(upload.tenant, upload.blob)
+        try:
+            with self._heartbeat.of(upload.id):
+                async with fan:
+                    return await self._stream(draft, source, attachment, upload.blob, fan)
+        except BaseException:
+            self._background.start("discard an upload", self._discard(fan, upload.id))
+            raise
+
+    async def _stream(
+        self,
+        draft: Draft,
+        source: AsyncIterable[bytes],
+        attachment: Attachment,
+        blob: str,
+        fan: Fan,
+    ) -> Receipt:
+        context = Context(attachment.tenant, attachment.id, draft.id)
+        key = await data_key(self._keys, context, request_id=draft.request_id)
+        sealer = SegmentSealer(key.dek, context)
+        digests = Digests({*draft.digests, *draft.wanted})
+        pump = Pump(self._settings, sealer, fan, declared=draft.length)
+        inline = await pump.run(source, digests)
+        digests.verify(draft.digests)
+        core = Core(context=context, created=time.time_ns() // 1000, segments=(sealer.segment,))
+        sealed = encode(_envelope(draft, core, key, digests, inline))
+        stored = await fan.finish(Piece(memoryview(sealed), crc64nvme(sealed)))
+        version = Version(
+            id=draft.id,
+            attachment=attachment.id,
+            tenant=attachment.tenant,
+            blob=blob,
+            created=now(),
+            size=core.plaintext_size,
+            body_size=fan.body_size,
+            envelope=sealed,
+        )
+        await self._commit(draft, version, stored)
+        return Receipt(attachment, version, stored, digests.values())
+
+    async def _commit(self, draft: Draft, version: Version, stored: frozenset[str]) -> None:
+        """Commit, and resolve an answer that was lost: the upload's id tells if it went through."""
+        replicas = {
+            target.name: ReplicaState.STORED if target.name in stored else ReplicaState.MISSING
+            for target in self._replication.targets
+        }
+        try:
+            await self._catalog.commit(version, replicas, draft.precondition, draft.operation)
+        except (CatalogUnavailable, UploadLost) as error:
+            try:
+                if await self._catalog.committed(version.id):
+                    return
+            except CatalogUnavailable:
+                raise CatalogUnavailable(
+                    "the outcome of this upload is not known; repeat it with the same"
+                    " idempotency key, or look whether it is there",
+                    retry_after=5.0,
+                ) from error
+            raise
+
+    async def _discard(self, fan: Fan, upload: str) -> None:
+        """Remove what a broken upload wrote; what cannot be removed now is left to the reaper.
+
+        Fences first: a commit that went through after all, its answer lost or its request cancelled,
+        keeps every byte.
+        """
+        if await self._catalog.fence(upload):
+            await fan.clean_up()
+            await self._catalog.forget(upload)
+
+
+def _envelope(
+    draft: Draft, core: Core, key: DataKey, digests: Digests, inline: bytes | None
+) -> Envelope:
+    attributes = Attributes(
+        name=draft.name,
+        content_type=draft.content_type,
+        reference=draft.reference,
+        user=draft.user,
+        digests=digests.values(),
+    )
+    return Envelope(
+        core=core,
+        attributes=seal_attributes(key.dek, core, attributes),
+        wraps=(Wrap(kek=key.kek, wrapped=key.wrapped, created=core.created),),
+        body=inline,
+    )
