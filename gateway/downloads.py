@@ -1,0 +1,119 @@
+"""A download: version, key, authentic attributes, then any range of the body opened as it streams.
+
+Guarantees that only authenticated plaintext is released, that what is released is the content of the
+version the catalog names, and that a store which fails, stalls or returns damaged bytes is left for
+another at the same byte, so that the reader notices nothing. Reads of small bodies touch no store.
+Implements "A download" of `docs/architecture.md`.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import structlog
+
+from envelope.envelope import Attributes, Envelope, decode, open_attributes
+from envelope.errors import EnvelopeError
+from envelope.ranges import Extent, RangeOpener, plan
+from gateway.errors import StoreError, Unreadable
+from gateway.keys import KeyService, unwrap
+from gateway.model import Found, ReplicaState, body_key
+from gateway.ports import Catalog
+from gateway.quorum import Target
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A version whose envelope is authenticated, and the key to read its body with."""
+
+    found: Found
+    envelope: Envelope = field(repr=False)
+    attributes: Attributes = field(repr=False)
+    dek: bytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Plaintext bytes."""
+        return self.found.version.size
+
+
+class Downloads:
+    """The use case, over one catalog, one key service and one set of targets."""
+
+    def __init__(self, catalog: Catalog, keys: KeyService, targets: Sequence[Target]) -> None:
+        self._catalog = catalog
+        self._keys = keys
+        self._targets = targets
+
+    async def open(self, found: Found, *, request_id: str) -> Opened:
+        """Authenticate a version's envelope. Raises KeyServiceErrors and Unreadable."""
+        try:
+            envelope = decode(found.version.envelope)
+            context = envelope.core.context
+            named = (found.attachment.tenant, found.attachment.id, found.version.id)
+            if (context.tenant, context.attachment, context.version) != named:
+                raise Unreadable("the catalog holds another version's envelope here")
+            dek = await unwrap(self._keys, envelope, reason="download", request_id=request_id)
+            attributes = open_attributes(dek, envelope.core, envelope.attributes)
+        except EnvelopeError as error:
+            raise Unreadable("the envelope in the catalog is damaged") from error
+        if envelope.core.plaintext_size != found.version.size:
+            raise Unreadable("the catalog and the envelope disagree on the size")
+        return Opened(found, envelope, attributes, dek)
+
+    async def read(self, opened: Opened, start: int, stop: int) -> AsyncGenerator[bytes]:
+        """Stream the plaintext [start, stop). Raises Unreadable when no target can serve it."""
+        if opened.envelope.body is not None:
+            for extent in plan(opened.envelope.core.segments, start, stop):
+                opener = _opener(opened, extent)
+                body = memoryview(opened.envelope.body)
+                try:
+                    plaintext = opener.update(body[extent.start : extent.stop])
+                    opener.finalize()
+                except EnvelopeError as error:
+                    raise Unreadable("the body in the catalog is damaged") from error
+                yield plaintext
+            return
+        candidates = self._candidates(opened.found)
+        for target in candidates:
+            try:
+                async with aclosing(self._from(target, opened, start, stop)) as pieces:
+                    async for plaintext in pieces:
+                        start += len(plaintext)
+                        yield plaintext
+            except (StoreError, EnvelopeError) as error:
+                log.warning(
+                    "replica failed",
+                    target=target.name,
+                    blob=opened.found.version.blob,
+                    reason=type(error).__name__,
+                )
+            else:
+                return
+        tried = ", ".join(target.name for target in candidates) or "none"
+        raise Unreadable(f"no target could give this version (tried: {tried})", retry_after=5.0)
+
+    async def _from(
+        self, target: Target, opened: Opened, start: int, stop: int
+    ) -> AsyncGenerator[bytes]:
+        version = opened.found.version
+        key = body_key(version.tenant, version.blob)
+        for extent in plan(opened.envelope.core.segments, start, stop):
+            opener = _opener(opened, extent)
+            async with aclosing(target.store.read(key, extent.start, extent.stop)) as pieces:
+                async for sealed in pieces:
+                    if plaintext := opener.update(sealed):
+                        yield plaintext
+            opener.finalize()
+
+    def _candidates(self, found: Found) -> list[Target]:
+        """Targets that hold the version, the primary first, as configured."""
+        held = {n for n, state in found.replicas.items() if state is ReplicaState.STORED}
+        return [target for target in self._targets if target.name in held]
+
+
+def _opener(opened: Opened, extent: Extent) -> RangeOpener:
+    core = opened.envelope.core
+    return RangeOpener(opened.dek, core.context, core.segments[extent.segment], extent)

@@ -1,0 +1,81 @@
+"""A page of attachments: sizes and ETags from the catalog, names and types by one batch unwrap.
+
+Guarantees one catalog query and at most one key service request a page, and no store request. An item
+whose name cannot be opened is listed all the same, and says so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from envelope.envelope import Attributes, Envelope, decode, open_attributes
+from envelope.errors import EnvelopeError
+from gateway.keys import KeyService, wrapped_key
+from gateway.model import Found
+from gateway.ports import Catalog
+from keyservice.wire import KeyServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One attachment of a listing; `attributes` is None when not asked for or not readable."""
+
+    found: Found
+    attributes: Attributes | None = field(repr=False)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows in order of reference, and the reference to go on after, if there is more."""
+
+    rows: Sequence[Row]
+    after: str | None = field(repr=False)
+
+
+class Listing:
+    """The use case, over one catalog and one key service."""
+
+    def __init__(self, catalog: Catalog, keys: KeyService) -> None:
+        self._catalog = catalog
+        self._keys = keys
+
+    async def page(
+        self,
+        tenant: str,
+        *,
+        prefix: str = "",
+        after: str | None = None,
+        limit: int = 100,
+        names: bool = True,
+        request_id: str = "",
+    ) -> Page:
+        """Return up to `limit` attachments after `after`. Raises CatalogErrors and KeyServiceErrors."""
+        await self._catalog.tenant(tenant)
+        found = await self._catalog.list(tenant, prefix, after, limit + 1)
+        more = found[limit - 1].attachment.reference if len(found) > limit else None
+        found = found[:limit]
+        if not names or not found:
+            return Page([Row(item, None) for item in found], more)
+        return Page(await self._named(tenant, found, request_id), more)
+
+    async def _named(self, tenant: str, found: Sequence[Found], request_id: str) -> list[Row]:
+        envelopes = [decode(item.version.envelope) for item in found]
+        keys = await self._keys.unwrap(
+            tenant,
+            [wrapped_key(envelope) for envelope in envelopes],
+            reason="listing",
+            request_id=request_id,
+        )
+        return [
+            _row(item, envelope, dek)
+            for item, envelope, dek in zip(found, envelopes, keys, strict=True)
+        ]
+
+
+def _row(found: Found, envelope: Envelope, dek: bytes | KeyServiceError) -> Row:
+    if isinstance(dek, KeyServiceError):
+        return Row(found, None, dek.code)
+    try:
+        return Row(found, open_attributes(dek, envelope.core, envelope.attributes))
+    except EnvelopeError:
+        return Row(found, None, "damaged")

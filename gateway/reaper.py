@@ -1,0 +1,134 @@
+"""Removes what broken uploads left behind: bodies, envelopes, parts, and the rows that name them.
+
+Guarantees that nothing of a committed version is ever touched: an upload is fenced in the catalog
+before its leftovers go. Of what no row knows, only bodies without an envelope go, and only once older
+than `age`: what has an envelope could be read again, so a catalog that is empty, wrong or rolled back
+costs nothing. Works without keys, page by page, and may be killed anywhere; the next run converges.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from gateway.errors import CatalogError, StoreError
+from gateway.model import Upload, body_key, envelope_key, now
+from gateway.ports import Catalog, Stat, Unfinished
+from gateway.quorum import Target
+
+log = structlog.get_logger()
+PAGE = 500
+_KEY = re.compile(r"t/[0-9a-f]{32}/([0-9a-f]{32})/[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What one run removed."""
+
+    uploads: int = 0
+    parts: int = 0
+    orphans: int = 0
+
+
+class Reaper:
+    """The use case, over one catalog and one set of targets.
+
+    `grace` is how long an upload may go without a heartbeat; `age` how old an object or a multipart
+    upload that no row knows must be.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        targets: Sequence[Target],
+        *,
+        grace: timedelta = timedelta(minutes=15),
+        age: timedelta = timedelta(hours=24),
+    ) -> None:
+        self._catalog = catalog
+        self._targets = targets
+        self._grace = grace
+        self._age = age
+
+    async def uploads(self) -> int:
+        """Fence and remove uploads that stopped beating; return how many were finished off."""
+        count = 0
+        for upload in await self._catalog.stale(now() - self._grace, PAGE):
+            try:
+                for target in self._targets:
+                    await self._remove(target, upload)
+            except StoreError as error:
+                # The row stays, so that the next run tries again.
+                log.warning("leftovers remain", blob=upload.blob, reason=type(error).__name__)
+                continue
+            await self._catalog.forget(upload.id)
+            count += 1
+        return count
+
+    async def _remove(self, target: Target, upload: Upload) -> None:
+        body = body_key(upload.tenant, upload.blob)
+        async for unfinished in target.store.unfinished(body):
+            await target.store.discard(unfinished)
+        # The envelope first: without it the body is an orphan for everyone who looks.
+        await target.store.delete(envelope_key(upload.tenant, upload.blob))
+        await target.store.delete(body)
+
+    async def sweep(self, target: Target) -> tuple[int, int]:
+        """Remove multipart uploads and bodies of one target that no row knows and that are old.
+
+        Returns how many of each. Reads the whole listing of the target.
+        """
+        before = now() - self._age
+        parts = orphans = 0
+        old: list[Unfinished] = [
+            item async for item in target.store.unfinished("t/") if item.started < before
+        ]
+        known = await self._known([item.key for item in old])
+        for item in old:
+            if _blob(item.key) and _blob(item.key) not in known:
+                await target.store.discard(item)
+                parts += 1
+        bodies: list[Stat] = []
+        async for stat in target.store.list("t/"):
+            if bodies and _blob(stat.key) == _blob(bodies[-1].key):
+                bodies.pop()  # its envelope follows: whatever the catalog says, it can be restored
+            elif stat.modified < before and _blob(stat.key) and stat.key.endswith("/body"):
+                if len(bodies) >= PAGE:
+                    orphans += await self._prune(target, bodies)
+                    bodies = []
+                bodies.append(stat)
+        return parts, orphans + await self._prune(target, bodies)
+
+    async def _prune(self, target: Target, bodies: Sequence[Stat]) -> int:
+        known = await self._known([stat.key for stat in bodies])
+        orphans = [stat for stat in bodies if _blob(stat.key) not in known]
+        for stat in orphans:
+            await target.store.delete(stat.key)
+        return len(orphans)
+
+    async def _known(self, keys: Sequence[str]) -> frozenset[str]:
+        blobs = list({_blob(key) for key in keys})
+        known: set[str] = set()
+        for start in range(0, len(blobs), PAGE):
+            known |= await self._catalog.known(blobs[start : start + PAGE])
+        return frozenset(known)
+
+    async def run(self, *, sweep: bool) -> Reaped:
+        """Reap once, over all targets; a target or a catalog that fails is left for the next run."""
+        uploads = parts = orphans = 0
+        try:
+            uploads = await self.uploads()
+            for target in self._targets if sweep else ():
+                swept = await self.sweep(target)
+                parts, orphans = parts + swept[0], orphans + swept[1]
+        except (StoreError, CatalogError) as error:
+            log.warning("reaper stopped early", reason=type(error).__name__)
+        return Reaped(uploads, parts, orphans)
+
+
+def _blob(key: str) -> str:
+    """Return the blob id in `t/{tenant}/{blob}/...`, or nothing: a key of another shape is not ours."""
+    shape = _KEY.fullmatch(key)
+    return shape[1] if shape else ""
