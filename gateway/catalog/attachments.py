@@ -1,0 +1,159 @@
+"""Attachments and their versions, as functions over a connection that is in a transaction.
+
+Reading takes at most two queries, whatever the number of rows: one for attachments with their
+versions, one for all their replicas.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select, update
+
+from gateway.catalog import tables
+from gateway.catalog.references import beyond, searchable
+from gateway.errors import NotFound, PreconditionFailed
+from gateway.model import Attachment, Found, Precondition, ReplicaState, Version
+
+_ATTACHMENTS = tables.attachments
+_VERSIONS = tables.versions
+_REPLICAS = tables.replicas
+
+_BY_ATTACHMENT = _VERSIONS.c.attachment == _ATTACHMENTS.c.id
+_IS_CURRENT = and_(_BY_ATTACHMENT, _VERSIONS.c.number == _ATTACHMENTS.c.current)
+_COLUMNS = (
+    *_ATTACHMENTS.c,
+    _VERSIONS.c.id.label("version"),
+    _VERSIONS.c.number,
+    _VERSIONS.c.blob,
+    _VERSIONS.c.created.label("committed"),
+    _VERSIONS.c.size,
+    _VERSIONS.c.body_size,
+    _VERSIONS.c.envelope,
+)
+_CURRENT = select(*_COLUMNS).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
+_EVERY = select(*_COLUMNS).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
+
+
+def find(connection: Connection, tenant: str, reference: str, version: str | None = None) -> Found:
+    """Implement `Catalog.find`."""
+    query = _CURRENT if version is None else _EVERY.where(_VERSIONS.c.id == version)
+    return _one(connection, query.where(*_live(tenant, reference)))
+
+
+def by_version(connection: Connection, tenant: str, version: str) -> Found:
+    """Implement `Catalog.by_version`."""
+    named = _EVERY.where(_VERSIONS.c.id == version, _ATTACHMENTS.c.tenant == tenant)
+    return _one(connection, named)
+
+
+def versions(connection: Connection, tenant: str, reference: str) -> Sequence[Found]:
+    """Implement `Catalog.versions`."""
+    newest_first = _EVERY.where(*_live(tenant, reference)).order_by(_VERSIONS.c.number.desc())
+    found = _found(connection, newest_first)
+    if not found:
+        raise NotFound("no such attachment")
+    return found
+
+
+def page(
+    connection: Connection, tenant: str, prefix: str, after: str | None, limit: int
+) -> Sequence[Found]:
+    """Implement `Catalog.list`."""
+    reference = _ATTACHMENTS.c.reference
+    if not searchable(prefix) or not searchable(after or ""):
+        return []
+    query = _CURRENT.where(_ATTACHMENTS.c.tenant == tenant, tables.LIVE)
+    if after is not None and after >= prefix:
+        query = query.where(reference > after)
+    elif prefix:
+        query = query.where(reference >= prefix)
+    if (end := beyond(prefix)) is not None:
+        query = query.where(reference < end)
+    return _found(connection, query.order_by(reference).limit(limit))
+
+
+def trash(
+    connection: Connection, tenant: str, reference: str, precondition: Precondition, at: datetime
+) -> Attachment:
+    """Implement `Catalog.trash`."""
+    query = select(_ATTACHMENTS).where(
+        *_live(tenant, reference), _ATTACHMENTS.c.current.is_not(None)
+    )
+    row = connection.execute(query.with_for_update(key_share=True)).first()
+    if row is None:
+        raise NotFound("no such attachment")
+    require(connection, row, precondition)
+    connection.execute(update(_ATTACHMENTS).where(_ATTACHMENTS.c.id == row.id).values(deleted=at))
+    return attachment(row, deleted=at)
+
+
+def require(connection: Connection, row: Row[*tuple[Any, ...]], precondition: Precondition) -> None:
+    """Raise PreconditionFailed unless it holds of the attachment in `row`, which is locked."""
+    exists = row.current is not None
+    if precondition.must_exist is not None and precondition.must_exist != exists:
+        raise PreconditionFailed("the attachment exists already" if exists else "no version yet")
+    if precondition.versions is None:
+        return
+    current = connection.scalar(
+        select(_VERSIONS.c.id).where(
+            _VERSIONS.c.attachment == row.id, _VERSIONS.c.number == row.current
+        )
+    )
+    if current not in precondition.versions:
+        raise PreconditionFailed("another version is current")
+
+
+def attachment(row: Row[*tuple[Any, ...]], deleted: datetime | None = None) -> Attachment:
+    """Make the value of a row with the columns of the attachments table."""
+    return Attachment(
+        id=row.id,
+        tenant=row.tenant,
+        reference=row.reference,
+        created=row.created,
+        deleted=deleted or row.deleted,
+    )
+
+
+def _live(tenant: str, reference: str) -> tuple[ColumnElement[bool], ...]:
+    if not searchable(reference):
+        raise NotFound("no such attachment")
+    return _ATTACHMENTS.c.tenant == tenant, _ATTACHMENTS.c.reference == reference, tables.LIVE
+
+
+def _one(connection: Connection, query: Select[*tuple[Any, ...]]) -> Found:
+    found = _found(connection, query)
+    if not found:
+        raise NotFound("no such attachment or version")
+    return found[0]
+
+
+def _found(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Found]:
+    rows = connection.execute(query).all()
+    replicas: dict[str, dict[str, ReplicaState]] = {row.version: {} for row in rows}
+    if rows:
+        of_rows = select(_REPLICAS).where(_REPLICAS.c.version.in_(list(replicas)))
+        for replica in connection.execute(of_rows):
+            replicas[replica.version][replica.target] = ReplicaState(replica.state)
+    return [
+        Found(
+            attachment=attachment(row),
+            version=_version(row),
+            replicas=replicas[row.version],
+            current=row.number == row.current,
+        )
+        for row in rows
+    ]
+
+
+def _version(row: Row[*tuple[Any, ...]]) -> Version:
+    return Version(
+        id=row.version,
+        attachment=row.id,
+        tenant=row.tenant,
+        blob=row.blob,
+        created=row.committed,
+        size=row.size,
+        body_size=row.body_size,
+        envelope=row.envelope,
+    )

@@ -1,0 +1,59 @@
+"""Opening and migrating the database that a URL names.
+
+`sqlite:////absolute/path` or `sqlite:///relative/path` is a file; `postgresql://...` is libpq's
+connection URI with all its parameters (several hosts, `sslmode`, `sslrootcert`).
+"""
+
+import re
+from pathlib import Path
+
+from gateway.catalog import schema
+from gateway.catalog.database import Database
+from gateway.catalog.postgres import PostgresDatabase
+from gateway.catalog.sql import SqlCatalog
+from gateway.catalog.sqlite import SqliteDatabase
+
+CONNECTIONS = 10
+PATIENCE = 2.0  # within this the gateway has to answer 503
+_MIGRATION_PATIENCE = 600.0
+
+
+async def open_catalog(
+    url: str, *, connections: int = CONNECTIONS, patience: float = PATIENCE
+) -> SqlCatalog:
+    """Open a catalog whose schema is current; each call waits `patience` seconds at most.
+
+    Raises CatalogUnavailable when the database does not answer or has to be migrated first, and
+    ValueError when the URL names no database that is known.
+    """
+    catalog = SqlCatalog(_database(url, connections, patience))
+    try:
+        await catalog.check()
+    except BaseException:
+        await catalog.close()
+        raise
+    return catalog
+
+
+async def migrate(url: str) -> None:
+    """Create the tables, or bring them up to date. Safe to repeat and to run in several places."""
+    database = _database(url, 1, _MIGRATION_PATIENCE)
+    try:
+        await database.write(schema.upgrade)
+    finally:
+        await database.close()
+
+
+def _database(url: str, connections: int, patience: float) -> Database:
+    # The URL holds a password, so no message quotes it.
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise ValueError("the catalog's url must begin with sqlite:// or postgresql://")
+    if re.fullmatch(r"postgres(ql)?(\+asyncpg)?", scheme):
+        return PostgresDatabase(f"postgresql://{rest}", connections=connections, patience=patience)
+    if re.fullmatch(r"sqlite(\+\w+)?", scheme):
+        path = rest.removeprefix("/")
+        if not path or not rest.startswith("/") or path == ":memory:":
+            raise ValueError("the catalog's url must name a file: sqlite:////absolute/path")
+        return SqliteDatabase(Path(path), readers=connections, patience=patience)
+    raise ValueError(f"the catalog cannot be kept in {scheme}: use sqlite:// or postgresql://")

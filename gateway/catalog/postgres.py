@@ -1,0 +1,117 @@
+"""The catalog on PostgreSQL: a bounded pool, bounded waits, and a retry where it is safe.
+
+Work runs in READ COMMITTED and takes the row locks that it needs. A transaction that PostgreSQL
+undid (deadlock, serialization), or whose connection was lost before its commit was sent, is run
+again while patience lasts; one whose commit went unanswered never is. Reads run without a
+transaction, one round trip a statement: each is written so that this makes no difference.
+
+The DSN is libpq's, several hosts included; only a server that takes writes is used, so after
+a failover the new primary is found.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+import asyncpg
+from sqlalchemy import Connection, ExceptionContext, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from gateway.catalog.faults import code, driver_faults, translated
+
+T = TypeVar("T")
+
+_UNDONE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+# The server is going away, not up yet, or no longer the primary.
+_SERVER_LEFT = frozenset({"57P01", "57P02", "57P03", "25006", "53300"})
+_ATTEMPTS = 6
+_PAUSE = 0.05
+
+
+class PostgresDatabase:
+    """Runs work on PostgreSQL. `patience` bounds in seconds what a call waits for."""
+
+    def __init__(self, dsn: str, *, connections: int, patience: float) -> None:
+        self._dsn = dsn
+        self._patience = patience
+        self._writer: AsyncEngine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self._connect,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=patience,
+            pool_use_lifo=True,  # what a quiet hour does not need goes idle
+            hide_parameters=True,
+        )
+        event.listen(self._writer.sync_engine, "handle_error", _drop_the_pool)
+        self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Implement `Database.read`."""
+        return await self._run(self._reader, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Implement `Database.write`."""
+        return await self._run(self._writer, work)
+
+    async def close(self) -> None:
+        """Implement `Database.close`."""
+        with driver_faults():
+            await self._writer.dispose()
+
+    async def _run(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+        with driver_faults():
+            async with asyncio.timeout(self._patience):
+                for attempt in range(1, _ATTEMPTS):
+                    try:
+                        return await _transaction(engine, work)
+                    except (DBAPIError, OSError, asyncpg.PostgresError) as error:
+                        if not _left_nothing(error):
+                            raise
+                    await asyncio.sleep(_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
+                return await _transaction(engine, work)
+
+    async def _connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            self._dsn,
+            timeout=self._patience,
+            target_session_attrs="read-write",
+            server_settings={
+                "application_name": "sealgate",
+                "statement_timeout": str(round(self._patience * 1000)),
+                "idle_in_transaction_session_timeout": str(round(self._patience * 2000)),
+            },
+        )
+
+
+async def _transaction(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+    async with engine.connect() as connection:
+        transaction = await connection.begin()
+        result = await connection.run_sync(work)
+        try:
+            await transaction.commit()
+        except SQLAlchemyError as error:
+            if code(error) in _UNDONE:
+                raise
+            raise translated(error) from None  # no longer a driver's error: never tried again
+        return result
+
+
+def _left_nothing(error: Exception) -> bool:
+    """Tell whether work that ended so, before its commit, is worth another try."""
+    if code(error) in _UNDONE | _SERVER_LEFT:
+        return True
+    return (
+        error.connection_invalidated
+        if isinstance(error, DBAPIError)
+        else isinstance(error, OSError)
+    )
+
+
+def _drop_the_pool(context: ExceptionContext) -> None:
+    """Make SQLAlchemy replace its connections when the server asks for it, not only this one."""
+    original = context.original_exception
+    if isinstance(original, Exception) and code(original) in _SERVER_LEFT:
+        context.is_disconnect = True

@@ -1,0 +1,155 @@
+"""The catalog port over a SQL database: what each method does is in the module of its noun."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from gateway.catalog import attachments, operations, schema, tenants, tokens, uploads
+from gateway.catalog.database import Database
+from gateway.model import (
+    Attachment,
+    Found,
+    Operation,
+    Precondition,
+    ReplicaState,
+    Tenant,
+    Token,
+    Upload,
+    Version,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SqlCatalog:
+    """Implements `gateway.ports.Catalog`; `gateway.catalog.open_catalog` makes one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add_tenant(self, tenant: Tenant) -> None:
+        """Implement `Catalog.add_tenant`."""
+        await self._write(tenants.add, tenant)
+
+    async def tenant(self, tenant: str) -> Tenant:
+        """Implement `Catalog.tenant`."""
+        return await self._read(tenants.get, tenant)
+
+    async def tenants(self, after: str | None, limit: int) -> Sequence[Tenant]:
+        """Implement `Catalog.tenants`."""
+        return await self._read(tenants.page, after, limit)
+
+    async def add_token(self, token: Token) -> None:
+        """Implement `Catalog.add_token`."""
+        await self._write(tokens.add, token)
+
+    async def token(self, token: str) -> Token:
+        """Implement `Catalog.token`."""
+        return await self._read(tokens.get, token)
+
+    async def tokens(self, tenant: str | None) -> Sequence[Token]:
+        """Implement `Catalog.tokens`."""
+        return await self._read(tokens.of, tenant)
+
+    async def remove_token(self, token: str) -> None:
+        """Implement `Catalog.remove_token`."""
+        await self._write(tokens.remove, token)
+
+    async def begin(self, upload: Upload, reference: str) -> Attachment:
+        """Implement `Catalog.begin`."""
+        return await self._write(uploads.begin, upload, reference)
+
+    async def touch(self, uploads_: Sequence[str], at: datetime) -> None:
+        """Implement `Catalog.touch`."""
+        await self._write(uploads.touch, uploads_, at)
+
+    async def commit(
+        self,
+        version: Version,
+        replicas: Mapping[str, ReplicaState],
+        precondition: Precondition,
+        operation: tuple[str, bytes] | None,
+    ) -> None:
+        """Implement `Catalog.commit`."""
+        await self._write(uploads.commit, version, replicas, precondition, operation)
+
+    async def committed(self, upload: str) -> bool:
+        """Implement `Catalog.committed`, behind whatever is still being written."""
+        return await self._write(uploads.committed, upload)
+
+    async def stale(self, before: datetime, limit: int) -> Sequence[Upload]:
+        """Implement `Catalog.stale`."""
+        return await self._write(uploads.stale, before, limit)
+
+    async def forget(self, upload: str) -> None:
+        """Implement `Catalog.forget`."""
+        await self._write(uploads.forget, upload)
+
+    async def known(self, blobs: Sequence[str]) -> frozenset[str]:
+        """Implement `Catalog.known`."""
+        return await self._read(uploads.known, blobs)
+
+    async def find(self, tenant: str, reference: str, version: str | None = None) -> Found:
+        """Implement `Catalog.find`."""
+        return await self._read(attachments.find, tenant, reference, version)
+
+    async def by_version(self, tenant: str, version: str) -> Found:
+        """Implement `Catalog.by_version`."""
+        return await self._read(attachments.by_version, tenant, version)
+
+    async def versions(self, tenant: str, reference: str) -> Sequence[Found]:
+        """Implement `Catalog.versions`."""
+        return await self._read(attachments.versions, tenant, reference)
+
+    async def list(
+        self, tenant: str, prefix: str, after: str | None, limit: int
+    ) -> Sequence[Found]:
+        """Implement `Catalog.list`."""
+        return await self._read(attachments.page, tenant, prefix, after, limit)
+
+    async def trash(
+        self, tenant: str, reference: str, precondition: Precondition, at: datetime
+    ) -> Attachment:
+        """Implement `Catalog.trash`."""
+        return await self._write(attachments.trash, tenant, reference, precondition, at)
+
+    async def claim(self, operation: Operation, at: datetime, lease: float) -> Operation:
+        """Implement `Catalog.claim`."""
+        return await self._write(operations.claim, operation, at, lease)
+
+    async def release(self, tenant: str, key_hash: bytes, upload: str) -> None:
+        """Implement `Catalog.release`."""
+        await self._write(operations.release, tenant, key_hash, upload)
+
+    async def check(self) -> None:
+        """Implement `Catalog.check`."""
+        await self._read(schema.require_current)
+
+    async def close(self) -> None:
+        """Implement `Catalog.close`."""
+        await self._database.close()
+
+    async def _read(
+        self,
+        work: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._database.read(_bound(work, *args, **kwargs))
+
+    async def _write(
+        self,
+        work: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._database.write(_bound(work, *args, **kwargs))
+
+
+def _bound(
+    work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+) -> Callable[[Connection], T]:
+    return lambda connection: work(connection, *args, **kwargs)

@@ -1,0 +1,105 @@
+"""The catalog on SQLite: one file, one writer at a time, any number of readers.
+
+A transaction is one hop to a thread and runs there undivided, so a cancelled call leaves it whole
+or, if it had not begun, undone. Writers of this process queue for one thread, hence SQLite's
+own lock is contended by other processes only; those are waited for. What `write` returned for is
+on disk (`synchronous=FULL`). The file must be on a local disk, as WAL demands.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+
+from gateway.catalog.faults import driver_faults
+
+T = TypeVar("T")
+
+_CACHED_STATEMENTS = 256
+
+
+class SqliteDatabase:
+    """Runs work on a SQLite file. `patience` bounds in seconds what a call waits for."""
+
+    def __init__(self, path: Path, *, readers: int, patience: float) -> None:
+        self._patience = patience
+        self._writer = _engine(path, 1, patience, begin="BEGIN IMMEDIATE", settings=[])
+        self._reader = _engine(
+            path, readers, patience, begin="BEGIN", settings=["PRAGMA query_only = ON"]
+        )
+        self._write_thread = ThreadPoolExecutor(1, "catalog-write")
+        self._read_threads = ThreadPoolExecutor(readers, "catalog-read")
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Implement `Database.read`, on one snapshot."""
+        return await self._run(self._read_threads, self._reader, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Implement `Database.write`, one after another."""
+        return await self._run(self._write_thread, self._writer, work)
+
+    async def close(self) -> None:
+        """Implement `Database.close`, after what runs."""
+        for threads in (self._read_threads, self._write_thread):
+            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._reader.dispose)
+        await asyncio.to_thread(self._writer.dispose)
+
+    async def _run(
+        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]
+    ) -> T:
+        with driver_faults():
+            async with asyncio.timeout(self._patience):
+                transaction = partial(_transaction, engine, work)
+                return await asyncio.get_running_loop().run_in_executor(threads, transaction)
+
+
+def _transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.begin() as connection:
+        return work(connection)
+
+
+def _engine(
+    path: Path, connections: int, patience: float, *, begin: str, settings: list[str]
+) -> Engine:
+    engine = create_engine(
+        "sqlite+pysqlite://",
+        creator=partial(_connect, path, patience, settings),
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        hide_parameters=True,
+    )
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _connect(path: Path, patience: float, settings: list[str]) -> sqlite3.Connection:
+    # References may mean something to people, so the file is for this account only.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(
+        path,
+        timeout=patience,
+        isolation_level=None,  # transactions begin where SQLAlchemy says, and how we say
+        check_same_thread=False,  # the pool lends a connection to one thread at a time
+        cached_statements=_CACHED_STATEMENTS,
+    )
+    try:
+        for setting in (
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = FULL",
+            "PRAGMA fullfsync = ON",  # a plain fsync on macOS does not reach the disk
+            "PRAGMA foreign_keys = ON",
+            *settings,
+        ):
+            connection.execute(setting).close()
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,206 @@
+"""Uploads from intent to version, as functions over a connection that is in a transaction.
+
+An upload row is open, then gone (committed or forgotten), or fenced on the way: whoever deletes
+an open row may make a version of it, so exactly one of commit and fence wins. Rows are locked in
+the order operation, upload, attachment.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    union,
+    update,
+)
+
+from gateway.catalog import attachments, operations, tables
+from gateway.catalog.faults import parent_missing
+from gateway.catalog.references import storable
+from gateway.catalog.upsert import insert_new
+from gateway.errors import CatalogConflict, NotFound, UploadLost
+from gateway.model import Attachment, Precondition, ReplicaState, Upload, Version
+
+_ATTACHMENTS = tables.attachments
+_VERSIONS = tables.versions
+_UPLOADS = tables.uploads
+_RACES = 5  # how often an attachment may go to the trash under our hands
+
+
+def begin(connection: Connection, upload: Upload, reference: str) -> Attachment:
+    """Implement `Catalog.begin`."""
+    if not storable(reference):
+        raise CatalogConflict("the reference is empty, too long or no plain text")
+    target = _attachment_for(connection, upload, reference)
+    row = {
+        "id": upload.id,
+        "tenant": upload.tenant,
+        "attachment": target.id,
+        "blob": upload.blob,
+        "started": upload.started,
+        "touched": upload.touched,
+        "state": "open",
+    }
+    connection.execute(insert(_UPLOADS), row)
+    return target
+
+
+def touch(connection: Connection, uploads: Sequence[str], at: datetime) -> None:
+    """Implement `Catalog.touch`."""
+    if not uploads:
+        return
+    rows = [{"upload": upload, "at": at} for upload in sorted(uploads)]
+    operations.touch(connection, uploads, at)
+    beat = update(_UPLOADS).where(_UPLOADS.c.id == bindparam("upload"), _UPLOADS.c.state == "open")
+    connection.execute(beat.values(touched=bindparam("at")), rows)
+
+
+def commit(
+    connection: Connection,
+    version: Version,
+    replicas: Mapping[str, ReplicaState],
+    precondition: Precondition,
+    operation: tuple[str, bytes] | None,
+) -> None:
+    """Implement `Catalog.commit`."""
+    if operation is not None and not operations.finish(connection, *operation, version.id):
+        raise UploadLost("the idempotency key was taken over")
+    _close(connection, version)
+    _serve(connection, version, precondition)
+    if replicas:
+        connection.execute(
+            insert(tables.replicas),
+            [
+                {"version": version.id, "target": target, "state": state.value}
+                for target, state in replicas.items()
+            ],
+        )
+
+
+def committed(connection: Connection, upload: str) -> bool:
+    """Implement `Catalog.committed`; a commit that is still under way is waited for."""
+    connection.execute(select(_UPLOADS.c.id).where(_UPLOADS.c.id == upload).with_for_update())
+    return connection.scalar(select(_VERSIONS.c.id).where(_VERSIONS.c.id == upload)) is not None
+
+
+def stale(connection: Connection, before: datetime, limit: int) -> Sequence[Upload]:
+    """Implement `Catalog.stale`; an upload that is just being committed is left alone."""
+    chosen = (
+        select(_UPLOADS)
+        .where(or_(_UPLOADS.c.touched < before, _UPLOADS.c.state == "fenced"))
+        .order_by(_UPLOADS.c.touched, _UPLOADS.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = connection.execute(chosen).all()
+    fence = update(_UPLOADS).where(_UPLOADS.c.id.in_([row.id for row in rows]))
+    connection.execute(fence.values(state="fenced"))
+    return [_upload(row) for row in rows]
+
+
+def forget(connection: Connection, upload: str) -> None:
+    """Implement `Catalog.forget`."""
+    operations.drop(connection, upload)
+    gone = delete(_UPLOADS).where(_UPLOADS.c.id == upload).returning(_UPLOADS.c.attachment)
+    attachment = connection.scalar(gone)
+    if attachment is None:
+        return
+    # Locked first, so that the next statement sees an upload that began in the meantime.
+    held = select(_ATTACHMENTS.c.id).where(_ATTACHMENTS.c.id == attachment).with_for_update()
+    connection.execute(held)
+    connection.execute(
+        delete(_ATTACHMENTS).where(
+            _ATTACHMENTS.c.id == attachment,
+            ~exists().where(_VERSIONS.c.attachment == attachment),
+            ~exists().where(_UPLOADS.c.attachment == attachment),
+        )
+    )
+
+
+def known(connection: Connection, blobs: Sequence[str]) -> frozenset[str]:
+    """Implement `Catalog.known`, in one statement: a blob that commits meanwhile is always seen."""
+    if not blobs:
+        return frozenset()
+    owned = union(
+        select(_UPLOADS.c.blob).where(_UPLOADS.c.blob.in_(blobs)),
+        select(_VERSIONS.c.blob).where(_VERSIONS.c.blob.in_(blobs)),
+    )
+    return frozenset(connection.scalars(owned))
+
+
+def _attachment_for(connection: Connection, upload: Upload, reference: str) -> Attachment:
+    new = Attachment(
+        id=upload.attachment, tenant=upload.tenant, reference=reference, created=upload.started
+    )
+    row = {"id": new.id, "tenant": new.tenant, "reference": reference, "created": new.created}
+    live = select(_ATTACHMENTS).where(
+        _ATTACHMENTS.c.tenant == upload.tenant,
+        _ATTACHMENTS.c.reference == reference,
+        tables.LIVE,
+    )
+    for _ in range(_RACES):
+        with parent_missing(NotFound("no such tenant")):
+            if insert_new(connection, _ATTACHMENTS, row, ["tenant", "reference"], tables.LIVE):
+                return new
+        # Locked, so that nobody forgets it before the upload row refers to it.
+        found = connection.execute(live.with_for_update(read=True, key_share=True)).first()
+        if found is not None:
+            return attachments.attachment(found)
+    raise CatalogConflict("the attachment is created and deleted too fast: try again")
+
+
+def _close(connection: Connection, version: Version) -> None:
+    owned = delete(_UPLOADS).where(
+        _UPLOADS.c.id == version.id,
+        _UPLOADS.c.state == "open",
+        _UPLOADS.c.tenant == version.tenant,
+        _UPLOADS.c.attachment == version.attachment,
+        _UPLOADS.c.blob == version.blob,
+    )
+    if connection.execute(owned).rowcount == 0:
+        raise UploadLost("the upload is no longer open")
+
+
+def _serve(connection: Connection, version: Version, precondition: Precondition) -> None:
+    held = select(_ATTACHMENTS).where(_ATTACHMENTS.c.id == version.attachment)
+    row = connection.execute(held.with_for_update(key_share=True)).one()
+    if row.deleted is not None:
+        raise NotFound("the attachment went to the trash meanwhile")
+    attachments.require(connection, row, precondition)
+    last = select(func.max(_VERSIONS.c.number)).where(_VERSIONS.c.attachment == row.id)
+    number = (connection.scalar(last) or 0) + 1
+    connection.execute(
+        insert(_VERSIONS),
+        {
+            "id": version.id,
+            "attachment": version.attachment,
+            "number": number,
+            "blob": version.blob,
+            "created": version.created,
+            "size": version.size,
+            "body_size": version.body_size,
+            "envelope": version.envelope,
+        },
+    )
+    served = update(_ATTACHMENTS).where(_ATTACHMENTS.c.id == row.id)
+    connection.execute(served.values(current=number))
+
+
+def _upload(row: Row[*tuple[Any, ...]]) -> Upload:
+    return Upload(
+        id=row.id,
+        tenant=row.tenant,
+        attachment=row.attachment,
+        blob=row.blob,
+        started=row.started,
+        touched=row.touched,
+    )
