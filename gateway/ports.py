@@ -128,7 +128,10 @@ class Catalog(Protocol):
         """Page through tenants in order of id, beginning after `after`."""
 
     async def add_token(self, token: Token) -> None:
-        """Keep a token's hash and scope. Raises CatalogConflict if the id is taken."""
+        """Keep a token's hash and scope.
+
+        Raises CatalogConflict if the id is taken, NotFound for an unknown tenant.
+        """
 
     async def token(self, token: str) -> Token:
         """Return a token by its public id. Raises NotFound."""
@@ -145,7 +148,8 @@ class Catalog(Protocol):
         When `reference` has a live attachment that one is returned (and recorded in the upload row
         in place of `upload.attachment`); else a new one with id `upload.attachment` is made,
         invisible until a version commits. Two that begin at once for a new reference get the same.
-        Raises NotFound for an unknown tenant.
+        Raises NotFound for an unknown tenant, CatalogConflict for a reference that cannot be kept
+        (empty, over 1024 bytes of UTF-8, with NUL or a lone surrogate).
         """
 
     async def touch(self, uploads: Sequence[str], at: datetime) -> None:
@@ -221,6 +225,8 @@ class Catalog(Protocol):
 
         Returns `operation` itself when it is now the caller's: the key was free, or its holder did
         not touch it for `lease` seconds (that upload is fenced). Else returns the stored one.
+        Claiming again with the same upload, after a lost answer, is safe. Raises NotFound for an
+        unknown tenant.
         """
 
     async def release(self, tenant: str, key_hash: bytes, upload: str) -> None:
