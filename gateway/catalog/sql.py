@@ -80,6 +80,10 @@ class SqlCatalog:
         """Implement `Catalog.committed`, behind whatever is still being written."""
         return await self._write(uploads.committed, upload)
 
+    async def fence(self, upload: str) -> bool:
+        """Implement `Catalog.fence`."""
+        return await self._write(uploads.fence, upload)
+
     async def stale(self, before: datetime, limit: int) -> Sequence[Upload]:
         """Implement `Catalog.stale`."""
         return await self._write(uploads.stale, before, limit)

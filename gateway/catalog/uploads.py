@@ -89,7 +89,13 @@ def commit(
 def committed(connection: Connection, upload: str) -> bool:
     """Implement `Catalog.committed`; a commit that is still under way is waited for."""
     connection.execute(select(_UPLOADS.c.id).where(_UPLOADS.c.id == upload).with_for_update())
-    return connection.scalar(select(_VERSIONS.c.id).where(_VERSIONS.c.id == upload)) is not None
+    return _is_version(connection, upload)
+
+
+def fence(connection: Connection, upload: str) -> bool:
+    """Implement `Catalog.fence`; a commit that is still under way is waited for."""
+    fenced = update(_UPLOADS).where(_UPLOADS.c.id == upload).values(state="fenced")
+    return connection.execute(fenced).rowcount == 1 or not _is_version(connection, upload)
 
 
 def stale(connection: Connection, before: datetime, limit: int) -> Sequence[Upload]:
@@ -193,6 +199,10 @@ def _serve(connection: Connection, version: Version, precondition: Precondition)
     )
     served = update(_ATTACHMENTS).where(_ATTACHMENTS.c.id == row.id)
     connection.execute(served.values(current=number))
+
+
+def _is_version(connection: Connection, upload: str) -> bool:
+    return connection.scalar(select(_VERSIONS.c.id).where(_VERSIONS.c.id == upload)) is not None
 
 
 def _upload(row: Row[*tuple[Any, ...]]) -> Upload:
