@@ -117,6 +117,10 @@ class FolderKeyStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    async def prepare(self) -> None:
+        """Create the folder unless there is one."""
+        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+
     async def read(self, tenant: str) -> Versioned:
         """See `KeyStore.read`."""
         with _unavailable("tenant record cannot be read"):

@@ -1,0 +1,268 @@
+"""The composition root: from settings to a running service.
+
+`running` is the service for as long as its block lasts; `serve` is that until a signal, with
+readiness withdrawn first and what was accepted finished. This is the only module that reads
+settings and the only one that knows every adapter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from keyservice.audit import Auditor
+from keyservice.audit_file import FileAuditSink
+from keyservice.callers import DEVELOPMENT, TokenCheck
+from keyservice.config import ConfigError, Listen, Settings
+from keyservice.files import read_secret
+from keyservice.health import Health
+from keyservice.http import Api, probe_application
+from keyservice.keyring import Keyring
+from keyservice.local import FolderKeyStore, LocalRoot, ensure_root_key
+from keyservice.metered import MeteredRoot
+from keyservice.metrics import Metrics
+from keyservice.policy import Gate, allow_all
+from keyservice.policy_file import PolicyFile, load
+from keyservice.ports import KeyStore, Root, RootStatus
+from keyservice.records import Tier
+from keyservice.service import KeyService
+from keyservice.tls import server_context
+
+KEEPALIVE = 75.0
+MIN_TOKEN = 32
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that takes requests: where, and what an operator may ask of it."""
+
+    url: str
+    probes_url: str | None
+    service: KeyService
+    health: Health
+    reload: Callable[[], Awaitable[None]]
+
+
+async def serve(settings: Settings, *, started: Callable[[Running], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reloads the policy and the TLS certificate.
+
+    `started` is called once requests are taken. Raises ConfigError or OSError when the service
+    cannot start.
+    """
+    stop, again = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, again.set)
+    async with running(settings) as service, asyncio.TaskGroup() as tasks:
+        reloads = tasks.create_task(_reload_when(again, service))
+        if started is not None:
+            started(service)
+        await stop.wait()
+        log.info("draining", timeout=settings.drain_timeout)
+        reloads.cancel()
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Start the service, yield it, and drain it at the end of the block."""
+    async with contextlib.AsyncExitStack() as stack:
+        metrics = Metrics()
+        root, store = await _root(settings)
+        stack.push_async_callback(store.close)
+        stack.push_async_callback(root.close)
+        metered = MeteredRoot(root, metrics.root_call)
+        audit = settings.audit
+        sink = await asyncio.to_thread(FileAuditSink, audit.file, fsync=audit.fsync)
+        stack.push_async_callback(sink.close)
+        auditor = Auditor(sink)
+        gate, policy = await _policy(settings, metrics)
+        keyring = Keyring(
+            metered, store, capacity=settings.cache.capacity, max_ttl=settings.cache.max_ttl
+        )
+        metrics.watch(keyring)
+        service = KeyService(
+            root=metered,
+            store=store,
+            keyring=keyring,
+            gate=gate,
+            auditor=auditor,
+            metrics=metrics,
+            cache_ttl={
+                Tier.STANDARD: settings.cache.standard_ttl,
+                Tier.BUSINESS: settings.cache.business_ttl,
+            },
+        )
+        health = _health(
+            root=metered,
+            store=store,
+            auditor=auditor,
+            policy=policy,
+            keyring=keyring,
+            metrics=metrics,
+        )
+        context, token = await asyncio.to_thread(_trust, settings)
+        api = Api(service, token, health, metrics).application()
+        url = await _listen(stack, api, settings.listen, context, settings.drain_timeout)
+        probes_url = None
+        if settings.probes is not None:
+            plain = Listen(host=settings.probes.host, port=settings.probes.port)
+            application = probe_application(health, metrics)
+            probes_url = await _listen(stack, application, plain, None, 1.0)
+        _announce(settings, root, url)
+
+        async def reload() -> None:
+            if policy is not None:
+                await policy.reload()
+            if context is not None:
+                await asyncio.to_thread(_reload_certificate, settings, context)
+
+        async with asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(policy.watch()) if policy is not None else None
+            try:
+                yield Running(url, probes_url, service, health, reload)
+            finally:
+                health.draining = True
+                if watch is not None:
+                    watch.cancel()
+
+
+def check(settings: Settings) -> None:
+    """Load all that the settings name without starting; raise ConfigError. Blocks."""
+    if settings.policy_file is not None:
+        try:
+            load(settings.policy_file)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"policy_file: {error}") from None
+    _trust(settings)
+
+
+async def _reload_when(again: asyncio.Event, service: Running) -> None:
+    while True:
+        await again.wait()
+        again.clear()
+        await service.reload()
+
+
+async def _root(settings: Settings) -> tuple[Root, KeyStore]:
+    local = settings.root.local
+    if local is None:
+        raise ConfigError("root.vault is not available")
+    await asyncio.to_thread(ensure_root_key, local.key_file)
+    store = FolderKeyStore(local.records)
+    await store.prepare()
+    return LocalRoot(local.key_file), store
+
+
+async def _policy(settings: Settings, metrics: Metrics) -> tuple[Gate, PolicyFile | None]:
+    path = settings.policy_file
+    if path is None:
+        return Gate(allow_all(DEVELOPMENT)), None
+    try:
+        gate = Gate(await asyncio.to_thread(load, path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"policy_file: {error}") from None
+    policy = PolicyFile(path, gate, on_failure=metrics.policy_failures.inc)
+    await policy.reload()
+    return gate, policy
+
+
+def _health(
+    *,
+    root: Root,
+    store: KeyStore,
+    auditor: Auditor,
+    policy: PolicyFile | None,
+    keyring: Keyring,
+    metrics: Metrics,
+) -> Health:
+    async def audit_status() -> RootStatus:
+        return auditor.status()
+
+    async def policy_status() -> RootStatus:
+        # An old policy still rules: that is for an alert, not for taking the service out.
+        if policy is None:
+            return RootStatus(healthy=True, detail="development: one caller may do everything")
+        found = policy.status()
+        metrics.healthy.labels("policy file").set(found.healthy)
+        return RootStatus(healthy=True, detail=found.detail)
+
+    return Health(
+        needed={"audit": audit_status, "policy": policy_status},
+        cached={"root": root.status, "key store": store.status},
+        serves_cached=keyring.keks.has_fresh,
+        report=lambda name, healthy: metrics.healthy.labels(name).set(healthy),
+    )
+
+
+def _trust(settings: Settings) -> tuple[ssl.SSLContext | None, TokenCheck | None]:
+    """Return the TLS context, or in development the token."""
+    tls, development = settings.tls, settings.development
+    try:
+        if tls is not None:
+            return server_context(tls.certificate, tls.private_key, tls.client_ca), None
+    except OSError as error:  # ssl.SSLError too
+        raise ConfigError(f"tls: {error.strerror or error}") from None
+    if development is None:
+        raise ConfigError("name one of tls and development")
+    try:
+        token = read_secret(development.token_file).decode("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"development.token_file: {error}") from None
+    if len(token) < MIN_TOKEN:
+        raise ConfigError(f"development.token_file: needs at least {MIN_TOKEN} characters")
+    return None, TokenCheck(token)
+
+
+def _reload_certificate(settings: Settings, context: ssl.SSLContext) -> None:
+    """Show a renewed certificate to new connections; a bad one changes nothing."""
+    tls = settings.tls
+    if tls is None:
+        return
+    try:
+        # Tried apart first: a failed load would leave the live context without its key.
+        server_context(tls.certificate, tls.private_key, tls.client_ca)
+        context.load_cert_chain(tls.certificate, tls.private_key)
+    except OSError:
+        log.exception("certificate not reloaded; the old one stays in use")
+    else:
+        log.info("certificate loaded")
+
+
+async def _listen(
+    stack: contextlib.AsyncExitStack,
+    application: web.Application,
+    listen: Listen,
+    context: ssl.SSLContext | None,
+    drain: float,
+) -> str:
+    runner = web.AppRunner(
+        application, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=drain
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    if listen.unix_socket is not None:
+        await web.UnixSite(runner, str(listen.unix_socket), ssl_context=context).start()
+        listen.unix_socket.chmod(0o600)
+        return f"unix://{listen.unix_socket}"
+    await web.TCPSite(runner, listen.host, listen.port, ssl_context=context).start()
+    port = runner.addresses[0][1]
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{'https' if context else 'http'}://{host}:{port}"
+
+
+def _announce(settings: Settings, root: Root, url: str) -> None:
+    if root.kind == "local":
+        log.warning("ROOT KEY IS A LOCAL FILE: for development or a single machine only")
+    if settings.development is not None:
+        log.warning("DEVELOPMENT: callers are known by a token, without TLS, on this machine only")
+    log.info("serving", url=url, root=root.kind)

@@ -1,0 +1,225 @@
+"""The settings: a TOML file, below the environment, below flags.
+
+Unknown settings are errors wherever they stand. Secrets are never values here, only the paths of
+files that hold them. Environment variables are `SEALGATE_KEYSERVICE_` and the name, with `__`
+between levels: `SEALGATE_KEYSERVICE_LISTEN__PORT=8443`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings.exceptions import SettingsError
+
+ENV_PREFIX = "SEALGATE_KEYSERVICE_"
+ENV_FILE = "SEALGATE_KEYSERVICE_CONFIG"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+Seconds = Annotated[float, Field(ge=0, le=86400)]
+Positive = Annotated[float, Field(gt=0, le=3600)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ConfigError(ValueError):
+    """The settings cannot be used; the message says which and why, without their values."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Listen(_Section):
+    """Where callers connect: an address and port, or a Unix socket instead."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8443
+    unix_socket: Path | None = None
+
+
+class Tls(_Section):
+    """The server's certificate and the CA whose client certificates are let in."""
+
+    certificate: Path
+    private_key: Path
+    client_ca: Path
+
+
+class Development(_Section):
+    """A bearer token instead of TLS; over loopback or a Unix socket only."""
+
+    token_file: Path
+
+
+class Probes(_Section):
+    """A second, plain listener with nothing but the probes and the figures."""
+
+    host: str = "127.0.0.1"
+    port: Port
+
+
+class LocalRootSettings(_Section):
+    """A root key in a file and a folder of tenant records."""
+
+    key_file: Path
+    records: Path
+
+
+class VaultSettings(_Section):
+    """Vault or OpenBao: where it is, how to log in, and the names that `setup-vault` made."""
+
+    url: str
+    ca_file: Path | None = None
+    namespace: str | None = None
+    auth: Literal["approle", "kubernetes"] = "approle"
+    auth_mount: str | None = None
+    role_id_file: Path | None = None
+    secret_id_file: Path | None = None
+    kubernetes_role: str | None = None
+    kubernetes_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    transit_mount: str = "sealgate-transit"
+    kv_mount: str = "sealgate-kv"
+    standard_key: str = "standard"
+    timeout: Positive = 5.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.auth == "approle" and (self.role_id_file is None or self.secret_id_file is None):
+            raise ValueError("approle needs role_id_file and secret_id_file")
+        if self.auth == "kubernetes" and self.kubernetes_role is None:
+            raise ValueError("kubernetes needs kubernetes_role")
+        return self
+
+
+class RootSettings(_Section):
+    """Exactly one root."""
+
+    local: LocalRootSettings | None = None
+    vault: VaultSettings | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.local is None) == (self.vault is None):
+            raise ValueError("name one of root.local and root.vault")
+        return self
+
+
+class AuditSettings(_Section):
+    """The file of audit records; with `fsync` a record is on the disk before the answer."""
+
+    file: Path
+    fsync: bool = True
+
+
+class CacheSettings(_Section):
+    """How many KEKs are kept open, and how long for tenants that are created from now on."""
+
+    capacity: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    standard_ttl: Seconds = 300.0
+    business_ttl: Seconds = 60.0
+    max_ttl: Seconds = 3600.0
+
+
+class Settings(BaseSettings):
+    """Everything that the composition root reads."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    listen: Listen = Listen()
+    tls: Tls | None = None
+    development: Development | None = None
+    probes: Probes | None = None
+    root: RootSettings
+    audit: AuditSettings
+    cache: CacheSettings = CacheSettings()
+    policy_file: Path | None = None
+    drain_timeout: Positive = 15.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _trust(self) -> Self:
+        if (self.tls is None) == (self.development is None):
+            raise ValueError("name one of tls and development")
+        if self.tls is not None and self.policy_file is None:
+            raise ValueError("policy_file is needed with tls")
+        local = self.listen.unix_socket is not None or self.listen.host in LOOPBACK
+        if self.development is not None and not local:
+            raise ValueError("development listens on loopback or a Unix socket only")
+        return self
+
+
+def load(
+    path: Path | None,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return the settings of the file, the environment and the flags; raise ConfigError."""
+    environment = os.environ if environment is None else environment
+    unknown = sorted(set(_ours(environment)) - _known())
+    if unknown:
+        raise ConfigError(f"unknown environment variables: {', '.join(unknown)}")
+    if path is not None and not path.is_file():
+        raise ConfigError(f"no such configuration file: {path}")
+
+    class _Layered(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's shape
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            sources = (init_settings, env_settings)
+            if path is None:
+                return sources
+            return (*sources, TomlConfigSettingsSource(settings_cls, toml_file=path))
+
+    try:
+        return _Layered(**(flags or {}))
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False)
+        ]
+        raise ConfigError("; ".join(faults)) from None
+    except (SettingsError, ValueError) as error:
+        raise ConfigError(f"settings cannot be read: {error}") from None
+
+
+def _ours(environment: Mapping[str, str]) -> Iterator[str]:
+    return (name for name in environment if name.startswith(ENV_PREFIX) and name != ENV_FILE)
+
+
+def _known() -> set[str]:
+    return {ENV_PREFIX + name.upper() for name in _names(Settings)}
+
+
+def _names(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield name
+        for section in _sections(field.annotation):
+            yield from (f"{name}__{inner}" for inner in _names(section))
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            yield candidate

@@ -1,0 +1,60 @@
+"""Opened data keys, kept by a client for a short time.
+
+Guarantees: bounded in number and in time; found only under the same tenant, context and wrapped
+key; nothing but opened keys is kept. The time runs from before the request was sent, so a
+revocation is never outlived by more than it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from keyservice.wire import WrappedKey
+
+
+class DekCache:
+    """At most `size` keys for `ttl` seconds each; 0 of either keeps nothing."""
+
+    def __init__(self, size: int, ttl: float, clock: Callable[[], float]) -> None:
+        self._size = size
+        self._ttl = ttl
+        self._clock = clock
+        self._entries: OrderedDict[tuple[str, WrappedKey], tuple[float, bytes]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"DekCache({len(self._entries)} keys)"
+
+    def now(self) -> float:
+        """Return the time to give to `put`, taken before the request."""
+        return self._clock()
+
+    def get(self, tenant: str, key: WrappedKey) -> bytes | None:
+        """Return the opened key, None when it is not kept or its time is over."""
+        entry = self._entries.get((tenant, key))
+        if entry is None:
+            return None
+        if entry[0] <= self._clock():
+            del self._entries[tenant, key]
+            return None
+        self._entries.move_to_end((tenant, key))
+        return entry[1]
+
+    def put(self, tenant: str, key: WrappedKey, dek: bytes, asked: float) -> None:
+        """Keep the key that was asked for at that time."""
+        self._entries[tenant, key] = (asked + self._ttl, dek)
+        self._entries.move_to_end((tenant, key))
+        while len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+    def forget(self, tenant: str) -> None:
+        """Drop every key of the tenant."""
+        for entry in [entry for entry in self._entries if entry[0] == tenant]:
+            del self._entries[entry]
+
+    def clear(self) -> None:
+        """Drop every key."""
+        self._entries.clear()

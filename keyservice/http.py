@@ -1,0 +1,284 @@
+"""From HTTP requests to use cases and back (docs/api.md, "The key service").
+
+Guarantees: every field is checked before anything is done, bodies are bounded in size and time,
+every error is the problem of one table with a stable type, and no answer may be stored by caches.
+It knows no vendor and decides nothing about keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel
+
+from keyservice.callers import TokenCheck, of_certificate
+from keyservice.errors import Invalid, KeyServiceError, TooLarge
+from keyservice.health import Health
+from keyservice.messages import (
+    Created,
+    CreateTenant,
+    Item,
+    Items,
+    KekView,
+    MakeDataKeys,
+    Problem,
+    StatusView,
+    TenantView,
+    UseKeys,
+    parse,
+)
+from keyservice.metrics import Metrics
+from keyservice.policy import Caller, Operation
+from keyservice.problems import PREFIX, to_problem
+from keyservice.records import is_tenant
+from keyservice.service import Call, KeyService
+from keyservice.wire import MAX_REQUEST_ID, DataKey, WrappedKey
+
+MAX_BODY = 2 * 1024 * 1024
+BODY_TIMEOUT = 10.0
+PROBES = ("/livez", "/readyz", "/metrics")
+REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID}}}")
+
+M = TypeVar("M", bound=BaseModel)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+REQUEST_ID_KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
+
+log = structlog.get_logger(__name__)
+
+
+class Api:
+    """The routes under `/v1`, for callers who said who they are."""
+
+    def __init__(
+        self, service: KeyService, token: TokenCheck | None, health: Health, metrics: Metrics
+    ) -> None:
+        self._service = service
+        self._token = token
+        self._health = health
+        self._metrics = metrics
+
+    def application(self) -> web.Application:
+        """Return an application with these routes, its checks and its error answers."""
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[_answer_errors, self._known])
+        app.add_routes(
+            [
+                web.post("/v1/tenants", self.create_tenant),
+                web.get("/v1/tenants/{tenant}", self.tenant_status),
+                web.post("/v1/tenants/{tenant}/data-keys", self.data_keys),
+                web.post("/v1/tenants/{tenant}/unwrap", self.unwrap),
+                web.post("/v1/tenants/{tenant}/rewrap", self.rewrap),
+                web.get("/v1/status", self.status),
+                *_probes(self._health, self._metrics),
+            ]
+        )
+        return app
+
+    async def create_tenant(self, request: web.Request) -> web.Response:
+        """201 when it is new, 200 when it was there."""
+        try:
+            message = parse(CreateTenant, await _body(request))
+        except Invalid as error:
+            await self._refuse(request, Operation.CREATE_TENANT, error)
+            raise
+        new = await self._service.create_tenant(
+            _call(request, message.reason), message.tenant, message.tier
+        )
+        return _json(Created(tenant=message.tenant), status=201 if new else 200)
+
+    async def tenant_status(self, request: web.Request) -> web.Response:
+        """Return the tenant's tier, state and KEKs, without any key."""
+        tenant = await self._tenant(request, Operation.TENANT_STATUS)
+        record = await self._service.tenant_status(_call(request, "status"), tenant)
+        view = TenantView(
+            tenant=record.tenant,
+            tier=record.tier,
+            state=record.state,
+            cache_ttl=record.cache_ttl,
+            keks=tuple(KekView(id=k.id, state=k.state, created=k.created) for k in record.keks),
+        )
+        return _json(view)
+
+    async def data_keys(self, request: web.Request) -> web.Response:
+        """Return one fresh key for each context."""
+        tenant, message = await self._asked(request, Operation.DATA_KEYS, MakeDataKeys)
+        found = await self._service.data_keys(
+            _call(request, message.reason), tenant, message.contexts
+        )
+        return _items([_data_key(item) for item in found])
+
+    async def unwrap(self, request: web.Request) -> web.Response:
+        """Return the data key of each item."""
+        tenant, message = await self._asked(request, Operation.UNWRAP, UseKeys)
+        found = await self._service.unwrap(_call(request, message.reason), tenant, _keys(message))
+        return _items(
+            [_failed(i) if isinstance(i, KeyServiceError) else Item(dek=i) for i in found]
+        )
+
+    async def rewrap(self, request: web.Request) -> web.Response:
+        """Return each item under the current KEK."""
+        tenant, message = await self._asked(request, Operation.REWRAP, UseKeys)
+        found = await self._service.rewrap(_call(request, message.reason), tenant, _keys(message))
+        return _items(
+            [_failed(i) if isinstance(i, KeyServiceError) else Item(wrapped=i) for i in found]
+        )
+
+    async def status(self, _request: web.Request) -> web.Response:
+        """Return what the root is and whether it answers."""
+        found = await self._service.status()
+        return _json(StatusView(root=found.root, healthy=found.healthy, detail=found.detail))
+
+    @web.middleware
+    async def _known(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in PROBES:
+            return await handler(request)
+        transport = request.transport
+        certificate = transport.get_extra_info("peercert") if transport is not None else None
+        if certificate is None and self._token is not None:
+            request[CALLER] = self._token.caller(request.headers.get("Authorization"))
+        else:
+            request[CALLER] = of_certificate(certificate)
+        given = request.headers.get("X-Request-Id")
+        if given is not None:
+            if not REQUEST_ID.fullmatch(given):
+                raise Invalid("X-Request-Id must be 1 to 64 letters, digits or .:_-")
+            request[REQUEST_ID_KEY] = given
+        return await handler(request)
+
+    async def _asked(
+        self, request: web.Request, operation: Operation, kind: type[M]
+    ) -> tuple[str, M]:
+        tenant = await self._tenant(request, operation)
+        try:
+            return tenant, parse(kind, await _body(request))
+        except Invalid as error:
+            await self._refuse(request, operation, error, tenant)
+            raise
+
+    async def _tenant(self, request: web.Request, operation: Operation) -> str:
+        tenant = request.match_info["tenant"]
+        if not is_tenant(tenant):
+            error = Invalid("tenant id must be 32 lower-case hex characters")
+            await self._refuse(request, operation, error)
+            raise error
+        return tenant
+
+    async def _refuse(
+        self, request: web.Request, operation: Operation, error: KeyServiceError, tenant: str = ""
+    ) -> None:
+        await self._service.refuse(_call(request, ""), tenant, operation, error)
+
+
+def probe_application(health: Health, metrics: Metrics) -> web.Application:
+    """Return the probes and the figures alone, for a listener without client certificates."""
+    app = web.Application(middlewares=[_answer_errors])
+    app.add_routes(_probes(health, metrics))
+    return app
+
+
+def _probes(health: Health, metrics: Metrics) -> list[web.RouteDef]:
+    async def live(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def ready(_request: web.Request) -> web.Response:
+        fit, text = await health.ready()
+        return web.Response(text=text, status=200 if fit else 503)
+
+    async def figures(_request: web.Request) -> web.Response:
+        await health.ready()
+        response = web.Response(body=metrics.exposition())
+        response.headers["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
+        return response
+
+    handlers = (live, ready, figures)
+    return [web.get(path, answer) for path, answer in zip(PROBES, handlers, strict=True)]
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    started = time.monotonic()
+    request[REQUEST_ID_KEY] = secrets.token_hex(16)
+    try:
+        response = await handler(request)
+    except KeyServiceError as error:
+        response = _problem(to_problem(error))
+    except web.HTTPException as error:
+        response = _problem(
+            Problem(type=PREFIX + "http", status=error.status, detail=error.reason.lower())
+        )
+    except Exception:
+        log.exception("request failed for a reason nobody foresaw")
+        response = _problem(to_problem(KeyServiceError()))
+    response.headers["X-Request-Id"] = request[REQUEST_ID_KEY]
+    response.headers["Cache-Control"] = "no-store"
+    caller = request.get(CALLER)
+    if request.path in PROBES:
+        return response
+    log.info(
+        "request",
+        request_id=request[REQUEST_ID_KEY],
+        caller=caller.name if caller else None,
+        method=request.method,
+        route=request.match_info.route.resource.canonical
+        if request.match_info.route.resource
+        else None,
+        status=response.status,
+        seconds=round(time.monotonic() - started, 6),
+    )
+    return response
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLarge(f"request body is larger than {MAX_BODY} bytes") from None
+    except TimeoutError:
+        raise Invalid("request body did not arrive in time") from None
+
+
+def _call(request: web.Request, reason: str) -> Call:
+    return Call(request[CALLER], request[REQUEST_ID_KEY], reason)
+
+
+def _keys(message: UseKeys) -> list[WrappedKey]:
+    return [WrappedKey(key.wrapped, key.context) for key in message.keys]
+
+
+def _data_key(item: DataKey | KeyServiceError) -> Item:
+    if isinstance(item, KeyServiceError):
+        return _failed(item)
+    return Item(dek=item.dek, wrapped=item.wrapped, kek=item.kek)
+
+
+def _failed(error: KeyServiceError) -> Item:
+    return Item(error=to_problem(error))
+
+
+def _items(items: Sequence[Item]) -> web.Response:
+    return _json(Items(items=tuple(items)))
+
+
+def _json(message: BaseModel, status: int = 200) -> web.Response:
+    text = message.model_dump_json(exclude_none=True)
+    return web.Response(text=text, status=status, content_type="application/json")
+
+
+def _problem(problem: Problem) -> web.Response:
+    response = web.Response(
+        text=problem.model_dump_json(exclude_none=True),
+        status=problem.status,
+        content_type="application/problem+json",
+    )
+    if problem.retry_after is not None:
+        response.headers["Retry-After"] = str(math.ceil(problem.retry_after))
+    return response

@@ -1,0 +1,53 @@
+"""From an error to an HTTP answer and back: the one table."""
+
+from __future__ import annotations
+
+from keyservice.errors import (
+    CannotUnwrap,
+    Conflict,
+    Denied,
+    Invalid,
+    KeyServiceError,
+    Shredded,
+    Suspended,
+    Throttled,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnknownTenant,
+)
+from keyservice.messages import Problem
+from keyservice.wire import ERRORS
+
+PREFIX = "urn:sealgate:keyservice:"
+
+STATUS: dict[type[KeyServiceError], int] = {
+    Invalid: 400,
+    Unauthenticated: 401,
+    Denied: 403,
+    UnknownTenant: 404,
+    Shredded: 410,
+    TooLarge: 413,
+    CannotUnwrap: 422,
+    Suspended: 423,
+    Throttled: 429,
+    Unavailable: 503,
+    Conflict: 503,
+    KeyServiceError: 500,
+}
+
+
+def to_problem(error: KeyServiceError) -> Problem:
+    """Return what a caller is told about the error."""
+    return Problem(
+        type=PREFIX + error.code,
+        status=STATUS[type(error)],
+        detail=str(error),
+        retry_after=error.retry_after,
+    )
+
+
+def from_problem(problem: Problem) -> KeyServiceError:
+    """Return the error that the other side met; an unknown type becomes a plain one."""
+    kind = ERRORS.get(problem.type.removeprefix(PREFIX), KeyServiceError)
+    return kind(problem.detail, retry_after=problem.retry_after)
