@@ -1,0 +1,286 @@
+"""What Sealgate needs in Vault or OpenBao: two mounts, one shared key, a policy, an AppRole.
+
+`script` prints it as commands to read and run; `apply` does the same through the API and may be
+repeated: what exists is kept, checked, and never replaced, except for the policy and the role,
+which are written anew. The policy lets the key service use keys and create those of business
+tenants (derived, not exportable, nothing else may be chosen), and read and write tenant records. It
+lets it export, back up, configure, rotate or delete no key, and delete or destroy no record.
+
+Blocks; it is run by an administrator with a token that may do all this, not by the service.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import requests
+from hvac.adapters import RawAdapter
+
+from keyservice.vault import KEY_TYPE, KV_MOUNT, STANDARD_KEY, TRANSIT_MOUNT
+
+RECORD_VERSIONS = 100
+TOKEN_PERIOD = "1h"  # noqa: S105 - a duration
+OK = 200
+BAD_REQUEST = 400
+NOT_FOUND = 404
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class VaultSetup:
+    """The names that setup and service agree on; `cidrs` bound where log-ins come from."""
+
+    transit_mount: str = TRANSIT_MOUNT
+    kv_mount: str = KV_MOUNT
+    standard_key: str = STANDARD_KEY
+    approle_mount: str = "approle"
+    role: str = "sealgate-keyservice"
+    policy: str = "sealgate-keyservice"
+    cidrs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One write to an API path, and its reason."""
+
+    why: str
+    path: str
+    body: Mapping[str, Any]
+    creates: bool = False
+    """Done only where it is not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the key service logs in with."""
+
+    role_id: str
+    secret_id: str = field(repr=False)
+
+
+class SetupFailed(Exception):
+    """Vault refused a step, or holds something under our names that is not safe to use."""
+
+
+class Sender(Protocol):
+    """Sends (method, path, body) as the administrator and returns (status, JSON)."""
+
+    def __call__(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, Mapping[str, Any]]:
+        """`path` follows `/v1/`; the answer is returned whatever its status."""
+        ...
+
+
+def policy(setup: VaultSetup) -> str:
+    """Return the policy of the key service, in HCL."""
+    transit, kv = setup.transit_mount, setup.kv_mount
+    return f"""\
+# Wrap and open KEKs. Without "create", encrypting with a missing key does not make one.
+path "{transit}/encrypt/+" {{ capabilities = ["update"] }}
+path "{transit}/decrypt/+" {{ capabilities = ["update"] }}
+path "{transit}/rewrap/+"  {{ capabilities = ["update"] }}
+
+# See that a key exists; make a business tenant's own, of this kind only. "+" is one segment:
+# neither .../config nor .../rotate nor .../trim nor .../import is meant.
+path "{transit}/keys/+" {{
+  capabilities = ["read", "update"]
+  allowed_parameters = {{
+    "type"    = ["{KEY_TYPE}"]
+    "derived" = [true]
+  }}
+}}
+
+# Read and write tenant records; deleting is another capability, destroying other paths.
+path "{kv}/data/tenants/+" {{ capabilities = ["create", "read", "update"] }}
+
+# Keep the own token alive.
+path "auth/token/renew-self"  {{ capabilities = ["update"] }}
+path "auth/token/lookup-self" {{ capabilities = ["read"] }}
+"""
+
+
+def steps(setup: VaultSetup) -> list[Step]:
+    """Return all writes, in order."""
+    role: dict[str, Any] = {
+        "token_policies": [setup.policy],
+        "token_no_default_policy": True,
+        "token_type": "service",
+        "token_period": TOKEN_PERIOD,
+    }
+    if setup.cidrs:
+        role |= {
+            "token_bound_cidrs": list(setup.cidrs),
+            "secret_id_bound_cidrs": list(setup.cidrs),
+        }
+    return [
+        Step(
+            "root keys, which never leave",
+            f"sys/mounts/{setup.transit_mount}",
+            {"type": "transit", "description": "Sealgate root keys"},
+            creates=True,
+        ),
+        Step(
+            "wrapped tenant keys",
+            f"sys/mounts/{setup.kv_mount}",
+            {"type": "kv", "options": {"version": "2"}, "description": "Sealgate tenant records"},
+            creates=True,
+        ),
+        Step(
+            "no write without check-and-set, and a long memory",
+            f"{setup.kv_mount}/config",
+            {"cas_required": True, "max_versions": RECORD_VERSIONS},
+        ),
+        Step(
+            "the root key that standard tenants share",
+            f"{setup.transit_mount}/keys/{setup.standard_key}",
+            {"type": KEY_TYPE, "derived": True},
+            creates=True,
+        ),
+        Step("least privilege", f"sys/policies/acl/{setup.policy}", {"policy": policy(setup)}),
+        Step(
+            "log-in by role id and secret id",
+            f"sys/auth/{setup.approle_mount}",
+            {"type": "approle"},
+            creates=True,
+        ),
+        Step(
+            "the identity of the key service",
+            f"auth/{setup.approle_mount}/role/{setup.role}",
+            role,
+        ),
+    ]
+
+
+def script(setup: VaultSetup, *, command: str = "vault") -> str:
+    """Return the steps as a shell script for the `vault` or `bao` command."""
+    lines = ["set -eu", f"# Needs {command.upper()}_ADDR and a token that may do this."]
+    for step in steps(setup):
+        lines += ["", f"# {step.why[0].upper()}{step.why[1:]}."]
+        if rules := step.body.get("policy"):
+            lines += [
+                f"{command} policy write {shlex.quote(setup.policy)} - <<'HCL'",
+                f"{rules}HCL",
+            ]
+        else:
+            lines += [f"{command} write {shlex.quote(step.path)} - <<'JSON'"]
+            lines += [json.dumps(step.body, indent=2), "JSON"]
+    role = f"auth/{setup.approle_mount}/role/{setup.role}"
+    lines += ["", "# What the key service logs in with; keep the second in a 0600 file."]
+    lines += [f"{command} read -field=role_id {role}/role-id"]
+    lines += [f"{command} write -f -field=secret_id {role}/secret-id"]
+    return "\n".join(lines) + "\n"
+
+
+def apply(setup: VaultSetup, send: Sender) -> None:
+    """Do the steps and check what was there before; raise SetupFailed."""
+    for step in steps(setup):
+        if not (step.creates and _exists(step, send)):
+            _write(step, send)
+    _check(setup, send)
+
+
+def draw_credentials(setup: VaultSetup, send: Sender) -> Credentials:
+    """Return the role id and a new secret id; earlier ones stay good. Raises SetupFailed."""
+    role = f"auth/{setup.approle_mount}/role/{setup.role}"
+    role_id = _demand(send("get", f"{role}/role-id"), f"{role}/role-id")["role_id"]
+    secret = _demand(send("post", f"{role}/secret-id", {}), f"{role}/secret-id")["secret_id"]
+    return Credentials(role_id, secret)
+
+
+@contextmanager
+def administrator(
+    address: str, token: str, *, ca_file: Path | None = None, namespace: str | None = None
+) -> Iterator[Sender]:
+    """Give the `Sender` of somebody who holds an administrator's token."""
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = str(ca_file) if ca_file else True
+    adapter = RawAdapter(
+        base_uri=address,
+        token=token,
+        session=session,
+        namespace=namespace,
+        timeout=TIMEOUT,
+        ignore_exceptions=True,
+    )
+
+    def send(
+        method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, Mapping[str, Any]]:
+        try:
+            response = adapter.request(method, f"/v1/{path}", json=body)
+            content = response.json() if response.content else {}
+        except (requests.RequestException, OSError, ValueError) as error:
+            raise SetupFailed(f"vault does not answer: {type(error).__name__}") from None
+        return response.status_code, content if isinstance(content, dict) else {}
+
+    try:
+        yield send
+    finally:
+        adapter.close()
+
+
+def _exists(step: Step, send: Sender) -> bool:
+    prefix, _, name = step.path.rpartition("/")
+    if prefix in {"sys/mounts", "sys/auth"}:
+        return f"{name}/" in _demand(send("get", prefix), prefix)
+    status, _answer = send("get", step.path)
+    return status != NOT_FOUND
+
+
+def _write(step: Step, send: Sender) -> None:
+    until = time.monotonic() + TIMEOUT
+    while True:
+        status, body = send("post", step.path, step.body)
+        # A new KV mount is not ready at once, and says so.
+        starting = status == BAD_REQUEST and "Upgrading" in str(body.get("errors"))
+        if not starting or time.monotonic() > until:
+            _demand((status, body), step.path)
+            return
+        time.sleep(0.1)
+
+
+def _check(setup: VaultSetup, send: Sender) -> None:
+    """Refuse mounts and keys that bear our names and are something else."""
+    mounts = _demand(send("get", "sys/mounts"), "sys/mounts")
+    auths = _demand(send("get", "sys/auth"), "sys/auth")
+    kv = mounts[f"{setup.kv_mount}/"]
+    _expect(mounts[f"{setup.transit_mount}/"]["type"] == "transit", setup.transit_mount, "transit")
+    _expect(
+        kv["type"] == "kv" and (kv.get("options") or {}).get("version") == "2",
+        setup.kv_mount,
+        "KV version 2",
+    )
+    _expect(auths[f"{setup.approle_mount}/"]["type"] == "approle", setup.approle_mount, "AppRole")
+    path = f"{setup.transit_mount}/keys/{setup.standard_key}"
+    key = _demand(send("get", path), path)
+    _expect(
+        key["type"] == KEY_TYPE
+        and key["derived"] is True
+        and not (key["exportable"] or key["allow_plaintext_backup"] or key["deletion_allowed"]),
+        path,
+        f"a derived {KEY_TYPE} key that can be neither exported, backed up nor deleted",
+    )
+
+
+def _expect(fine: bool, name: str, what: str) -> None:  # noqa: FBT001 - reads as an assertion
+    if not fine:
+        raise SetupFailed(f"{name} exists and is not {what}: choose another name or mend it")
+
+
+def _demand(answer: tuple[int, Mapping[str, Any]], path: str) -> Mapping[str, Any]:
+    status, body = answer
+    if status not in {OK, 204}:
+        errors: Sequence[object] = body.get("errors") or ()
+        said = f": {' '.join(str(error) for error in errors)}" if errors else ""
+        raise SetupFailed(f"vault answered {status} to {path}{said}")
+    data = body.get("data")
+    return data if isinstance(data, dict) else body
