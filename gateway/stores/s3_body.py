@@ -1,0 +1,54 @@
+"""A request body that aiohttp sends without copying it.
+
+aiohttp joins head and body into one write where writing several at once is not safe, and keeps no
+time while it writes. Here a large body goes out after the head in slices, each of which must be taken
+within the stall time. A body that is given up takes its connection with it, so that nothing of it is
+sent later, out of memory that the caller uses again.
+"""
+
+import asyncio
+from typing import NoReturn
+
+from aiohttp import payload
+from aiohttp.abc import AbstractStreamWriter
+
+SLICE = 256 * 1024
+JOINED = 16 * 1024  # up to here one packet with the head is worth the copy
+
+
+class Body(payload.Payload):
+    """Bytes in memory that belong to somebody else. May be sent again."""
+
+    _autoclose = True
+
+    def __init__(self, data: memoryview, stall: float) -> None:
+        super().__init__(data)
+        self._size = len(data)
+        self._data = data
+        self._stall = stall
+        self._transport: asyncio.WriteTransport | None = None
+        self.times = 0  # that it was sent, or partly sent
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write all of it. Raises TimeoutError when the other side takes nothing for a while."""
+        self.times += 1
+        self._transport = writer.transport
+        if len(self._data) > JOINED:
+            writer.send_headers()
+        for start in range(0, len(self._data), SLICE):
+            async with asyncio.timeout(self._stall):
+                await writer.write(self._data[start : start + SLICE])
+
+    def give_up(self) -> None:
+        """Cut the connection if it still holds bytes of this body."""
+        transport, self._transport = self._transport, None
+        if transport is not None and transport.get_write_buffer_size():
+            transport.abort()
+
+    def decode(
+        self,
+        encoding: str = "utf-8",  # noqa: ARG002 - the base class asks for both
+        errors: str = "strict",  # noqa: ARG002
+    ) -> NoReturn:
+        """Refuse: what it holds is ciphertext."""
+        raise TypeError("a body of ciphertext has no text")
