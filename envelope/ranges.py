@@ -11,7 +11,8 @@ with the same key before any plaintext from here is trusted.
 
 import dataclasses
 import hmac
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,7 +23,7 @@ from cryptography.utils import Buffer
 from envelope.context import Context, Purpose
 from envelope.core import Segment
 from envelope.errors import CannotOpen
-from envelope.sizes import CHUNK, COMMITMENT, HEADER, KEY, SEALED_CHUNK
+from envelope.sizes import CHUNK, COMMITMENT, HEADER, KEY, SEALED_CHUNK, TAG
 
 _NONCE = 12
 _LABEL = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00"
@@ -94,53 +95,102 @@ class RangeOpener:
         self._partial = bytearray()
         self._failed = False
 
+    @staticmethod
+    def room_for(size: int) -> int:
+        """Return the most that one update of `size` bytes can release, whatever went before."""
+        return size + CHUNK
+
     def update(self, data: Buffer) -> bytes:
         """Take ciphertext and return the plaintext of the range that is authenticated."""
-        try:
-            opened = [self._trim(self._open(piece)) for piece in self._pieces(memoryview(data))]
-        except (InvalidTag, CannotOpen):
-            self._failed = True
-            raise CannotOpen from None
-        return opened[0] if len(opened) == 1 else b"".join(opened)
+        begun, whole = self._split(memoryview(data))
+        # A BytesIO hands out its bytes as they are, so chunks open into their last place, and
+        # a slice of all bytes is those bytes: only a trimmed end is copied.
+        opened = io.BytesIO(bytes(_opened_size(begun) + _opened_size(whole)))
+        with opened.getbuffer() as room:
+            start, stop = self._open(begun, whole, room)
+        return opened.getvalue()[start:stop]
+
+    def update_into(self, data: Buffer, out: Buffer) -> int:
+        """Take ciphertext, write the plaintext that is authenticated to `out`, return its size."""
+        view, room = memoryview(data), memoryview(out)
+        if len(room) < self.room_for(len(view)):
+            raise ValueError("a buffer has the room that room_for demands")
+        begun, whole = self._split(view)
+        start, stop = self._open(begun, whole, room)
+        if start:
+            room[: stop - start] = bytes(room[start:stop])
+        return stop - start
 
     def finalize(self) -> None:
         """Raise if ciphertext is missing."""
         if self._failed or self._left:
-            self._failed = True
-            raise CannotOpen
+            raise self._fail()
 
-    def _pieces(self, view: memoryview) -> Iterator[memoryview | bytearray]:
-        """Yield sealed chunks, straight from `view` where they lie in it whole."""
-        if self._failed or len(self._partial) + view.nbytes > self._left:
-            raise CannotOpen
-        while view:
-            # What is left of the extent bounds the final chunk, which is short.
-            size = len(self._header) or min(SEALED_CHUNK, self._left)
+    def _fail(self) -> CannotOpen:
+        self._failed = True
+        return CannotOpen()
+
+    def _split(self, view: memoryview) -> tuple[bytearray, memoryview]:
+        """Return the chunk that an earlier update began, if now complete, and all whole ones.
+
+        What follows them is kept for the next update.
+        """
+        if self._failed or len(self._partial) + len(view) > self._left:
+            raise self._fail()
+        if self._header:
+            view = self._pass_header(view)
+        begun = bytearray()
+        if self._partial and view:
+            size = min(SEALED_CHUNK, self._left)
             missing = size - len(self._partial)
-            if len(view) < missing:
-                self._partial += view
-                return
-            piece: memoryview | bytearray = view[:missing]
-            if self._partial:
-                self._partial += piece
-                piece, self._partial = self._partial, bytearray()
+            self._partial += view[:missing]
             view = view[missing:]
-            self._left -= size
-            if self._header:
-                if not hmac.compare_digest(piece, self._header):
-                    raise CannotOpen
-                self._header = b""
-            else:
-                yield piece
+            if len(self._partial) == size:
+                begun, self._partial = self._partial, begun
+                self._left -= size
+        # Chunks are whole, except that the last of the extent is short where the segment ends.
+        whole = len(view) if len(view) == self._left else len(view) // SEALED_CHUNK * SEALED_CHUNK
+        self._left -= whole
+        if whole < len(view):
+            self._partial += view[whole:]
+        return begun, view[:whole]
 
-    def _open(self, piece: memoryview | bytearray) -> bytes:
-        nonce = (self._base ^ self._chunk).to_bytes(_NONCE, "big")
-        self._chunk += 1
-        return self._aead.decrypt(nonce, piece, None)
+    def _pass_header(self, view: memoryview) -> memoryview:
+        missing = HEADER - len(self._partial)
+        self._partial += view[:missing]
+        if len(self._partial) == HEADER:
+            if not hmac.compare_digest(self._partial, self._header):
+                raise self._fail()
+            self._header = b""
+            self._partial = bytearray()
+            self._left -= HEADER
+        return view[missing:]
 
-    def _trim(self, plaintext: bytes) -> bytes:
-        if self._skip or len(plaintext) > self._take:
-            plaintext = plaintext[self._skip : self._skip + self._take]
-            self._skip = 0
-        self._take -= len(plaintext)
-        return plaintext
+    def _open(self, begun: bytearray, whole: memoryview, room: memoryview) -> tuple[int, int]:
+        """Open into `room` and return from where to where the range takes it."""
+        decrypt_into, base, chunk, end = self._aead.decrypt_into, self._base, self._chunk, 0
+        try:
+            if begun:
+                nonce = (base ^ chunk).to_bytes(_NONCE, "big")
+                end = decrypt_into(nonce, begun, None, room[: len(begun) - TAG])
+                chunk += 1
+            for at in range(0, len(whole), SEALED_CHUNK):
+                piece = whole[at : at + SEALED_CHUNK]
+                nonce = (base ^ chunk).to_bytes(_NONCE, "big")
+                end += decrypt_into(nonce, piece, None, room[end : end + len(piece) - TAG])
+                chunk += 1
+        except InvalidTag:
+            # The library leaves what it could not authenticate in the buffer.
+            room[:] = bytes(len(room))
+            raise self._fail() from None
+        self._chunk = chunk
+        start = min(self._skip, end)
+        stop = min(start + self._take, end)
+        self._skip -= start
+        self._take -= stop - start
+        return start, stop
+
+
+def _opened_size(chunks: bytearray | memoryview) -> int:
+    """Return how much plaintext is in whole chunks, of which the last may be short."""
+    return len(chunks) - (len(chunks) + SEALED_CHUNK - 1) // SEALED_CHUNK * TAG
