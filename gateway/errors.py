@@ -104,3 +104,15 @@ class OperationDiffers(GatewayError):
 
 class Unreadable(GatewayError):
     """No target could give authentic bytes of this version."""
+
+
+class UnsupportedEncoding(GatewayError):
+    """The body carries a Content-Encoding; the gateway stores bytes as they are."""
+
+
+class RangeInvalid(GatewayError):
+    """No requested range lies within the content, which has `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"no requested range lies within the {size} bytes")
+        self.size = size

@@ -78,8 +78,10 @@ class Tokens:
         """Every token of a tenant, or those that are good for all."""
         return await self._catalog.tokens(tenant)
 
-    async def revoke(self, token: str) -> None:
-        """Revoke a token by its public id. Raises NotFound."""
+    async def revoke(self, token: str, tenant: str | None) -> None:
+        """Revoke a token by its public id, if it is this tenant's. Raises NotFound."""
+        if (await self._catalog.token(token)).tenant != tenant:
+            raise NotFound("no such token")
         await self._catalog.remove_token(token)
 
 

@@ -16,7 +16,7 @@ from envelope.context import Context
 from envelope.envelope import Attributes, Core, Envelope, Wrap, encode, seal_attributes
 from envelope.segment import SegmentSealer
 from gateway.background import Background
-from gateway.digests import Digests
+from gateway.digests import INTERNAL, Digests
 from gateway.errors import CatalogUnavailable, UploadLost
 from gateway.heartbeat import Heartbeat
 from gateway.keys import KeyService, data_key
@@ -55,11 +55,12 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was stored, and which targets hold it."""
+    """What was stored, which targets hold it, and which were to."""
 
     attachment: Attachment
     version: Version
     stored: frozenset[str]
+    missed: frozenset[str]
     digests: Mapping[str, bytes] = field(repr=False)
 
 
@@ -137,7 +138,9 @@ class Uploads:
             envelope=sealed,
         )
         await self._commit(draft, version, stored)
-        return Receipt(attachment, version, stored, digests.values())
+        shown = {n: value for n, value in digests.values().items() if n != INTERNAL}
+        missed = frozenset(target.name for target in self._replication.targets) - stored
+        return Receipt(attachment, version, stored, missed, shown)
 
     async def _commit(self, draft: Draft, version: Version, stored: frozenset[str]) -> None:
         """Commit, and resolve an answer that was lost: the upload's id tells if it went through."""

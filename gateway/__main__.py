@@ -1,0 +1,5 @@
+"""Runs `python -m gateway` as the command `sealgate`."""
+
+from gateway.cli import main
+
+main()

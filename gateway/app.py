@@ -1,0 +1,287 @@
+"""The composition root: from settings to a running gateway.
+
+`core` wires adapters to use cases; `running` serves them over HTTP for as long as its block lasts;
+`serve` is that until a signal, with readiness withdrawn first and running streams finished. This is
+the only module that reads settings and the only one that knows every adapter.
+"""
+
+import asyncio
+import contextlib
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from aiohttp import web
+
+from gateway.background import Background
+from gateway.buffers import Pool
+from gateway.catalog import open_catalog
+from gateway.config import ConfigError, FolderTarget, Settings, secret
+from gateway.config import Target as TargetSettings
+from gateway.downloads import Downloads
+from gateway.errors import GatewayError
+from gateway.heartbeat import Heartbeat
+from gateway.http.health import DRAINING
+from gateway.http.metrics import Metrics
+from gateway.http.server import application
+from gateway.http.services import Services
+from gateway.listing import Listing
+from gateway.operations import Operations
+from gateway.ports import Catalog
+from gateway.pump import PumpSettings
+from gateway.quorum import Quorum, Role, Target
+from gateway.reaper import Reaper
+from gateway.replication import FanSettings, Replication
+from gateway.stores.open import FolderSettings, open_store
+from gateway.stores.retrying import RetryingStore
+from gateway.stores.s3_settings import S3Settings
+from gateway.tenants import Tenants
+from gateway.tokens import Tokens
+from gateway.trash import Trash
+from gateway.uploads import Uploads
+from keyservice.client import KeyServiceClient
+
+KEEPALIVE = 75.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """Everything but HTTP, opened and checked by nobody yet."""
+
+    services: Services
+    catalog: Catalog
+    targets: tuple[Target, ...]
+    reaper: Reaper
+    heartbeat: Heartbeat
+
+
+def catalog_url(settings: Settings) -> str:
+    """Return the database's URL. Raises ConfigError."""
+    url = settings.catalog.url or secret(settings.catalog.url_file)
+    if not url:
+        raise ConfigError("the catalog's url_file is empty")
+    return url
+
+
+def store_settings(target: TargetSettings) -> FolderSettings | S3Settings:
+    """Return what a store's adapter takes, its secrets read from their files. Raises ConfigError."""
+    if isinstance(target, FolderTarget):
+        return FolderSettings(name=target.name, path=target.path)
+    try:
+        return S3Settings(
+            name=target.name,
+            bucket=target.bucket,
+            endpoint=target.endpoint,
+            region=target.region,
+            access_key=secret(target.access_key_file),
+            secret_key=secret(target.secret_key_file),
+            addressing=target.addressing,
+            checksum=target.checksum,
+            ca_file=str(target.ca_file) if target.ca_file is not None else None,
+            connections=target.connections,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def key_client(settings: Settings) -> KeyServiceClient:
+    """Return the client of the key service, not yet connected. Raises ConfigError."""
+    keys = settings.keyservice
+    return KeyServiceClient(
+        keys.url,
+        ca_file=keys.ca_file,
+        certificate=keys.certificate,
+        private_key=keys.private_key,
+        token=secret(keys.token_file),
+        timeout=keys.timeout,
+        cache_size=keys.cache_size,
+        cache_ttl=keys.cache_ttl,
+    )
+
+
+@contextlib.asynccontextmanager
+async def core(settings: Settings) -> AsyncIterator[Core]:
+    """Open the adapters, wire the use cases, and close everything at the end of the block."""
+    async with contextlib.AsyncExitStack() as stack:
+        catalog = await open_catalog(
+            catalog_url(settings), connections=settings.catalog.connections
+        )
+        stack.push_async_callback(catalog.close)
+        keys = await stack.enter_async_context(key_client(settings))
+        targets = []
+        for target in settings.targets:
+            store = RetryingStore(open_store(store_settings(target)))
+            stack.push_async_callback(store.close)
+            targets.append(Target(target.name, Role(target.role), store))
+        background = await stack.enter_async_context(Background())
+        yield _wire(settings, catalog, keys, tuple(targets), background)
+
+
+def _wire(
+    settings: Settings,
+    catalog: Catalog,
+    keys: KeyServiceClient,
+    targets: tuple[Target, ...],
+    background: Background,
+) -> Core:
+    limits, quorum = settings.limits, Quorum(settings.quorum.backups)
+    replication = Replication(
+        targets,
+        quorum=quorum,
+        pool=Pool(limits.part_size),
+        background=background,
+        settings=FanSettings(
+            window=limits.parts_in_flight,
+            parallel=limits.parts_at_once,
+            patience=limits.backup_patience,
+        ),
+    )
+    heartbeat = Heartbeat(catalog, settings.heartbeat)
+    metrics = Metrics(tuple(target.name for target in targets))
+    uploads = Uploads(
+        catalog,
+        keys,
+        replication,
+        heartbeat=heartbeat,
+        background=background,
+        settings=PumpSettings(
+            part_size=limits.part_size, inline=limits.inline, max_size=limits.max_attachment
+        ),
+    )
+    downloads = Downloads(catalog, keys, targets)
+
+    async def keys_ready() -> None:
+        await keys.status()
+
+    def required(good: frozenset[str]) -> bool:
+        stores = {name.removeprefix("store ") for name in good}
+        return {"catalog", "key service"} <= good and quorum.satisfied(targets, stores)
+
+    services = Services(
+        catalog=catalog,
+        uploads=uploads,
+        operations=Operations(
+            catalog, uploads, downloads, background, lease=4 * settings.heartbeat
+        ),
+        downloads=downloads,
+        listing=Listing(catalog, keys),
+        trash=Trash(catalog),
+        tenants=Tenants(catalog, keys),
+        tokens=Tokens(catalog),
+        metrics=metrics,
+        ready={
+            "catalog": catalog.check,
+            "key service": keys_ready,
+            **{f"store {target.name}": target.store.check for target in targets},
+        },
+        required=required,
+    )
+    reaper = Reaper(
+        catalog,
+        targets,
+        grace=timedelta(seconds=settings.reaper.grace),
+        age=timedelta(seconds=settings.reaper.sweep_age),
+    )
+    return Core(services, catalog, targets, reaper, heartbeat)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[str]:
+    """Serve for as long as the block lasts; yields the URL. Raises ConfigError and OSError."""
+    context = await asyncio.to_thread(server_context, settings)
+    async with core(settings) as wired, contextlib.AsyncExitStack() as stack:
+        app = application(wired.services)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE,
+            shutdown_timeout=settings.drain_timeout,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        url = await _listen(runner, settings, context)
+        log.info("serving", url=url, targets=[target.name for target in wired.targets])
+        async with asyncio.TaskGroup() as tasks:
+            loops = (
+                tasks.create_task(wired.heartbeat.run()),
+                tasks.create_task(_reap(wired.reaper, settings)),
+            )
+            try:
+                yield url
+            finally:
+                app[DRAINING].set()
+                log.info("draining", timeout=settings.drain_timeout)
+                await runner.cleanup()
+                for loop in loops:
+                    loop.cancel()
+
+
+async def _listen(runner: web.AppRunner, settings: Settings, context: ssl.SSLContext | None) -> str:
+    listen = settings.listen
+    if listen.unix_socket is not None:
+        await web.UnixSite(runner, str(listen.unix_socket), ssl_context=context).start()
+        return f"unix://{listen.unix_socket}"
+    await web.TCPSite(runner, listen.host, listen.port, ssl_context=context).start()
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{'https' if context else 'http'}://{host}:{runner.addresses[0][1]}"
+
+
+async def _reap(reaper: Reaper, settings: Settings) -> None:
+    """Reap now and then until cancelled; sweep whole targets more rarely."""
+    loop = asyncio.get_running_loop()
+    swept = loop.time()
+    while True:
+        await asyncio.sleep(settings.reaper.every)
+        sweep = loop.time() - swept >= settings.reaper.sweep_every
+        if sweep:
+            swept = loop.time()
+        try:
+            reaped = await reaper.run(sweep=sweep)
+        except GatewayError as error:
+            log.warning("reaper failed", reason=type(error).__name__)
+            continue
+        if reaped.uploads or reaped.parts or reaped.orphans:
+            log.info("reaped", **{k: getattr(reaped, k) for k in ("uploads", "parts", "orphans")})
+
+
+def server_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS context of the listener, 1.2 at least, or None. Raises ConfigError."""
+    if settings.tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls.certificate, settings.tls.private_key)
+    except OSError as error:  # ssl.SSLError too
+        raise ConfigError(f"tls: {error.strerror or 'not a certificate and its key'}") from None
+    return context
+
+
+def check(settings: Settings) -> None:
+    """Read every file that the settings name, and start nothing. Raises ConfigError."""
+    server_context(settings)
+    catalog_url(settings)
+    key_client(settings)
+    for target in settings.targets:
+        store_settings(target)
+        if isinstance(target, FolderTarget) and not target.path.is_dir():
+            raise ConfigError(f"target {target.name}: no such folder: {target.path}")
+
+
+async def serve(settings: Settings, *, started: Callable[[str], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT. `started` is called with the URL once requests are taken."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as url:
+        if started is not None:
+            started(url)
+        await stop.wait()

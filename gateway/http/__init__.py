@@ -1,0 +1,1 @@
+"""HTTP: requests to use cases and back. No use case knows that this exists."""

@@ -1,0 +1,68 @@
+"""Is it alive, is it ready, and its figures. None of these needs a token; none tells a secret.
+
+`/readyz` asks every dependency at once, within a time limit, and remembers the answer for a moment,
+so that asking often costs nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from gateway.http.services import Services, services
+
+LIMIT = 3.0
+FRESH = 1.0
+DRAINING = web.AppKey("draining", asyncio.Event)
+_LAST = web.AppKey("last_readiness", dict[str, tuple[float, int, str]])
+
+
+async def livez(_: web.Request) -> web.StreamResponse:
+    """Answer at once, whatever the dependencies do."""
+    return web.Response(text="ok\n")
+
+
+async def readyz(request: web.Request) -> web.StreamResponse:
+    """Answer 200 when uploads and downloads can work, with one line a dependency."""
+    if request.app[DRAINING].is_set():
+        return web.Response(status=503, text="draining\n")
+    last = request.app[_LAST]
+    known = last.get("answer")
+    if known is None or time.monotonic() - known[0] > FRESH:
+        known = last["answer"] = await _ask(services(request))
+    return web.Response(status=known[1], text=known[2], headers={"Cache-Control": "no-store"})
+
+
+async def _ask(serving: Services) -> tuple[float, int, str]:
+    async with asyncio.TaskGroup() as group:
+        asked = {name: group.create_task(_state(check)) for name, check in serving.ready.items()}
+    states = {name: task.result() for name, task in asked.items()}
+    good = frozenset(name for name, state in states.items() if state == "ok")
+    text = "".join(f"{name}: {state}\n" for name, state in states.items())
+    return time.monotonic(), 200 if serving.required(good) else 503, text
+
+
+async def _state(check: Callable[[], Awaitable[None]]) -> str:
+    try:
+        async with asyncio.timeout(LIMIT):
+            await check()
+    except TimeoutError:
+        return "no answer"
+    except Exception as error:  # noqa: BLE001 - whatever it is, the dependency is not ready
+        return f"failed ({type(error).__name__})"
+    return "ok"
+
+
+async def metrics(request: web.Request) -> web.StreamResponse:
+    """Give the figures in Prometheus' text format."""
+    return web.Response(
+        body=services(request).metrics.expose(),
+        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+    )
+
+
+def install(app: web.Application) -> None:
+    """Give the application the state that these routes need."""
+    app[DRAINING] = asyncio.Event()
+    app[_LAST] = {}

@@ -1,0 +1,69 @@
+"""Prometheus figures of the gateway: low cardinality, base units, every series there from the start.
+
+No label ever holds a tenant, an id or a name.
+"""
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
+CLASSES = ("2xx", "3xx", "4xx", "5xx")
+
+
+class Metrics:
+    """The registry and its series."""
+
+    def __init__(self, targets: Sequence[str]) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "sealgate_http_requests_total",
+            "Requests answered, by method and class of status",
+            ["method", "status"],
+            registry=self.registry,
+        )
+        for method in METHODS:
+            for status in CLASSES:
+                self.requests.labels(method, status)
+        self.running = Gauge(
+            "sealgate_http_requests_running", "Requests being served", registry=self.registry
+        )
+        self.seconds = Histogram(
+            "sealgate_http_request_seconds",
+            "Time from the first byte of a request to the last of its answer",
+            ["method"],
+            buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600),
+            registry=self.registry,
+        )
+        self.received = Counter(
+            "sealgate_received_bytes_total",
+            "Plaintext bytes of uploads that were stored",
+            registry=self.registry,
+        )
+        self.sent = Counter(
+            "sealgate_sent_bytes_total",
+            "Plaintext bytes of downloads",
+            registry=self.registry,
+        )
+        self.missing = Counter(
+            "sealgate_replicas_missed_total",
+            "Replicas that an acknowledged upload did not reach",
+            ["target"],
+            registry=self.registry,
+        )
+        for target in targets:
+            self.missing.labels(target)
+        self.cut = Counter(
+            "sealgate_downloads_cut_total",
+            "Downloads cut because no target could serve the rest",
+            registry=self.registry,
+        )
+
+    def method(self, method: str) -> str:
+        """Return the label of a method: clients may send any word, a label must not grow."""
+        return method if method in METHODS else "other"
+
+    def expose(self) -> bytes:
+        """Return the text exposition."""
+        return generate_latest(self.registry)

@@ -1,0 +1,41 @@
+"""What the routes may call: the use cases, wired by `gateway.app`, and how a route finds them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.downloads import Downloads
+from gateway.http.metrics import Metrics
+from gateway.listing import Listing
+from gateway.operations import Operations
+from gateway.ports import Catalog
+from gateway.tenants import Tenants
+from gateway.tokens import Tokens
+from gateway.trash import Trash
+from gateway.uploads import Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases behind the routes. `ready` names each dependency and how to ask after it."""
+
+    catalog: Catalog
+    uploads: Uploads
+    operations: Operations
+    downloads: Downloads
+    listing: Listing
+    trash: Trash
+    tenants: Tenants
+    tokens: Tokens
+    metrics: Metrics
+    ready: Mapping[str, Callable[[], Awaitable[None]]]
+    required: Callable[[frozenset[str]], bool]
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+def services(request: web.Request) -> Services:
+    """Return the use cases of the application that serves this request."""
+    return request.app[SERVICES]

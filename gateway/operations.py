@@ -1,0 +1,94 @@
+"""Idempotent uploads: the same key and the same request make one version, however often it is sent.
+
+Guarantees that two requests with one key never both store; that a repetition is answered with the
+version of the first one, after its body was compared with that version's sealed digest; and that a key
+whose request died is free again after a lease. Keys are stored hashed.
+"""
+
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import replace
+
+from gateway.background import Background
+from gateway.digests import INTERNAL, Digests
+from gateway.downloads import Downloads
+from gateway.errors import OperationDiffers, OperationRunning
+from gateway.model import Operation, ReplicaState, now
+from gateway.ports import Catalog
+from gateway.uploads import Draft, Receipt, Uploads
+
+LEASE = 60.0  # seconds without a heartbeat after which a claim may be taken over
+
+
+class Operations:
+    """The use case, around uploads and downloads."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        uploads: Uploads,
+        downloads: Downloads,
+        background: Background,
+        *,
+        lease: float = LEASE,
+    ) -> None:
+        self._catalog = catalog
+        self._uploads = uploads
+        self._downloads = downloads
+        self._background = background
+        self._lease = lease
+
+    async def store_once(
+        self, draft: Draft, source: AsyncIterable[bytes], *, key: str, fingerprint: bytes
+    ) -> tuple[Receipt, bool]:
+        """Store unless this key has; return the receipt and whether it is a repetition.
+
+        Raises OperationRunning and OperationDiffers besides what an upload raises.
+        """
+        key_hash = hashlib.sha256(key.encode()).digest()
+        mine = Operation(draft.tenant, key_hash, fingerprint, draft.id)
+        holder = await self._catalog.claim(mine, now(), self._lease)
+        if holder.fingerprint != fingerprint:
+            raise OperationDiffers("this idempotency key was used for another request")
+        if holder.upload != draft.id:
+            if holder.version is None:
+                raise OperationRunning("a request with this idempotency key has not finished")
+            return await self._replay(holder.version, draft, source), True
+        claimed = replace(
+            draft, operation=(draft.tenant, key_hash), wanted=draft.wanted | {INTERNAL}
+        )
+        try:
+            return await self._uploads.store(claimed, source), False
+        except BaseException:
+            self._background.start("release an operation", self._release(mine))
+            raise
+
+    async def _replay(self, version: str, draft: Draft, source: AsyncIterable[bytes]) -> Receipt:
+        found = await self._catalog.by_version(draft.tenant, version)
+        opened = await self._downloads.open(found, request_id=draft.request_id)
+        body = Digests({INTERNAL})
+        async for data in _bounded(source, found.version.size):
+            body.update(data)
+        known = opened.attributes.digests
+        if body.values()[INTERNAL] != known[INTERNAL]:
+            raise OperationDiffers("this idempotency key was used for another body")
+        stored = {n for n, state in found.replicas.items() if state is ReplicaState.STORED}
+        shown = {name: value for name, value in known.items() if name != INTERNAL}
+        missed = frozenset(found.replicas) - stored
+        return Receipt(found.attachment, found.version, frozenset(stored), missed, shown)
+
+    async def _release(self, mine: Operation) -> None:
+        """Free the key, unless the upload went through after all. Fences first, so that it cannot."""
+        await self._catalog.fence(mine.upload)
+        if not await self._catalog.committed(mine.upload):
+            await self._catalog.release(mine.tenant, mine.key_hash, mine.upload)
+
+
+async def _bounded(source: AsyncIterable[bytes], most: int) -> AsyncIterator[bytes]:
+    """Pass a body on, refusing it as soon as it is longer than the one it repeats."""
+    size = 0
+    async for data in source:
+        size += len(data)
+        if size > most:
+            raise OperationDiffers("this idempotency key was used for another body")
+        yield data
