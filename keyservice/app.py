@@ -20,7 +20,7 @@ from aiohttp import web
 from keyservice.audit import Auditor
 from keyservice.audit_file import FileAuditSink
 from keyservice.callers import DEVELOPMENT, TokenCheck
-from keyservice.config import ConfigError, Listen, Settings
+from keyservice.config import ConfigError, Listen, RootSettings, Settings, VaultSettings
 from keyservice.files import read_secret
 from keyservice.health import Health
 from keyservice.http import Api, probe_application
@@ -77,7 +77,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """Start the service, yield it, and drain it at the end of the block."""
     async with contextlib.AsyncExitStack() as stack:
         metrics = Metrics()
-        root, store = await _root(settings)
+        root, store = await _root(settings.root)
         stack.push_async_callback(store.close)
         stack.push_async_callback(root.close)
         metered = MeteredRoot(root, metrics.root_call)
@@ -153,14 +153,51 @@ async def _reload_when(again: asyncio.Event, service: Running) -> None:
         await service.reload()
 
 
-async def _root(settings: Settings) -> tuple[Root, KeyStore]:
-    local = settings.root.local
+async def _root(settings: RootSettings) -> tuple[Root, KeyStore]:
+    if settings.vault is not None:
+        # hvac and its threads are loaded only where they are used.
+        return await asyncio.to_thread(vault_root, settings.vault)
+    local = settings.local
     if local is None:
-        raise ConfigError("root.vault is not available")
+        raise ConfigError("name one of root.local and root.vault")
     await asyncio.to_thread(ensure_root_key, local.key_file)
     store = FolderKeyStore(local.records)
     await store.prepare()
     return LocalRoot(local.key_file), store
+
+
+def vault_root(settings: VaultSettings) -> tuple[Root, KeyStore]:
+    """Return the root and the key store of a Vault, over one session. Blocks."""
+    from keyservice import vault, vault_login, vault_session  # noqa: PLC0415 - see `_root`
+
+    approle, kubernetes = settings.approle, settings.kubernetes
+    login: vault_login.Login
+    if approle is not None:
+        login = vault_login.AppRoleLogin(
+            approle.role_id_file, approle.secret_id_file, approle.mount
+        )
+    elif kubernetes is not None:
+        login = vault_login.KubernetesLogin(
+            kubernetes.role, kubernetes.token_file, kubernetes.mount
+        )
+    else:
+        raise ConfigError("root.vault: name one of approle and kubernetes")
+    pair = None
+    if settings.certificate is not None and settings.private_key is not None:
+        pair = (settings.certificate, settings.private_key)
+    session = vault_session.VaultSession(
+        settings.url.rstrip("/"),
+        login,
+        ca_file=settings.ca_file,
+        certificate=pair,
+        namespace=settings.namespace,
+        timeout=settings.timeout,
+        deadline=settings.deadline,
+    )
+    root = vault.VaultRoot(
+        session, mount=settings.transit_mount, standard_key=settings.standard_key
+    )
+    return root, vault.VaultKeyStore(session, mount=settings.kv_mount)
 
 
 async def _policy(settings: Settings, metrics: Metrics) -> tuple[Gate, PolicyFile | None]:

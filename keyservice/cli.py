@@ -18,6 +18,7 @@ import uvloop
 from keyservice import app as composition
 from keyservice import certs as certificates
 from keyservice import logs
+from keyservice.cli_vault import setup_vault
 from keyservice.client import KeyServiceClient
 from keyservice.config import ENV_FILE, ConfigError, Settings, load
 from keyservice.wire import KeyServiceError
@@ -128,6 +129,9 @@ def status(
 
     if not _run(ask()):
         raise typer.Exit(FAILED)
+
+
+cli.command("setup-vault")(setup_vault)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ between levels: `SEALGATE_KEYSERVICE_LISTEN__PORT=8443`.
 from __future__ import annotations
 
 import os
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -74,29 +75,47 @@ class LocalRootSettings(_Section):
     records: Path
 
 
+class AppRole(_Section):
+    """Log in with a role id and a secret id, each in a file."""
+
+    role_id_file: Path
+    secret_id_file: Path
+    mount: str = "approle"
+
+
+class Kubernetes(_Section):
+    """Log in as the pod's service account."""
+
+    role: str
+    token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    mount: str = "kubernetes"
+
+
 class VaultSettings(_Section):
     """Vault or OpenBao: where it is, how to log in, and the names that `setup-vault` made."""
 
-    url: str
+    url: Annotated[str, Field(pattern=r"^https?://[^/@?#]+/?$")]
     ca_file: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
     namespace: str | None = None
-    auth: Literal["approle", "kubernetes"] = "approle"
-    auth_mount: str | None = None
-    role_id_file: Path | None = None
-    secret_id_file: Path | None = None
-    kubernetes_role: str | None = None
-    kubernetes_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    approle: AppRole | None = None
+    kubernetes: Kubernetes | None = None
     transit_mount: str = "sealgate-transit"
     kv_mount: str = "sealgate-kv"
     standard_key: str = "standard"
-    timeout: Positive = 5.0
+    timeout: Positive = 3.0
+    deadline: Positive = 8.0
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.auth == "approle" and (self.role_id_file is None or self.secret_id_file is None):
-            raise ValueError("approle needs role_id_file and secret_id_file")
-        if self.auth == "kubernetes" and self.kubernetes_role is None:
-            raise ValueError("kubernetes needs kubernetes_role")
+        if (self.approle is None) == (self.kubernetes is None):
+            raise ValueError("name one of approle and kubernetes")
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together")
+        host = urllib.parse.urlsplit(self.url).hostname
+        if not self.url.startswith("https:") and host not in LOOPBACK:
+            raise ValueError("url must be https unless it is on loopback")
         return self
 
 
