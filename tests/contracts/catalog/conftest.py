@@ -1,0 +1,65 @@
+"""The catalog on both databases. `url` names a migrated, empty one; `catalog` is it, opened."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from gateway.catalog import SqlCatalog, migrate, open_catalog
+from gateway.catalog.tables import metadata
+from gateway.model import Tenant, new_id
+from tests.contracts.catalog.samples import START
+from tests.servers.postgres import Postgres
+
+PATIENCE = 20.0  # the machine that runs the tests may be busy
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> str:
+    """Give the DSN of a migrated database that the session shares."""
+    dsn = postgres.new_database()
+    asyncio.run(migrate(dsn))
+    return dsn
+
+
+@pytest.fixture
+def empty_postgres(migrated_postgres: str) -> Callable[[], None]:
+    """Give a function that empties the shared database."""
+
+    async def empty() -> None:
+        connection = await asyncpg.connect(migrated_postgres)
+        await connection.execute(f"TRUNCATE {', '.join(metadata.tables)}")
+        await connection.close()
+
+    return lambda: asyncio.run(empty())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the URL of a migrated, empty database."""
+    if request.param == "postgresql":
+        request.getfixturevalue("empty_postgres")()
+        dsn = request.getfixturevalue("migrated_postgres")
+        assert isinstance(dsn, str)
+        return dsn
+    url = f"sqlite:///{tmp_path}/catalog.db"
+    asyncio.run(migrate(url))
+    return url
+
+
+@pytest.fixture
+async def catalog(url: str) -> AsyncIterator[SqlCatalog]:
+    """Give an open, empty catalog."""
+    catalog = await open_catalog(url, patience=PATIENCE)
+    yield catalog
+    await catalog.close()
+
+
+@pytest.fixture
+async def tenant(catalog: SqlCatalog) -> str:
+    """Give the id of a tenant."""
+    tenant = Tenant(new_id(), "standard", START)
+    await catalog.add_tenant(tenant)
+    return tenant.id

@@ -1,0 +1,59 @@
+"""Values that the catalog's tests put in."""
+
+from datetime import UTC, datetime, timedelta
+
+from gateway.model import (
+    Attachment,
+    Operation,
+    Precondition,
+    ReplicaState,
+    Upload,
+    Version,
+    new_id,
+)
+from gateway.ports import Catalog
+
+START = datetime(2026, 11, 22, 10, 0, 0, 123457, tzinfo=UTC)  # microseconds have to survive
+ANY = Precondition()
+ABSENT = Precondition(must_exist=False)
+PRESENT = Precondition(must_exist=True)
+STORED = {"primary": ReplicaState.STORED, "backup": ReplicaState.MISSING}
+
+
+def at(seconds: float) -> datetime:
+    """Return a time so many seconds after the start."""
+    return START + timedelta(seconds=seconds)
+
+
+def new_upload(tenant: str, *, started: datetime = START) -> Upload:
+    """Return the intent of an upload."""
+    return Upload(new_id(), tenant, new_id(), new_id(), started, started)
+
+
+def version_of(upload: Upload, attachment: Attachment) -> Version:
+    """Return what an upload becomes."""
+    return Version(
+        id=upload.id,
+        attachment=attachment.id,
+        tenant=upload.tenant,
+        blob=upload.blob,
+        created=upload.started,
+        size=2**40,
+        body_size=2**40 + 100,
+        envelope=bytes.fromhex(upload.id) * 40,
+    )
+
+
+def new_operation(tenant: str, *, key: bytes = b"k" * 32) -> Operation:
+    """Return a claim of an idempotency key for a new upload."""
+    return Operation(tenant, key, b"f" * 32, new_id())
+
+
+async def put(
+    catalog: Catalog, tenant: str, reference: str, precondition: Precondition = ANY
+) -> Version:
+    """Bring an upload from intent to version."""
+    upload = new_upload(tenant)
+    version = version_of(upload, await catalog.begin(upload, reference))
+    await catalog.commit(version, STORED, precondition, None)
+    return version
