@@ -58,12 +58,8 @@ class S3Store:
         checked_key(key)
         crc = self._settings.checksum == "crc64nvme"
         options = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if crc else {}
-        with s3_errors():
-            link = await self._linked()
-            answer = await link.client.api.create_multipart_upload(
-                Bucket=self._bucket, Key=key, **options
-            )
-        upload = answer["UploadId"]
+        upload = (await self._call("create_multipart_upload", Key=key, **options))["UploadId"]
+        link = await self._linked()
         return S3Upload(link.client, link.wire, self._bucket, key, upload, crc64nvme=crc)
 
     async def read(
@@ -160,7 +156,8 @@ class S3Store:
         with s3_errors():
             link = await self._linked()
             call = getattr(link.client.api, operation)
-            answer: dict[str, Any] = await call(Bucket=self._bucket, **options)
+            async with asyncio.timeout(self._settings.stall_timeout):
+                answer: dict[str, Any] = await call(Bucket=self._bucket, **options)
             return answer
 
     async def _linked(self) -> _Link:

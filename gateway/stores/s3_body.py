@@ -2,14 +2,14 @@
 
 aiohttp joins head and body into one write where writing several at once is not safe, and keeps no
 time while it writes. Here a large body goes out after the head in slices, each of which must be taken
-within the stall time. A body that is given up takes its connection with it, so that nothing of it is
-sent later, out of memory that the caller uses again.
+within the stall time. A body that is refused or given up takes its connection with it: nothing of it
+is sent later, out of memory that the caller uses again, or read as another request.
 """
 
 import asyncio
 from typing import NoReturn
 
-from aiohttp import payload
+from aiohttp import ClientResponse, payload
 from aiohttp.abc import AbstractStreamWriter
 
 SLICE = 256 * 1024
@@ -38,6 +38,18 @@ class Body(payload.Payload):
         for start in range(0, len(self._data), SLICE):
             async with asyncio.timeout(self._stall):
                 await writer.write(self._data[start : start + SLICE])
+
+    def leave(self, response: ClientResponse) -> None:
+        """See to it that a connection is not used again whose other end may not have read the body.
+
+        A server that refused early might take what is left of the body for the next request. To be
+        called at once when the answer is there: until then nobody else can have the connection.
+        """
+        connection = response.connection
+        if connection is not None and connection.protocol is not None:
+            connection.protocol.force_close()
+        elif self._transport is not None:
+            self._transport.abort()
 
     def give_up(self) -> None:
         """Cut the connection if it still holds bytes of this body."""

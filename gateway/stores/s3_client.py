@@ -56,7 +56,7 @@ async def _made(settings: S3Settings) -> Client:
         signature_version="s3v4",
         s3={"addressing_style": "virtual" if settings.virtual else "path"},
         connect_timeout=settings.connect_timeout,
-        read_timeout=settings.stall_timeout,
+        read_timeout=settings.complete_timeout,
         max_pool_connections=settings.connections,
         retries={"total_max_attempts": 1},  # `retrying` tries again, and keeps a budget
         request_checksum_calculation="when_required",

@@ -37,6 +37,7 @@ _CODES: dict[str, tuple[type[StoreError], str]] = {
     "NoSuchUpload": (ObjectMissing, "the upload is no longer there"),
     "NoSuchBucket": (StoreDenied, "the bucket does not exist: create it or correct its name"),
     "PreconditionFailed": (ObjectExists, "the key is taken"),
+    "BadRequest": (StoreUnavailable, "the store could not read the request"),
     "RequestTimeout": (StoreUnavailable, "the store waited too long for the request"),
     "RequestTimeTooSkewed": (StoreDenied, "this machine's clock differs from the store's"),
     "EntityTooLarge": (StoreDenied, "the store does not take objects as large as this"),

@@ -32,6 +32,7 @@ class S3Settings:
     connections: int = 64
     connect_timeout: float = 5.0
     stall_timeout: float = 30.0  # without a byte in either direction
+    complete_timeout: float = 300.0  # some stores copy all parts before they answer
 
     def __post_init__(self) -> None:
         if not _BUCKET.fullmatch(self.bucket):

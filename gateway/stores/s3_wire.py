@@ -74,6 +74,7 @@ class Wire:
         try:
             async with self._request("PUT", url, headers=signed, data=body) as response:
                 if response.status != OK:
+                    body.leave(response)
                     await _refuse(response)
                 await response.read()
                 return response.headers.get(hdrs.ETAG, "")
