@@ -174,8 +174,8 @@ def script(setup: VaultSetup, *, command: str = "vault") -> str:
             lines += [json.dumps(step.body, indent=2), "JSON"]
     role = f"auth/{setup.approle_mount}/role/{setup.role}"
     lines += ["", "# What the key service logs in with; keep the second in a 0600 file."]
-    lines += [f"{command} read -field=role_id {role}/role-id"]
-    lines += [f"{command} write -f -field=secret_id {role}/secret-id"]
+    lines += [f'echo "role_id=$({command} read -field=role_id {role}/role-id)"']
+    lines += [f'echo "secret_id=$({command} write -f -field=secret_id {role}/secret-id)"']
     return "\n".join(lines) + "\n"
 
 

@@ -29,7 +29,7 @@ from keyservice.errors import Unavailable
 from keyservice.vault_login import Login, Refused, Tokens
 
 RETRY_AFTER = 5.0
-FIRST_DELAY = 0.1
+FIRST_DELAY = 0.05
 LONGEST_DELAY = 1.0
 ATTEMPTS = 4
 ANSWERS = frozenset({200, 204, 400, 404})
@@ -144,17 +144,17 @@ class VaultSession:
         failure = Unavailable("vault did not answer in time", retry_after=RETRY_AFTER)
         fresh = False
         attempt = 0
-        while attempt < ATTEMPTS and time.monotonic() < until and not self._closing.is_set():
+        while time.monotonic() < until and not self._closing.is_set():
             try:
                 token = self._tokens.current()
                 answer = self._send(method, path, body, token, until)
             except _Again as again:
                 failure = again.failure
-                if again.done and not repeatable:
+                attempt += 1
+                if attempt == ATTEMPTS or (again.done and not repeatable):
                     break
                 delay = min(LONGEST_DELAY, FIRST_DELAY * 2**attempt)
                 self._closing.wait(random.uniform(delay / 2, delay))  # noqa: S311 - jitter
-                attempt += 1
                 continue
             if answer.status != requests.codes.forbidden:
                 return answer
