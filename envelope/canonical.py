@@ -13,7 +13,7 @@ import cbor2
 from envelope.errors import Malformed, TooLarge
 
 _UINT, _BYTES, _TEXT, _ARRAY, _MAP = 0, 2, 3, 4, 5
-_NULL: Final = 0xF6
+_NULL: Final = b"\xf6"
 # 24 to 27: the value follows in 1, 2, 4 or 8 bytes; below it stands there itself.
 _SHORTEST_HEAD, _LONGEST_HEAD = 24, 27
 
@@ -33,6 +33,13 @@ class Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._position = 0
+
+    def expect(self, value: object) -> None:
+        """Pass over exactly `value`."""
+        expected = encode(value)
+        if self._data[self._position : self._position + len(expected)] != expected:
+            raise Malformed("a record is not of a known format version")
+        self._position += len(expected)
 
     def array(self, length: int) -> None:
         """Enter an array of exactly `length` items."""
@@ -64,7 +71,7 @@ class Reader:
 
     def null(self) -> bool:
         """Pass over a null if one comes next, and tell whether it did."""
-        found = self._data[self._position : self._position + 1] == bytes([_NULL])
+        found = self._data[self._position : self._position + 1] == _NULL
         self._position += found
         return found
 

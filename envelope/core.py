@@ -86,8 +86,7 @@ class Core:
         """Return the core that `data` is the canonical form of."""
         reader = canonical.Reader(data)
         reader.array(6)
-        if reader.uint(VERSION) != VERSION:
-            raise Malformed("a core is of a format version that is not known")
+        reader.expect(VERSION)
         tenant, attachment, version = (reader.data(ID_SIZE).hex() for _ in range(3))
         context = Context(tenant, attachment, version)
         created = reader.uint(MAX_TIME)

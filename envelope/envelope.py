@@ -103,8 +103,7 @@ def decode(data: bytes) -> Envelope:
         raise TooLarge("an envelope is at most 4 MiB")
     reader = canonical.Reader(data)
     reader.array(5)
-    if reader.text(len(MAGIC)) != MAGIC:
-        raise Malformed("this is not an envelope of a known format version")
+    reader.expect(MAGIC)
     core = Core.decode(reader.data(MAX_CORE))
     attributes = reader.data(MAX_SEALED_ATTRIBUTES)
     wraps = tuple(_decode_wrap(reader) for _ in range(reader.array_of(MAX_WRAPS)))
