@@ -1,0 +1,65 @@
+"""The adapters that every root and key store test runs on.
+
+A new adapter is one more name in `ADAPTERS` and one more branch in `pair`. `again` opens the same
+place a second time, as another instance of the service would.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from keyservice.local import FolderKeyStore, LocalRoot, ensure_root_key
+from keyservice.ports import KeyStore, Root
+from tests.servers.prepared import prepare
+
+ADAPTERS = ("local", "vault")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A root and the key store beside it."""
+
+    root: Root
+    store: KeyStore
+
+
+@pytest.fixture(params=ADAPTERS)
+async def again(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Callable[[], Pair]]:
+    """Give a function that opens the adapter under test, each time anew."""
+    prepared = None
+    if request.param == "vault":
+        prepared = await asyncio.to_thread(prepare, request.getfixturevalue("vault"), tmp_path)
+    else:
+        await asyncio.to_thread(ensure_root_key, tmp_path / "root.key")
+    async with AsyncExitStack() as opened:
+
+        def pair() -> Pair:
+            if prepared is not None:
+                session = prepared.session()
+                found = Pair(prepared.root(session), prepared.store(session))
+            else:
+                records = FolderKeyStore(tmp_path / "records")
+                found = Pair(LocalRoot(tmp_path / "root.key"), records)
+            opened.push_async_callback(found.root.close)
+            opened.push_async_callback(found.store.close)
+            return found
+
+        yield pair
+
+
+@pytest.fixture
+def root(again: Callable[[], Pair]) -> Root:
+    """Give the root under test."""
+    return again().root
+
+
+@pytest.fixture
+def store(again: Callable[[], Pair]) -> KeyStore:
+    """Give the key store under test."""
+    return again().store

@@ -1,0 +1,152 @@
+"""Stand-ins for what the key service needs: a root, a key store, an audit sink and a clock."""
+
+# ruff: noqa: D102, ARG002 - the ports describe these methods, and a fake needs few arguments
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from keyservice.audit import AuditRecord
+from keyservice.errors import CannotUnwrap, Conflict, Unavailable, UnknownTenant
+from keyservice.ports import RootKind, RootStatus
+from keyservice.records import KekState, KekVersion, TenantRecord, TenantState, Tier, Versioned
+
+
+class FakeClock:
+    """A monotonic clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeRoot:
+    """A root in memory that counts its calls, and can be down or held up."""
+
+    def __init__(self) -> None:
+        self.key = secrets.token_bytes(32)
+        self.calls: list[str] = []
+        self.down = False
+        self.hold: asyncio.Event | None = None
+
+    @property
+    def kind(self) -> RootKind:
+        return "local"
+
+    async def create(self, tenant: str, tier: Tier) -> None:
+        await self._called("create")
+
+    async def wrap(self, tenant: str, tier: Tier, plaintext: bytes) -> str:
+        await self._called("wrap")
+        nonce = secrets.token_bytes(12)
+        aad = f"{tenant}|{tier}".encode()
+        return (nonce + AESGCM(self.key).encrypt(nonce, plaintext, aad)).hex()
+
+    async def unwrap(self, tenant: str, tier: Tier, wrapped: str) -> bytes:
+        await self._called("unwrap")
+        raw = bytes.fromhex(wrapped)
+        try:
+            return AESGCM(self.key).decrypt(raw[:12], raw[12:], f"{tenant}|{tier}".encode())
+        except InvalidTag:
+            raise CannotUnwrap from None
+
+    async def status(self) -> RootStatus:
+        return RootStatus(healthy=not self.down, detail="fake root")
+
+    async def close(self) -> None:
+        pass
+
+    async def _called(self, call: str) -> None:
+        self.calls.append(call)
+        await asyncio.sleep(0)
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.down:
+            raise Unavailable("fake root is down", retry_after=7)
+
+
+class FakeStore:
+    """Records in memory, with check-and-set; counts its reads."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Versioned] = {}
+        self.reads = 0
+        self.down = False
+
+    async def read(self, tenant: str) -> Versioned:
+        self.reads += 1
+        await asyncio.sleep(0)
+        if self.down:
+            raise Unavailable("fake store is down")
+        if tenant not in self.held:
+            raise UnknownTenant("no such tenant")
+        return self.held[tenant]
+
+    async def write(self, record: TenantRecord, expected_version: int) -> int:
+        await asyncio.sleep(0)
+        if self.down:
+            raise Unavailable("fake store is down")
+        held = self.held.get(record.tenant)
+        if (held.version if held else 0) != expected_version:
+            raise Conflict("other version")
+        self.held[record.tenant] = Versioned(record, expected_version + 1)
+        return expected_version + 1
+
+    async def status(self) -> RootStatus:
+        return RootStatus(healthy=not self.down, detail="fake store")
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeSink:
+    """Keeps what is written; can fail or hang."""
+
+    def __init__(self) -> None:
+        self.records: list[AuditRecord] = []
+        self.fails = False
+        self.hangs = False
+
+    async def write(self, records: Sequence[AuditRecord]) -> None:
+        if self.hangs:
+            await asyncio.sleep(3600)
+        if self.fails:
+            raise OSError(28, "no space left")
+        self.records += records
+
+    async def close(self) -> None:
+        pass
+
+
+def tenant_id(name: str) -> str:
+    """Return a tenant id that is the same for the same name."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+async def add_tenant(
+    root: FakeRoot,
+    store: FakeStore,
+    name: str,
+    *,
+    ttl: float = 60.0,
+    state: TenantState = TenantState.ACTIVE,
+    versions: int = 1,
+) -> TenantRecord:
+    """Put a tenant with so many KEKs in the store, the last of them current."""
+    tenant = tenant_id(name)
+    keks = []
+    for number in range(1, versions + 1):
+        wrapped = await root.wrap(tenant, Tier.STANDARD, secrets.token_bytes(32))
+        kek_state = KekState.CURRENT if number == versions else KekState.RETIRED
+        keks.append(KekVersion(f"{tenant}/{number}", wrapped, number, kek_state))
+    record = TenantRecord(tenant, Tier.STANDARD, state, ttl, tuple(keks))
+    version = store.held[tenant].version if tenant in store.held else 0
+    store.held[tenant] = Versioned(record, version + 1)
+    root.calls.clear()
+    return record
