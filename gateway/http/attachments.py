@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.errors import Invalid
 from gateway.http import conditions, fields, ranges
 from gateway.http.requests import (
+    BEGUN,
     authorize,
     body_of,
     length_of,
@@ -161,7 +162,7 @@ async def _begin(
     clear error instead of a cut connection.
     """
     if not response.prepared and (data or wait):
-        request["begun"] = True
+        request[BEGUN] = True
         await response.prepare(request)
     if data:
         await response.write(data)

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway import errors
-from gateway.http.requests import request_id
+from gateway.http.requests import BEGUN, request_id
 from gateway.quorum import QuorumLost
 from keyservice import wire
 
@@ -109,7 +109,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception as error:
         if not isinstance(error, SILENT):
             log.exception("unexpected error", request_id=request_id(request))
-        if request.get("begun"):
+        if request.get(BEGUN):
             log.warning(
                 "download cut",
                 reason=type(error).__name__,

@@ -14,6 +14,11 @@ from gateway.errors import Disconnected, Invalid, NotFound, Unauthorized, Unsupp
 from gateway.model import Right, Token
 from gateway.tokens import Tokens, allow
 
+REQUEST_ID = web.RequestKey("request_id", str)
+TENANT = web.RequestKey("tenant", str)
+TOKEN = web.RequestKey("token", str)
+BEGUN = web.RequestKey("begun", bool)
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _MAX_REFERENCE = 1024
@@ -21,11 +26,11 @@ _MAX_REFERENCE = 1024
 
 def request_id(request: web.Request) -> str:
     """Return the request's id: the client's, when it is a plain word, else a fresh one."""
-    known: str | None = request.get("request_id")
+    known = request.get(REQUEST_ID)
     if known is None:
         sent = request.headers.get("X-Request-Id", "")
         known = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
-        request["request_id"] = known
+        request[REQUEST_ID] = known
     return known
 
 
@@ -37,7 +42,7 @@ async def authorize(
     if scheme.lower() != "bearer":
         raise Unauthorized("send the token as `Authorization: Bearer …`")
     token = await tokens.check(text.strip())
-    request["token"] = token.id
+    request[TOKEN] = token.id
     allow(token, tenant, right)
     return token
 
@@ -47,7 +52,7 @@ def tenant_of(request: web.Request) -> str:
     tenant = request.match_info["tenant"]
     if not _ID.fullmatch(tenant):
         raise NotFound("no such tenant")
-    request["tenant"] = tenant
+    request[TENANT] = tenant
     return tenant
 
 

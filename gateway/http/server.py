@@ -10,9 +10,9 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.http import attachments, collections, health, openapi
+from gateway.http import attachments, collections, health, openapi, requests
 from gateway.http.problems import problems
-from gateway.http.requests import expect, request_id
+from gateway.http.requests import BEGUN, TOKEN, expect, request_id
 from gateway.http.services import SERVICES, Services, services
 
 log = structlog.get_logger()
@@ -33,8 +33,8 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
         metrics.running.dec()
         metrics.seconds.labels(metrics.method(request.method)).observe(took)
         if status == 0:
-            status = 499 if not request.get("begun") else 599
-            if request.get("begun"):
+            status = 499 if not request.get(BEGUN) else 599
+            if request.get(BEGUN):
                 metrics.cut.inc()
         metrics.requests.labels(metrics.method(request.method), f"{status // 100}xx").inc()
         resource = request.match_info.route.resource
@@ -44,8 +44,8 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
             route=resource.canonical if resource is not None else None,
             status=status,
             seconds=round(took, 4),
-            tenant=request.get("tenant"),
-            token=request.get("token"),
+            tenant=request.get(requests.TENANT),
+            token=request.get(TOKEN),
             request_id=request_id(request),
         )
     return response
