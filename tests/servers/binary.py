@@ -7,17 +7,21 @@ lock keeps two builders from doing the same work. The cache is outside the clone
 a fresh clone is warm.
 """
 
+import collections
 import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 _MODULES = Path(__file__).resolve().parents[2] / "deploy" / "servers"
+
+
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +74,19 @@ def find(recipe: Recipe) -> Path | None:
     return built if os.access(built, os.X_OK) else None
 
 
-def obtain(recipe: Recipe) -> Path:
-    """Return the program, built first when it is nowhere; the build writes its progress."""
+def obtain(recipe: Recipe, progress: Progress) -> Path:
+    """Return the program, built first when it is nowhere; `progress` hears how far it is."""
     if found := find(recipe):
         return found
     with _lock(recipe):
-        return find(recipe) or _build(recipe)  # the other builder may have made it
+        return find(recipe) or _build(recipe, progress)  # the other builder may have made it
 
 
 def _place(recipe: Recipe) -> Path:
     return cache() / f"{recipe.name}-{recipe.version}"
 
 
-def _build(recipe: Recipe) -> Path:
+def _build(recipe: Recipe, progress: Progress) -> Path:
     go = shutil.which("go")
     if go is None:
         raise CannotBuild(
@@ -96,14 +100,28 @@ def _build(recipe: Recipe) -> Path:
         argv += ["-ldflags", "-s -w", "-tags", recipe.tags, "-o", str(made), recipe.package]
         # A Go from 1.21 on fetches the newer one that go.mod asks for; no C compiler is needed.
         env = os.environ | {"GOTOOLCHAIN": "auto", "CGO_ENABLED": "0", "GOFLAGS": ""}
-        try:
-            subprocess.run(argv, cwd=_MODULES / recipe.name, env=env, check=True)
-        except subprocess.CalledProcessError as failure:
-            raise CannotBuild(
-                f"{recipe.name} {recipe.version} could not be built: see the output above"
-            ) from failure
+        with subprocess.Popen(
+            argv, cwd=_MODULES / recipe.name, env=env, stderr=subprocess.PIPE, text=True
+        ) as building:
+            said = _follow(building.stderr or (), progress)
+        if building.returncode:
+            raise CannotBuild(f"{recipe.name} {recipe.version} could not be built\n{said}")
         made.replace(place)
     return place
+
+
+def _follow(lines: Iterable[str], progress: Progress) -> str:
+    """Count what the toolchain says that it did; return the end of it, for a failure."""
+    modules = packages = 0
+    last: collections.deque[str] = collections.deque(maxlen=20)
+    for line in lines:
+        last.append(line)
+        if line.startswith("go: downloading"):
+            modules += 1
+        else:
+            packages += 1
+        progress(f"{modules} modules downloaded, {packages} packages compiled")
+    return "".join(last)
 
 
 @contextmanager

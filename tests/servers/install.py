@@ -21,7 +21,7 @@ def main() -> int:
         _say(f"{recipe.name} {recipe.version}: building, about {recipe.minutes} min when cold")
         started = time.monotonic()
         try:
-            built = binary.obtain(recipe)
+            built = binary.obtain(recipe, _Clock(recipe.name))
         except binary.CannotBuild as failure:
             _say(f"{recipe.name}: MISSING: {failure}")
             missing += 1
@@ -35,8 +35,28 @@ def main() -> int:
     return 1 if missing and os.environ.get("CI") else 0
 
 
+class _Clock:
+    """Shows progress as it comes on a terminal, and every ten seconds in a log."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._started = time.monotonic()
+        self._pause = 0.2 if sys.stdout.isatty() else 10.0
+        self._next = self._started + self._pause
+
+    def __call__(self, state: str) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + self._pause
+        line = f"servers: {self._name}: {now - self._started:3.0f} s, {state}"
+        sys.stdout.write(f"\r{line}" if sys.stdout.isatty() else f"{line}\n")
+        sys.stdout.flush()
+
+
 def _say(line: str) -> None:
-    sys.stdout.write(f"servers: {line}\n")
+    start = "\r\x1b[K" if sys.stdout.isatty() else ""  # over the last progress
+    sys.stdout.write(f"{start}servers: {line}\n")
     sys.stdout.flush()
 
 
