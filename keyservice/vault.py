@@ -26,6 +26,7 @@ KEK_SIZE = 32
 OK = 200
 NO_CONTENT = 204
 NOT_FOUND = 404
+STATUS_DEADLINE = 3.0
 
 
 class VaultRoot:
@@ -85,7 +86,7 @@ class VaultRoot:
     async def status(self) -> RootStatus:
         """See `Root.status`: asks for the shared key, which needs all that a tenant needs."""
         try:
-            found = await self._exists(self._standard_key)
+            found = await self._exists(self._standard_key, deadline=STATUS_DEADLINE)
         except Unavailable as error:
             return RootStatus(healthy=False, detail=str(error))
         detail = "vault transit" if found else "vault has no shared root key: run setup-vault"
@@ -126,8 +127,8 @@ class VaultRoot:
             raise UnknownTenant("tenant has no root key: create it first")
         raise Unavailable("vault has no shared root key: run setup-vault")
 
-    async def _exists(self, name: str) -> bool:
-        answer = await self._session.call("get", f"{self._mount}/keys/{name}")
+    async def _exists(self, name: str, *, deadline: float | None = None) -> bool:
+        answer = await self._session.call("get", f"{self._mount}/keys/{name}", deadline=deadline)
         if answer.status not in {OK, NOT_FOUND}:
             raise _unexpected(answer, "transit")
         return answer.status == OK
@@ -176,7 +177,8 @@ class VaultKeyStore:
     async def status(self) -> RootStatus:
         """See `KeyStore.status`: asks for a record that nobody has."""
         try:
-            answer = await self._session.call("get", self._path("0" * 32))
+            nobody = self._path("0" * 32)
+            answer = await self._session.call("get", nobody, deadline=STATUS_DEADLINE)
         except Unavailable as error:
             return RootStatus(healthy=False, detail=str(error))
         if answer.errors:

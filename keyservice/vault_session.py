@@ -58,12 +58,11 @@ class Answer:
         return " ".join(str(error) for error in self.body.get("errors") or ())
 
 
-class _Again(Exception):
-    """This attempt failed; `done` says whether the server may have acted on it."""
+class _Passing(Unavailable):
+    """A failure that another attempt may not meet; `done`: the server may have acted on this one."""
 
-    def __init__(self, failure: Unavailable, *, done: bool) -> None:
-        super().__init__()
-        self.failure = failure
+    def __init__(self, message: str, *, done: bool, retry_after: float = RETRY_AFTER) -> None:
+        super().__init__(message, retry_after=retry_after)
         self.done = done
 
 
@@ -109,18 +108,21 @@ class VaultSession:
         body: Mapping[str, Any] | None = None,
         *,
         repeatable: bool = True,
+        deadline: float | None = None,
     ) -> Answer:
         """Send one request as this identity.
 
         `path` follows `/v1/`. Raises Refused when Vault forbids the path, else Unavailable.
-        Set `repeatable` to false when doing it twice differs from doing it once.
+        Set `repeatable` to false when doing it twice differs from doing it once; `deadline`, in
+        seconds, may only shorten the session's own.
         """
         if self._closing.is_set():
             raise Unavailable("vault session is closed")
-        until = time.monotonic() + self._deadline
+        seconds = min(deadline or self._deadline, self._deadline)
+        until = time.monotonic() + seconds
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(seconds):
                 return await loop.run_in_executor(
                     self._pool, self._call, method, path, body, repeatable, until
                 )
@@ -141,17 +143,17 @@ class VaultSession:
         repeatable: bool,  # noqa: FBT001 - executors pass by position
         until: float,
     ) -> Answer:
-        failure = Unavailable("vault did not answer in time", retry_after=RETRY_AFTER)
+        failure = _silent(done=False)
         fresh = False
         attempt = 0
         while time.monotonic() < until and not self._closing.is_set():
             try:
                 token = self._tokens.current()
                 answer = self._send(method, path, body, token, until)
-            except _Again as again:
-                failure = again.failure
+            except _Passing as passing:
+                failure = passing
                 attempt += 1
-                if attempt == ATTEMPTS or (again.done and not repeatable):
+                if attempt == ATTEMPTS or (passing.done and not repeatable):
                     break
                 delay = min(LONGEST_DELAY, FIRST_DELAY * 2**attempt)
                 self._closing.wait(random.uniform(delay / 2, delay))  # noqa: S311 - jitter
@@ -170,8 +172,9 @@ class VaultSession:
     ) -> Mapping[str, Any]:
         try:
             answer = self._send(method, path, body, token, time.monotonic() + self._timeout)
-        except _Again as again:
-            raise again.failure from None
+        except _Passing as passing:
+            passing.done = False  # a log-in only: the call itself was not sent
+            raise
         if answer.status != requests.codes.ok:
             raise Refused("vault refuses the log-in", retry_after=RETRY_AFTER)
         return answer.body
@@ -179,7 +182,7 @@ class VaultSession:
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, token: str, until: float
     ) -> Answer:
-        """Return an answer, 403 included; raise `_Again`, or Unavailable that lasts."""
+        """Return an answer, 403 included; raise `_Passing`, or Unavailable that lasts."""
         left = max(0.05, min(self._timeout, until - time.monotonic()))
         headers = {"X-Vault-Token": token} if token else {}
         try:
@@ -190,31 +193,30 @@ class VaultSession:
         except requests.exceptions.SSLError:
             raise Unavailable("vault's certificate is not trusted", retry_after=60.0) from None
         except requests.ConnectTimeout:
-            raise _Again(_silent(), done=False) from None
+            raise _silent(done=False) from None
         except requests.ConnectionError as error:
-            raise _Again(_silent(), done=not _never_sent(error)) from None
+            raise _silent(done=not _never_sent(error)) from None
         except (requests.RequestException, OSError, ValueError):
-            raise _Again(_silent(), done=True) from None
+            raise _silent(done=True) from None
         status = response.status_code
         if status in ANSWERS or status == requests.codes.forbidden:
             return Answer(status, content if isinstance(content, dict) else {})
         raise _refusal(status, response.headers.get("Retry-After", ""), str(content))
 
 
-def _refusal(status: int, retry_after: str, content: str) -> Exception:
+def _refusal(status: int, retry_after: str, content: str) -> Unavailable:
     later = float(retry_after) if retry_after.isdigit() else RETRY_AFTER
     if status == requests.codes.service_unavailable and "sealed" in content:
         return Unavailable("vault is sealed", retry_after=later)
     if status == requests.codes.too_many_requests:
-        failure = Unavailable("vault is throttling", retry_after=later)
-        # Waiting that long is the caller's choice, not ours.
-        return failure if later > LONGEST_DELAY else _Again(failure, done=False)
-    failure = Unavailable(f"vault answered {status}", retry_after=later)
-    return _Again(failure, done=status not in NOT_DONE)
+        if later > LONGEST_DELAY:  # to wait that long is the caller's choice, not ours
+            return Unavailable("vault is throttling", retry_after=later)
+        return _Passing("vault is throttling", done=False, retry_after=later)
+    return _Passing(f"vault answered {status}", done=status not in NOT_DONE, retry_after=later)
 
 
-def _silent() -> Unavailable:
-    return Unavailable("vault does not answer", retry_after=RETRY_AFTER)
+def _silent(*, done: bool) -> _Passing:
+    return _Passing("vault does not answer", done=done)
 
 
 def _never_sent(error: requests.ConnectionError) -> bool:

@@ -24,12 +24,16 @@ class Stub:
         self.calls = 0
         self.running = 0
         self.most = 0
+        self.failing_log_ins = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             status, headers = 200, {"": ""}
-            if "lookup-self" not in head:
+            if "lookup-self" in head and self.failing_log_ins:
+                self.failing_log_ins -= 1
+                status = 500
+            elif "lookup-self" not in head:
                 self.calls += 1
                 self.running += 1
                 self.most = max(self.most, self.running)
@@ -106,6 +110,21 @@ async def test_a_long_pause_is_the_callers_choice(tmp_path: Path) -> None:
             await session.call("get", "x")
         assert failed.value.retry_after == 30
         assert stub.calls == 1
+
+
+async def test_a_log_in_may_be_tried_again_before_a_write(tmp_path: Path) -> None:
+    async with stubbed(lambda _: (200, {}), tmp_path) as (stub, session):
+        stub.failing_log_ins = 1
+        assert (await session.call("post", "x", {}, repeatable=False)).status == 200
+        assert stub.calls == 1
+
+
+async def test_a_call_may_have_less_time_than_the_session(tmp_path: Path) -> None:
+    async with stubbed(lambda _: (500, {}), tmp_path) as (_, session):
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(Unavailable):
+            await session.call("get", "x", deadline=0.1)
+        assert asyncio.get_running_loop().time() - started < 0.5
 
 
 async def test_redirects_are_not_followed(tmp_path: Path) -> None:
