@@ -51,12 +51,10 @@ class MemoryStore:
             return
         data = self._find(key).data
         end = len(data) if stop is None else stop
-        while start < end:
-            block = data[start : min(start + PIECE, end)]
-            if not block:
-                raise StoreDamaged("an object ends before the range that was asked of it")
-            yield block
-            start += len(block)
+        if max(start, end) > len(data):
+            raise StoreDamaged("an object ends before the range that was asked of it")
+        for at in range(start, end, PIECE):
+            yield data[at : min(at + PIECE, end)]
 
     async def stat(self, key: str) -> Stat:
         """See the port."""
@@ -83,6 +81,7 @@ class MemoryStore:
 
     async def discard(self, upload: Unfinished) -> None:
         """See the port."""
+        checked_key(upload.key)
         self._uploads.pop(upload.id, None)
 
     async def check(self) -> None:

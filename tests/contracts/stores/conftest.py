@@ -1,0 +1,97 @@
+"""Every adapter of the store port as a fixture: the real ones, and doubles as extra subjects."""
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from gateway.model import new_id
+from gateway.ports import Store
+from gateway.stores.folder import FolderStore
+from gateway.stores.memory import MemoryStore
+from gateway.stores.retry import RetryBudget, RetryPolicy
+from gateway.stores.retrying import RetryingStore
+from gateway.stores.s3 import S3Store
+from gateway.stores.s3_settings import S3Settings
+from tests.contracts.stores.faulty import FaultyStore, no_sleep
+from tests.servers.ports import LOOPBACK, free_port
+from tests.servers.versitygw import Versitygw
+
+MIB = 1024 * 1024
+# What moto gets wrong, by the name of the test. Everything else it has to pass.
+MOTO_FAILS: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A store under test, and the least size of its parts but the last."""
+
+    name: str
+    store: Store
+    part: int
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """Start moto's S3 server and return its endpoint."""
+    port = free_port()
+    server = ThreadedMotoServer(LOOPBACK, port, verbose=False)
+    server.start()
+    yield f"http://{LOOPBACK}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "folder", "s3", "moto", "retrying"])
+async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    """Give each adapter in turn, empty."""
+    name = request.param
+    store: Store
+    if name == "memory":
+        store = MemoryStore()
+    elif name == "folder":
+        store = FolderStore(tmp_path)
+    elif name == "retrying":
+        faulty = FaultyStore(MemoryStore(), random.Random(7), rate=0.3)
+        policy = RetryPolicy(tries=30)
+        store = RetryingStore(faulty, policy, RetryBudget(1e9), sleep=no_sleep)
+    elif name == "s3":
+        server: Versitygw = request.getfixturevalue("s3")
+        store = S3Store(settings(server, server.new_bucket()))
+    else:
+        if reason := MOTO_FAILS.get(request.node.originalname):
+            pytest.skip(f"moto {reason}")
+        store = S3Store(moto_settings(request.getfixturevalue("moto")))
+    yield Subject(name, store, 5 * MIB if name in {"s3", "moto"} else 1)
+    await store.close()
+
+
+@pytest.fixture
+def store(subject: Subject) -> Store:
+    """Give the subject's store."""
+    return subject.store
+
+
+def settings(server: Versitygw, bucket: str) -> S3Settings:
+    """Return what is needed to use a bucket of versitygw."""
+    return S3Settings(
+        "test",
+        bucket,
+        server.endpoint,
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+        connections=8,
+    )
+
+
+def moto_settings(endpoint: str) -> S3Settings:
+    """Make a bucket in moto and return what is needed to use it."""
+    bucket = f"bucket-{new_id()[:12]}"
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "secret"}
+    with closing(boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)) as api:
+        api.create_bucket(Bucket=bucket)
+    return S3Settings("test", bucket, endpoint, access_key="test", secret_key="secret")
