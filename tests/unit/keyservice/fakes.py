@@ -1,6 +1,6 @@
 """Stand-ins for what the key service needs: a root, a key store, an audit sink and a clock."""
 
-# ruff: noqa: D102, ARG002 - the ports describe these methods, and a fake needs few arguments
+# ruff: noqa: ARG002 - the ports describe these methods, and a fake needs few arguments
 
 import asyncio
 import hashlib

@@ -1,0 +1,127 @@
+"""The local root's files: who may read them, and what becomes of damaged ones."""
+
+# ruff: noqa: ASYNC240 - a test may wait for its disk
+
+import json
+import secrets
+import stat
+from pathlib import Path
+
+import pytest
+
+from keyservice.errors import Unavailable
+from keyservice.files import read_secret, write_durably
+from keyservice.local import FolderKeyStore, LocalRoot, ensure_root_key
+from keyservice.records import KekState, KekVersion, TenantRecord, TenantState, Tier
+
+TENANT = "a" * 32
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """Give a fresh root key."""
+    path = tmp_path / "keys" / "root.key"
+    ensure_root_key(path)
+    return path
+
+
+def test_a_new_root_key_is_private_and_stays(key_file: Path) -> None:
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    key = key_file.read_bytes()
+    assert len(key) == 32
+    ensure_root_key(key_file)
+    assert key_file.read_bytes() == key
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o610])
+async def test_a_root_key_that_others_may_read_is_refused(key_file: Path, mode: int) -> None:
+    key_file.chmod(mode)
+    root = LocalRoot(key_file)
+    with pytest.raises(Unavailable):
+        await root.wrap(TENANT, Tier.STANDARD, bytes(32))
+    assert not (await root.status()).healthy
+
+
+@pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
+async def test_a_root_key_of_the_wrong_size_is_refused(key_file: Path, content: bytes) -> None:
+    key_file.write_bytes(content)
+    root = LocalRoot(key_file)
+    with pytest.raises(Unavailable):
+        await root.wrap(TENANT, Tier.STANDARD, bytes(32))
+    assert not (await root.status()).healthy
+
+
+async def test_a_root_key_that_is_gone_is_unavailable_and_not_made_anew(key_file: Path) -> None:
+    key_file.unlink()
+    with pytest.raises(Unavailable):
+        await LocalRoot(key_file).wrap(TENANT, Tier.STANDARD, bytes(32))
+    assert not key_file.exists()
+
+
+async def test_a_business_tenant_has_its_own_private_file(key_file: Path) -> None:
+    root = LocalRoot(key_file)
+    await root.create(TENANT, Tier.BUSINESS)
+    own = key_file.parent / "root.key.tenants" / f"{TENANT}.key"
+    assert stat.S_IMODE(own.stat().st_mode) == 0o600
+    assert stat.S_IMODE(own.parent.stat().st_mode) == 0o700
+    wrapped = await root.wrap(TENANT, Tier.BUSINESS, bytes(32))
+    key_file.unlink()
+    assert await root.unwrap(TENANT, Tier.BUSINESS, wrapped) == bytes(32)
+
+
+async def test_nothing_of_the_key_is_shown(key_file: Path) -> None:
+    root = LocalRoot(key_file)
+    status = await root.status()
+    assert "local" in status.detail
+    shown = repr(root) + repr(vars(root)) + repr(status)
+    assert key_file.read_bytes().hex() not in shown
+
+
+def record() -> TenantRecord:
+    kek = KekVersion("k/1", "w", 1, KekState.CURRENT)
+    return TenantRecord(TENANT, Tier.STANDARD, TenantState.ACTIVE, 1.0, (kek,))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"version": "1"}', '{"version": 1}'])
+async def test_a_damaged_record_is_unavailable_and_not_overwritten(
+    tmp_path: Path, content: str
+) -> None:
+    store = FolderKeyStore(tmp_path)
+    path = tmp_path / f"{TENANT}.json"
+    path.write_text(content)
+    with pytest.raises(Unavailable):
+        await store.read(TENANT)
+    with pytest.raises(Unavailable):
+        await store.write(record(), 0)
+    assert path.read_text() == content
+
+
+async def test_another_tenants_record_is_not_believed(tmp_path: Path) -> None:
+    store = FolderKeyStore(tmp_path)
+    await store.write(record(), 0)
+    (tmp_path / f"{TENANT}.json").rename(tmp_path / f"{'b' * 32}.json")
+    with pytest.raises(Unavailable):
+        await store.read("b" * 32)
+
+
+async def test_a_record_holds_ids_and_wrapped_keys_only(tmp_path: Path) -> None:
+    await FolderKeyStore(tmp_path).write(record(), 0)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == [".lock", f"{TENANT}.json"]  # no temporary file stays
+    document = json.loads((tmp_path / f"{TENANT}.json").read_text())
+    assert set(document) == {"format", "tenant", "tier", "state", "cache_ttl", "keks", "version"}
+
+
+async def test_a_folder_that_is_gone_is_not_healthy(tmp_path: Path) -> None:
+    assert not (await FolderKeyStore(tmp_path / "missing").status()).healthy
+
+
+def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path, content = tmp_path / "s", secrets.token_bytes(10)
+    write_durably(path, content, replace=False)
+    with pytest.raises(FileExistsError):
+        write_durably(path, b"other", replace=False)
+    assert read_secret(path) == content
+    write_durably(path, b"other", replace=True)
+    assert read_secret(path) == b"other"
+    assert [found.name for found in tmp_path.iterdir()] == ["s"]
