@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from gateway.errors import CatalogConflict, CatalogError, CatalogUnavailable
 
 RETRY_AFTER = 1.0
-_DRIVER_ERRORS = (
+DRIVER_ERRORS = (
     SQLAlchemyError,
     sqlite3.Error,
     asyncpg.PostgresError,
@@ -31,7 +31,7 @@ def driver_faults() -> Iterator[None]:
     """Turn every error of SQLAlchemy, a driver or a socket into a `CatalogError`."""
     try:
         yield
-    except _DRIVER_ERRORS as error:
+    except DRIVER_ERRORS as error:
         raise translated(error) from None
 
 

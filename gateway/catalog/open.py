@@ -14,15 +14,17 @@ from gateway.catalog.sql import SqlCatalog
 from gateway.catalog.sqlite import SqliteDatabase
 
 CONNECTIONS = 10
-PATIENCE = 2.0  # within this the gateway has to answer 503
+SERVER_PATIENCE = 2.0  # within this the gateway has to answer 503
+FILE_PATIENCE = 10.0  # nothing can be down: a call waits for a slow disk, or for another process
 _MIGRATION_PATIENCE = 600.0
 
 
 async def open_catalog(
-    url: str, *, connections: int = CONNECTIONS, patience: float = PATIENCE
+    url: str, *, connections: int = CONNECTIONS, patience: float | None = None
 ) -> SqlCatalog:
     """Open a catalog whose schema is current; each call waits `patience` seconds at most.
 
+    `connections` bounds PostgreSQL's pool, or how many read a SQLite file at once.
     Raises CatalogUnavailable when the database does not answer or has to be migrated first, and
     ValueError when the URL names no database that is known.
     """
@@ -44,16 +46,24 @@ async def migrate(url: str) -> None:
         await database.close()
 
 
-def _database(url: str, connections: int, patience: float) -> Database:
+def _database(url: str, connections: int, patience: float | None) -> Database:
     # The URL holds a password, so no message quotes it.
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise ValueError("the catalog's url must begin with sqlite:// or postgresql://")
     if re.fullmatch(r"postgres(ql)?(\+asyncpg)?", scheme):
-        return PostgresDatabase(f"postgresql://{rest}", connections=connections, patience=patience)
+        return PostgresDatabase(
+            f"postgresql://{rest}",
+            connections=connections,
+            patience=SERVER_PATIENCE if patience is None else patience,
+        )
     if re.fullmatch(r"sqlite(\+\w+)?", scheme):
         path = rest.removeprefix("/")
         if not path or not rest.startswith("/") or path == ":memory:":
             raise ValueError("the catalog's url must name a file: sqlite:////absolute/path")
-        return SqliteDatabase(Path(path), readers=connections, patience=patience)
+        return SqliteDatabase(
+            Path(path),
+            readers=connections,
+            patience=FILE_PATIENCE if patience is None else patience,
+        )
     raise ValueError(f"the catalog cannot be kept in {scheme}: use sqlite:// or postgresql://")

@@ -16,16 +16,18 @@ from typing import TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, ExceptionContext, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from gateway.catalog.faults import code, driver_faults, translated
+from gateway.catalog.faults import DRIVER_ERRORS, code, driver_faults, translated
 
 T = TypeVar("T")
 
 _UNDONE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 # The server is going away, not up yet, or no longer the primary.
-_SERVER_LEFT = frozenset({"57P01", "57P02", "57P03", "25006", "53300"})
+_SERVER_LEFT = frozenset({"57P01", "57P02", "57P03", "25006"})
+_CONNECTION_LOST = "08"
+_NOT_CONNECTED = (OSError, asyncpg.TargetServerAttributeNotMatched)
 _ATTEMPTS = 6
 _PAUSE = 0.05
 
@@ -67,7 +69,7 @@ class PostgresDatabase:
                 for attempt in range(1, _ATTEMPTS):
                     try:
                         return await _transaction(engine, work)
-                    except (DBAPIError, OSError, asyncpg.PostgresError) as error:
+                    except (DBAPIError, asyncpg.PostgresError, *_NOT_CONNECTED) as error:
                         if not _left_nothing(error):
                             raise
                     await asyncio.sleep(_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
@@ -92,7 +94,7 @@ async def _transaction(engine: AsyncEngine, work: Callable[[Connection], T]) -> 
         result = await connection.run_sync(work)
         try:
             await transaction.commit()
-        except SQLAlchemyError as error:
+        except DRIVER_ERRORS as error:
             if code(error) in _UNDONE:
                 raise
             raise translated(error) from None  # no longer a driver's error: never tried again
@@ -100,18 +102,17 @@ async def _transaction(engine: AsyncEngine, work: Callable[[Connection], T]) -> 
 
 
 def _left_nothing(error: Exception) -> bool:
-    """Tell whether work that ended so, before its commit, is worth another try."""
-    if code(error) in _UNDONE | _SERVER_LEFT:
+    """Tell whether work that ended so, before its commit was sent, is worth another try."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return (
-        error.connection_invalidated
-        if isinstance(error, DBAPIError)
-        else isinstance(error, OSError)
-    )
+    known = code(error)
+    if known:
+        return known in _UNDONE | _SERVER_LEFT or known.startswith(_CONNECTION_LOST)
+    return isinstance(error, _NOT_CONNECTED)
 
 
 def _drop_the_pool(context: ExceptionContext) -> None:
-    """Make SQLAlchemy replace its connections when the server asks for it, not only this one."""
+    """Make SQLAlchemy replace all its connections when the server sends us away."""
     original = context.original_exception
     if isinstance(original, Exception) and code(original) in _SERVER_LEFT:
         context.is_disconnect = True

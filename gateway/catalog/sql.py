@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from gateway.catalog import attachments, operations, schema, tenants, tokens, uploads
 from gateway.catalog.database import Database
+from gateway.errors import CatalogUnavailable
 from gateway.model import (
     Attachment,
     Found,
@@ -29,6 +30,7 @@ class SqlCatalog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._closed = False
 
     async def add_tenant(self, tenant: Tenant) -> None:
         """Implement `Catalog.add_tenant`."""
@@ -134,6 +136,7 @@ class SqlCatalog:
 
     async def close(self) -> None:
         """Implement `Catalog.close`."""
+        self._closed = True
         await self._database.close()
 
     async def _read(
@@ -142,7 +145,7 @@ class SqlCatalog:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._database.read(_bound(work, *args, **kwargs))
+        return await self._open().read(_bound(work, *args, **kwargs))
 
     async def _write(
         self,
@@ -150,7 +153,12 @@ class SqlCatalog:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._database.write(_bound(work, *args, **kwargs))
+        return await self._open().write(_bound(work, *args, **kwargs))
+
+    def _open(self) -> Database:
+        if self._closed:
+            raise CatalogUnavailable("the catalog is closed")
+        return self._database
 
 
 def _bound(

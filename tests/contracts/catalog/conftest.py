@@ -36,6 +36,14 @@ def empty_postgres(migrated_postgres: str) -> Callable[[], None]:
     return lambda: asyncio.run(empty())
 
 
+@pytest.fixture(scope="session")
+def pristine_sqlite(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Give the content of a migrated, empty file."""
+    path = tmp_path_factory.mktemp("catalog") / "pristine.db"
+    asyncio.run(migrate(f"sqlite:///{path}"))
+    return path.read_bytes()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give the URL of a migrated, empty database."""
@@ -44,9 +52,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         dsn = request.getfixturevalue("migrated_postgres")
         assert isinstance(dsn, str)
         return dsn
-    url = f"sqlite:///{tmp_path}/catalog.db"
-    asyncio.run(migrate(url))
-    return url
+    path = tmp_path / "catalog.db"
+    path.write_bytes(request.getfixturevalue("pristine_sqlite"))
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Tenants, tokens, attachments, versions, replicas, uploads, operations."""
+"""Tenants, tokens, attachments, versions, replicas, uploads and operations.
+
+There is no way down: a migration only adds what the version before can live with.
+"""
 
 from typing import Any
 
@@ -16,15 +19,6 @@ def upgrade() -> None:
     _tenants()
     _attachments()
     _uploads()
-
-
-def downgrade() -> None:
-    if _on_postgresql():
-        op.drop_constraint("fk_attachments_id_current", "attachments", type_="foreignkey")
-    for table in ("operations", "uploads", "replicas", "versions", "attachments"):
-        op.drop_table(table)
-    op.drop_table("tokens")
-    op.drop_table("tenants")
 
 
 def _tenants() -> None:
