@@ -79,6 +79,8 @@ class RangeOpener:
     """Opens the chunks of one extent, pushed through in any split."""
 
     def __init__(self, dek: Buffer, context: Context, segment: Segment, extent: Extent) -> None:
+        if len(dek) != KEY:
+            raise ValueError("a data key is 32 bytes")
         first = extent.first_chunk * CHUNK + extent.skip
         begin, end = _sealed_bounds(segment, first, first + extent.take)
         if extent.take < 1 or end - begin != extent.stop - extent.start:
