@@ -13,6 +13,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,25 +105,41 @@ def _build(recipe: Recipe, progress: Progress) -> Path:
         with subprocess.Popen(
             argv, cwd=_MODULES / recipe.name, env=env, stderr=subprocess.PIPE, text=True
         ) as building:
-            said = _follow(building.stderr or (), progress)
+            said = _Said(building.stderr or ())
+            while building.poll() is None:
+                progress(str(said))
+                time.sleep(0.1)
+            said.join()
         if building.returncode:
-            raise CannotBuild(f"{recipe.name} {recipe.version} could not be built\n{said}")
+            raise CannotBuild(f"{recipe.name} {recipe.version} could not be built\n{said.end}")
         made.replace(place)
     return place
 
 
-def _follow(lines: Iterable[str], progress: Progress) -> str:
-    """Count what the toolchain says that it did; return the end of it, for a failure."""
-    modules = packages = 0
-    last: collections.deque[str] = collections.deque(maxlen=20)
-    for line in lines:
-        last.append(line)
-        if line.startswith("go: downloading"):
-            modules += 1
-        else:
-            packages += 1
-        progress(f"{modules} modules downloaded, {packages} packages compiled")
-    return "".join(last)
+class _Said(threading.Thread):
+    """Counts what the toolchain says that it did, and keeps the end of it for a failure."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        super().__init__(daemon=True)
+        self._lines = lines
+        self._modules = self._packages = 0
+        self._last: collections.deque[str] = collections.deque(maxlen=20)
+        self.start()
+
+    def run(self) -> None:
+        for line in self._lines:
+            self._last.append(line)
+            if line.startswith("go: downloading"):
+                self._modules += 1
+            else:
+                self._packages += 1
+
+    @property
+    def end(self) -> str:
+        return "".join(self._last)
+
+    def __str__(self) -> str:
+        return f"{self._modules} modules downloaded, {self._packages} packages compiled"
 
 
 @contextmanager
