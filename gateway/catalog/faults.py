@@ -22,6 +22,7 @@ DRIVER_ERRORS = (
     asyncpg.InternalClientError,
     OSError,  # TimeoutError is one of them
     EOFError,
+    OverflowError,  # an integer beyond 64 bits, from SQLite
 )
 _FOREIGN_KEY_VIOLATED = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
 
@@ -48,7 +49,7 @@ def parent_missing(instead: Exception) -> Iterator[None]:
 
 def translated(error: Exception) -> CatalogError:
     """Return what the gateway is told instead of a driver's error."""
-    if isinstance(error, IntegrityError):
+    if isinstance(error, (IntegrityError, OverflowError)):
         return CatalogConflict(f"the row exists already or breaks a rule ({code(error)})")
     name = code(error) or type(error).__name__
     return CatalogUnavailable(f"the database did not answer ({name})", retry_after=RETRY_AFTER)

@@ -4,6 +4,7 @@
 connection URI with all its parameters (several hosts, `sslmode`, `sslrootcert`).
 """
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -28,6 +29,7 @@ async def open_catalog(
     Raises CatalogUnavailable when the database does not answer or has to be migrated first, and
     ValueError when the URL names no database that is known.
     """
+    await asyncio.to_thread(schema.scripts)
     catalog = SqlCatalog(_database(url, connections, patience))
     try:
         await catalog.check()
@@ -39,6 +41,7 @@ async def open_catalog(
 
 async def migrate(url: str) -> None:
     """Create the tables, or bring them up to date. Safe to repeat and to run in several places."""
+    await asyncio.to_thread(schema.scripts)
     database = _database(url, 1, _MIGRATION_PATIENCE)
     try:
         await database.write(schema.upgrade)

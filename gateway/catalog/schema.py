@@ -1,17 +1,18 @@
 """Bringing the schema up to date, and telling whether it is.
 
-`migrate` is safe to run from several places at once and again: one runs, the others wait for it
-and find nothing to do. A schema that is newer than this code is accepted: migrations expand before
-they contract, so the version before still works.
+Migrations are Alembic revisions in `migrations/versions`, written by hand and numbered; a test
+names what they lack of `tables`. `upgrade` is safe to run from several places at once and again:
+one runs, the others wait for it and find nothing to do. A schema that is newer than this code is
+accepted: migrations expand before they contract, so the version before still works.
 """
 
 from functools import cache
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, column, inspect, select, table, text
+from sqlalchemy import Connection, column, func, inspect, select, table, text
 
 from gateway.errors import CatalogUnavailable
 
@@ -24,10 +25,16 @@ def upgrade(connection: Connection) -> None:
     """Run the migrations that are missing, in the transaction of `connection`."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(select(text("pg_advisory_xact_lock(:lock)")).params(lock=_LOCK))
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+
+    def missing(revision: str, context: MigrationContext) -> list[RevisionStep]:
+        del context
+        return scripts()._upgrade_revs("head", revision)  # noqa: SLF001  as Alembic's manual has it
+
+    options = {"fn": missing, "transactional_ddl": True}
+    context = MigrationContext.configure(connection, opts=options)
+    with Operations.context(context):
+        context.run_migrations()
 
 
 def require_current(connection: Connection) -> None:
@@ -36,28 +43,17 @@ def require_current(connection: Connection) -> None:
         raise CatalogUnavailable("the catalog has no tables yet: run `sealgate migrate`")
     found = connection.scalar(select(_REVISION.c.version_num))
     if found is None or found in _older():
-        raise CatalogUnavailable(
-            "the catalog's tables are of an older version: run `sealgate migrate`"
-        )
-
-
-def head() -> str:
-    """Return the revision that this code was written for."""
-    return _revisions()[0]
-
-
-def _older() -> tuple[str, ...]:
-    return _revisions()[1:]
+        raise CatalogUnavailable("the catalog's tables are too old: run `sealgate migrate`")
 
 
 @cache
-def _revisions() -> tuple[str, ...]:
-    scripts = ScriptDirectory.from_config(_config())
-    return tuple(script.revision for script in scripts.walk_revisions())
+def scripts() -> ScriptDirectory:
+    """Read the migrations. The first call reads files, so it does not belong on an event loop."""
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    scripts.get_heads()  # loads them
+    return scripts
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+def _older() -> set[str]:
+    head = scripts().get_current_head()
+    return {script.revision for script in scripts().walk_revisions()} - {head}

@@ -1,0 +1,137 @@
+"""Migrations make what `tables` says, on both databases, and an old schema is refused."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from gateway.catalog import migrate, open_catalog, schema
+from gateway.catalog.database import Database
+from gateway.catalog.postgres import PostgresDatabase
+from gateway.catalog.sqlite import SqliteDatabase
+from gateway.catalog.tables import metadata
+from gateway.errors import CatalogUnavailable
+from tests.contracts.catalog.conftest import PATIENCE
+from tests.servers.postgres import Postgres
+
+_ON_SQLITE = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+_ON_POSTGRESQL = """
+    SELECT table_name || '.' || column_name,
+           concat_ws(' ', data_type, character_maximum_length, collation_name, is_nullable)
+      FROM information_schema.columns WHERE table_schema = 'public'
+    UNION ALL
+    SELECT conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+      FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_urls(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """Give the URLs of two databases without tables."""
+    if request.param == "sqlite":
+        return [f"sqlite:///{tmp_path}/{n}.db" for n in range(2)]
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return [postgres.new_database() for _ in range(2)]
+
+
+def _database(url: str) -> Database:
+    if url.startswith("sqlite"):
+        path = Path(url.removeprefix("sqlite:///"))
+        return SqliteDatabase(path, readers=1, patience=PATIENCE)
+    return PostgresDatabase(url, connections=1, patience=PATIENCE)
+
+
+def _described(connection: Connection) -> dict[str, Any]:
+    """Return every definition by name, in no order of columns and constraints."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    rows = connection.execute(text(_ON_SQLITE if on_sqlite else _ON_POSTGRESQL))
+    return {
+        name: sorted(line.strip().rstrip(",") for line in definition.splitlines())
+        for name, definition in rows
+        if "alembic" not in name
+    }
+
+
+async def _run(url: str, work: Any) -> Any:
+    database = _database(url)
+    try:
+        return await database.write(work)
+    finally:
+        await database.close()
+
+
+async def test_migrations_make_the_tables(empty_urls: list[str]) -> None:
+    migrated, made = empty_urls
+    await migrate(migrated)
+    await _run(made, metadata.create_all)
+    described = await _run(migrated, _described)
+    assert described == await _run(made, _described)
+    assert {"uq_attachments_live_reference", "ix_uploads_touched"} <= described.keys()
+
+
+async def test_autogenerate_finds_nothing_to_do(empty_urls: list[str]) -> None:
+    url = empty_urls[0]
+    await migrate(url)
+
+    def differences(connection: Connection) -> Any:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return compare_metadata(context, metadata)
+
+    assert await _run(url, differences) == []
+
+
+async def test_migrate_at_once_and_again(empty_urls: list[str]) -> None:
+    url = empty_urls[0]
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(migrate(url))
+    await migrate(url)
+    catalog = await open_catalog(url, patience=PATIENCE)
+    await catalog.check()
+    await catalog.close()
+
+
+async def test_open_asks_for_the_first_migration(empty_urls: list[str]) -> None:
+    with pytest.raises(CatalogUnavailable, match="run `sealgate migrate`"):
+        await open_catalog(empty_urls[0], patience=PATIENCE)
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM alembic_version", "DROP TABLE alembic_version"])
+async def test_check_notices_that_the_schema_went(empty_urls: list[str], statement: str) -> None:
+    url = empty_urls[0]
+    await migrate(url)
+    catalog = await open_catalog(url, patience=PATIENCE)
+    await _run(url, lambda connection: connection.execute(text(statement)) and None)
+    with pytest.raises(CatalogUnavailable, match="run `sealgate migrate`"):
+        await catalog.check()
+    await catalog.close()
+
+
+async def test_open_refuses_an_older_schema(
+    empty_urls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = empty_urls[0]
+    await migrate(url)
+    monkeypatch.setattr(schema, "_older", lambda: {"0001"})
+    with pytest.raises(CatalogUnavailable, match="too old: run `sealgate migrate`"):
+        await open_catalog(url, patience=PATIENCE)
+
+
+def test_revisions_are_one_line_of_numbers() -> None:
+    revisions = [script.revision for script in schema.scripts().walk_revisions()]
+    assert revisions == [f"{n:04}" for n in range(len(revisions), 0, -1)]
+    assert schema._older() == set(revisions[1:])
+
+
+async def test_open_accepts_a_newer_schema(empty_urls: list[str]) -> None:
+    url = empty_urls[0]
+    await migrate(url)
+    newer = text("UPDATE alembic_version SET version_num = '9999'")
+    await _run(url, lambda connection: connection.execute(newer) and None)
+    await (await open_catalog(url, patience=PATIENCE)).close()
