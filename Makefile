@@ -48,7 +48,8 @@ format: $(DEV) ## Format the code and mend what ruff can mend
 .PHONY: bench
 bench: $(DEV) ## Measure ratios against the bare library and direct S3
 	@$(PY) -m tests.servers.install
-	@$(PY) -m benchmarks
+	@for script in $$(grep -l '"__main__"' benchmarks/*.py); do \
+		echo "bench: $$script"; $(PY) -m "benchmarks.$$(basename "$$script" .py)"; done
 
 .PHONY: soak
 soak: $(DEV) ## Run the long proofs (5 GiB, 200 kills)
