@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
-from gateway.errors import ObjectExists, ObjectMissing, StoreUnavailable
+from gateway.errors import ObjectExists, ObjectMissing, StoreError, StoreUnavailable
 from gateway.ports import PartUpload, Piece, Stat, Store, Unfinished
 from gateway.stores.retry import RetryBudget, RetryPolicy, Tries, full_jitter
 
@@ -35,9 +35,9 @@ class RetryingStore:
 
     async def put(self, key: str, piece: Piece) -> None:
         """See the port."""
-        size = len(piece.data)
-        create = _Creation(self._store, key, lambda: self._store.put(key, piece))
-        await self._tries.body(lambda: create(size))
+        await _Creation(self._store, key, lambda: self._store.put(key, piece), self._tries).make(
+            len(piece.data)
+        )
 
     async def begin(self, key: str) -> PartUpload:
         """See the port. A lost answer may leave an unfinished upload behind."""
@@ -128,25 +128,44 @@ class _Creation:
     Keys are random, so what lies under ours with our size after an answer was lost is ours.
     """
 
-    def __init__(self, store: Store, key: str, create: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, store: Store, key: str, create: Callable[[], Awaitable[None]], tries: Tries
+    ) -> None:
         self._store = store
         self._key = key
         self._create = create
+        self._tries = tries
         self._tried = False
 
-    async def __call__(self, size: int) -> None:
+    async def make(self, size: int) -> None:
+        """Create it, as often as it takes. Raises ObjectExists if it is somebody else's."""
+        try:
+            await self._tries.body(lambda: self._try(size))
+        except StoreUnavailable as error:
+            # A store that refuses a body before it has read it may cut off its own answer.
+            try:
+                async with asyncio.timeout(self._tries.policy.longest_pause):
+                    await self._recognise(size, error)
+            except (TimeoutError, StoreUnavailable):
+                raise error from None
+
+    async def _try(self, size: int) -> None:
         before, self._tried = self._tried, True
         try:
             await self._create()
         except (ObjectExists, ObjectMissing) as error:  # the key is taken, or the upload is over
             if not before:
                 raise
-            try:
-                found = await self._store.stat(self._key)
-            except ObjectMissing:
-                raise error from None
-            if found.size != size:
-                raise
+            await self._recognise(size, error)
+
+    async def _recognise(self, size: int, error: StoreError) -> None:
+        """Return if what we were to create is there; else raise what that means."""
+        try:
+            found = await self._store.stat(self._key)
+        except ObjectMissing:
+            raise error from None
+        if found.size != size:
+            raise ObjectExists("the key is taken")
 
 
 class _RetryingUpload:
@@ -156,15 +175,14 @@ class _RetryingUpload:
         self._upload = upload
         self._tries = tries
         self._sizes: dict[int, int] = {}
-        self._creation = _Creation(store, key, upload.complete)
+        self._creation = _Creation(store, key, upload.complete, tries)
 
     async def part(self, number: int, piece: Piece) -> None:
         await self._tries.body(lambda: self._upload.part(number, piece))
         self._sizes[number] = len(piece.data)
 
     async def complete(self) -> None:
-        size = sum(self._sizes.values())
-        await self._tries.body(lambda: self._creation(size))
+        await self._creation.make(sum(self._sizes.values()))
 
     async def abort(self) -> None:
         await self._tries.call(self._upload.abort)

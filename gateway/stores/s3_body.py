@@ -36,6 +36,7 @@ class Body(payload.Payload):
         if len(self._data) > JOINED:
             writer.send_headers()
         for start in range(0, len(self._data), SLICE):
+            await asyncio.sleep(0)  # an early refusal is seen before more is written
             async with asyncio.timeout(self._stall):
                 await writer.write(self._data[start : start + SLICE])
 

@@ -8,11 +8,15 @@ import asyncio
 from typing import Any
 
 import aioboto3
+from aiobotocore.session import AioSession
 from botocore.config import Config
+from botocore.loaders import create_loader
 
 from gateway.errors import StoreDenied
 from gateway.stores.s3_settings import S3Settings
 from gateway.stores.s3_sign import Credentials
+
+_MODELS = create_loader()  # keeps what it read: one copy for all stores
 
 
 class Client:
@@ -43,7 +47,10 @@ def make_client(settings: S3Settings) -> Client:
 
 
 async def _made(settings: S3Settings) -> Client:
+    core = AioSession()
+    core.register_component("data_loader", _MODELS)
     session = aioboto3.Session(
+        botocore_session=core,
         aws_access_key_id=settings.access_key,
         aws_secret_access_key=settings.secret_key,
         aws_session_token=settings.session_token,

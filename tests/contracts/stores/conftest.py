@@ -2,11 +2,10 @@
 
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import Request, urlopen
 
-import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -23,8 +22,13 @@ from tests.servers.ports import LOOPBACK, free_port
 from tests.servers.versitygw import Versitygw
 
 MIB = 1024 * 1024
-# What moto gets wrong, by the name of the test. Everything else it has to pass.
-MOTO_FAILS: dict[str, str] = {}
+# What the servers get wrong, by the test that shows it. Everything else they have to pass.
+KNOWN = {
+    ("moto", "test_unfinished_uploads_tell_when_they_began"): "says that all uploads began in 2010",
+    ("s3", "test_of_many_who_create_one_key_one_wins"): (
+        "looks whether the key is free before it writes, not as it writes: two that race both win"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ def moto() -> Iterator[str]:
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     """Give each adapter in turn, empty."""
     name = request.param
+    if reason := KNOWN.get((name, request.node.originalname)):
+        pytest.skip(f"{name} {reason}")
     store: Store
     if name == "memory":
         store = MemoryStore()
@@ -63,8 +69,6 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         server: Versitygw = request.getfixturevalue("s3")
         store = S3Store(settings(server, server.new_bucket()))
     else:
-        if reason := MOTO_FAILS.get(request.node.originalname):
-            pytest.skip(f"moto {reason}")
         store = S3Store(moto_settings(request.getfixturevalue("moto")))
     yield Subject(name, store, 5 * MIB if name in {"s3", "moto"} else 1)
     await store.close()
@@ -91,7 +95,6 @@ def settings(server: Versitygw, bucket: str) -> S3Settings:
 def moto_settings(endpoint: str) -> S3Settings:
     """Make a bucket in moto and return what is needed to use it."""
     bucket = f"bucket-{new_id()[:12]}"
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "secret"}
-    with closing(boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)) as api:
-        api.create_bucket(Bucket=bucket)
+    with urlopen(Request(f"{endpoint}/{bucket}", method="PUT")):
+        pass
     return S3Settings("test", bucket, endpoint, access_key="test", secret_key="secret")
