@@ -41,6 +41,11 @@ class Background:
             task.cancel()
         await self._group.__aexit__(kind, error, trace)
 
+    async def settle(self) -> None:
+        """Wait until nothing is under way."""
+        while self._running:
+            await asyncio.wait(self._running)
+
     def start(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside everything else; `what` names it in the log if it fails."""
         task = self._group.create_task(self._run(what, work), name=what)

@@ -22,6 +22,11 @@ class Pool:
         self._keep = keep
         self._free: list[bytearray] = []
 
+    @property
+    def idle(self) -> int:
+        """How many buffers lie ready."""
+        return len(self._free)
+
     def draw(self, size: int) -> bytearray:
         """Return a buffer with room for `size` + SLACK bytes, its content undefined."""
         if size == self.size and self._free:

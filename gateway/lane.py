@@ -6,6 +6,7 @@ failed for a moment is the store's `retrying` decorator's work, not done here.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -21,11 +22,20 @@ log = structlog.get_logger()
 class Lane:
     """The way of one blob to one target: parts in order of arrival, then completion, then envelope."""
 
-    def __init__(self, target: Target, tenant: str, blob: str, parallel: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        tenant: str,
+        blob: str,
+        *,
+        parallel: int,
+        changed: Callable[[], None],
+    ) -> None:
         self.target = target
         self.stored = False
         self.error: StoreError | None = None
         self.touched = False  # whether anything may have been written
+        self._changed = changed  # called whenever this lane got further
         self._body = body_key(tenant, blob)
         self._envelope = envelope_key(tenant, blob)
         self._jobs: asyncio.Queue[Load | Piece] = asyncio.Queue()
@@ -79,6 +89,7 @@ class Lane:
         finally:
             for load in tuple(self._held):
                 self._drop(load, tainted=True)
+            self._changed()
 
     async def _work(self) -> None:
         try:
@@ -122,6 +133,7 @@ class Lane:
     def _drop(self, load: Load, *, tainted: bool) -> None:
         self._held.discard(load)
         load.release(tainted=tainted)
+        self._changed()
 
     async def clean_up(self) -> None:
         """Remove whatever this lane may have written. Raises StoreError when it could not."""

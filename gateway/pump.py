@@ -85,11 +85,10 @@ class Pump:
             return load
         self._number += 1
         following = self._settings.part(self._number, self._declared)
-        over = load.used - self._limit
-        fresh = await self._fan.take(following)
-        fresh.view[:over] = load.view[self._limit : load.used]
-        fresh.used = over
-        load.used = self._limit
-        self._limit = following
+        over = bytes(load.view[self._limit : load.used])
+        load.used, self._limit = self._limit, following
         self._fan.send(load)
+        fresh = await self._fan.take(following)
+        fresh.view[: len(over)] = over
+        fresh.used = len(over)
         return fresh

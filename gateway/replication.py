@@ -57,17 +57,20 @@ class Replication:
 
     def fan(self, tenant: str, blob: str) -> "Fan":
         """Return the fan for one blob."""
-        return Fan(self, [Lane(t, tenant, blob, self.settings.parallel) for t in self.targets])
+        return Fan(self, tenant, blob)
 
 
 class Fan:
     """All lanes of one blob, as an async context manager around the stream that feeds it."""
 
-    def __init__(self, shared: Replication, lanes: Sequence[Lane]) -> None:
+    def __init__(self, shared: Replication, tenant: str, blob: str) -> None:
         self._shared = shared
-        self._lanes = lanes
         self._group = asyncio.TaskGroup()
         self._changed = asyncio.Event()
+        self._lanes = [
+            Lane(target, tenant, blob, parallel=shared.settings.parallel, changed=self._changed.set)
+            for target in shared.targets
+        ]
         self._tasks: list[asyncio.Task[None]] = []
         self._out = 0
         self._sent = False
@@ -79,7 +82,6 @@ class Fan:
         await self._group.__aenter__()
         for lane in self._lanes:
             task = self._group.create_task(lane.run(), name=f"lane {lane.target.name}")
-            task.add_done_callback(lambda _: self._changed.set())
             self._tasks.append(task)
         return self
 
@@ -179,4 +181,3 @@ class Fan:
 
     def _freed(self) -> None:
         self._out -= 1
-        self._changed.set()

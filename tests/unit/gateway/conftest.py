@@ -1,0 +1,118 @@
+"""The use cases over stores in memory that can fail, a catalog on SQLite, and keys in memory."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.background import Background
+from gateway.buffers import Pool
+from gateway.catalog import SqlCatalog, migrate, open_catalog
+from gateway.downloads import Downloads
+from gateway.heartbeat import Heartbeat
+from gateway.pump import PumpSettings
+from gateway.quorum import Quorum, Role, Target
+from gateway.replication import FanSettings, Replication
+from gateway.tenants import Tenants
+from gateway.uploads import Draft, Receipt, Uploads
+from tests.doubles.keys import MemoryKeys
+from tests.doubles.stores import FaultyStore
+
+PART = 256 * 1024
+
+
+@dataclass(slots=True)
+class Bench:
+    """A gateway without HTTP, its parts in reach."""
+
+    catalog: SqlCatalog
+    background: Background
+    tenant: str = ""
+    keys: MemoryKeys = field(default_factory=MemoryKeys)
+    primary: FaultyStore = field(default_factory=FaultyStore)
+    east: FaultyStore = field(default_factory=FaultyStore)
+    west: FaultyStore = field(default_factory=FaultyStore)
+    quorum: Quorum = field(default_factory=Quorum)
+    patience: float = 0.2
+    window: int = 3
+    inline: int = 1024
+    max_size: int = 64 * PART
+
+    @property
+    def stores(self) -> tuple[FaultyStore, ...]:
+        """The primary and the backups."""
+        return (self.primary, self.east, self.west)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """One primary, two backups."""
+        return (
+            Target("primary", Role.PRIMARY, self.primary),
+            Target("east", Role.BACKUP, self.east),
+            Target("west", Role.BACKUP, self.west),
+        )
+
+    @property
+    def replication(self) -> Replication:
+        """The fan-out over the three."""
+        return Replication(
+            self.targets,
+            quorum=self.quorum,
+            pool=Pool(PART),
+            background=self.background,
+            settings=FanSettings(window=self.window, parallel=1, patience=self.patience),
+        )
+
+    @property
+    def uploads(self) -> Uploads:
+        """The upload use case."""
+        return Uploads(
+            self.catalog,
+            self.keys,
+            self.replication,
+            heartbeat=Heartbeat(self.catalog),
+            background=self.background,
+            settings=PumpSettings(part_size=PART, inline=self.inline, max_size=self.max_size),
+        )
+
+    @property
+    def downloads(self) -> Downloads:
+        """The download use case."""
+        return Downloads(self.catalog, self.keys, self.targets)
+
+    async def store(self, content: bytes, reference: str = "report", step: int = 65536) -> Receipt:
+        """Upload bytes in pieces of `step`."""
+        return await self.uploads.store(Draft(self.tenant, reference), pieces(content, step))
+
+    async def read(
+        self, reference: str = "report", start: int = 0, stop: int | None = None
+    ) -> bytes:
+        """Download a range of the current version."""
+        found = await self.catalog.find(self.tenant, reference)
+        opened = await self.downloads.open(found, request_id="")
+        end = opened.size if stop is None else stop
+        async with aclosing(self.downloads.read(opened, start, end)) as stream:
+            return b"".join([piece async for piece in stream])
+
+
+async def pieces(content: bytes, step: int = 65536) -> AsyncGenerator[bytes]:
+    """Stream bytes in pieces."""
+    for start in range(0, len(content), step):
+        yield content[start : start + step]
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """Give a gateway without HTTP, with one tenant."""
+    url = f"sqlite:///{tmp_path / 'catalog.db'}"
+    await migrate(url)
+    catalog = await open_catalog(url)
+    try:
+        async with Background() as background:
+            made = Bench(catalog, background)
+            made.tenant = (await Tenants(catalog, made.keys).create()).id
+            yield made
+    finally:
+        await catalog.close()

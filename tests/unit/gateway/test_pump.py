@@ -1,0 +1,72 @@
+"""Any split of writes gives the same content; parts are equal; inline is exact at its limit."""
+
+import os
+from collections.abc import AsyncGenerator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from envelope.segment import sealed_size
+from gateway.pump import MAX_PARTS, MiB, PumpSettings
+from gateway.uploads import Draft
+from tests.unit.gateway.conftest import PART, Bench
+
+TiB = 1024 * 1024 * MiB
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(sizes=st.lists(st.integers(0, 3 * PART // 2), max_size=6), data=st.data())
+async def test_any_split_of_writes_comes_back_whole(
+    bench: Bench, sizes: list[int], data: st.DataObject
+) -> None:
+    content = [os.urandom(size) for size in sizes]
+
+    async def source() -> AsyncGenerator[bytes]:
+        for piece in content:
+            yield piece
+
+    await bench.uploads.store(Draft(bench.tenant, "report"), source())
+
+    whole = b"".join(content)
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, len(whole)))
+    assert await bench.read(start=start, stop=stop) == whole[start:stop]
+
+
+async def test_parts_are_equal_but_the_last(bench: Bench) -> None:
+    content = os.urandom(5 * PART + 5)
+
+    await bench.store(content, step=50_001)
+
+    assert bench.primary.sizes[:-1] == [PART] * 5
+    assert sum(bench.primary.sizes) == sealed_size(len(content))
+
+
+@pytest.mark.parametrize(("over", "inline"), [(0, True), (1, False)])
+async def test_a_body_up_to_the_limit_travels_inline(
+    bench: Bench, over: int, *, inline: bool
+) -> None:
+    content = os.urandom(bench.inline + over)
+
+    receipt = await bench.store(content)
+
+    assert (receipt.version.body_size == 0) is inline
+    assert await bench.read() == content
+
+
+@pytest.mark.parametrize("declared", [0, 8 * MiB, 100 * 1024 * MiB, TiB])
+def test_declared_lengths_fit_into_the_parts_a_store_takes(declared: int) -> None:
+    part = PumpSettings().part(1, declared)
+
+    assert part * MAX_PARTS >= sealed_size(declared)
+    assert part <= 128 * MiB
+
+
+def test_unknown_lengths_reach_a_tebibyte_within_the_parts_a_store_takes() -> None:
+    reached = sum(PumpSettings().part(number, None) for number in range(1, MAX_PARTS + 1))
+
+    assert reached >= sealed_size(TiB)
+    assert PumpSettings().part(2000, None) == 8 * MiB

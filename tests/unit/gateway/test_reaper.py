@@ -1,0 +1,121 @@
+"""The reaper removes what broken uploads left, and nothing that could ever be read again."""
+
+import os
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from awscrt.checksums import crc64nvme
+
+from gateway.errors import StoreUnavailable
+from gateway.model import Upload, body_key, envelope_key, new_id, now
+from gateway.ports import Piece
+from gateway.reaper import Reaper
+from tests.doubles.stores import FaultyStore
+from tests.unit.gateway.conftest import PART, Bench
+
+
+def piece(data: bytes) -> Piece:
+    return Piece(memoryview(data), crc64nvme(data))
+
+
+def aged(store: FaultyStore, days: int) -> None:
+    """Make everything in a store older."""
+    for key, found in store._objects.items():
+        store._objects[key] = replace(found, modified=found.modified - timedelta(days=days))
+    for upload in store._uploads.values():
+        upload.started -= timedelta(days=days)
+
+
+async def broken_upload(bench: Bench, *, silent_for: timedelta) -> Upload:
+    """Leave what a kill in the middle leaves: an intent, a body, an open multipart upload."""
+    at = now() - silent_for
+    upload = Upload(new_id(), bench.tenant, new_id(), new_id(), at, at)
+    await bench.catalog.begin(upload, "broken")
+    await bench.primary.put(body_key(bench.tenant, upload.blob), piece(b"body"))
+    await bench.primary.put(envelope_key(bench.tenant, upload.blob), piece(b"envelope"))
+    await bench.east.begin(body_key(bench.tenant, upload.blob))
+    return upload
+
+
+def reaper(bench: Bench) -> Reaper:
+    return Reaper(bench.catalog, bench.targets)
+
+
+async def test_an_upload_that_stopped_beating_is_removed_whole(bench: Bench) -> None:
+    await broken_upload(bench, silent_for=timedelta(hours=1))
+
+    reaped = await reaper(bench).run(sweep=False)
+
+    assert reaped.uploads == 1
+    assert bench.primary.keys == []
+    assert bench.east.open_uploads == 0
+    assert await bench.catalog.stale(now(), 10) == []
+
+
+async def test_a_running_upload_is_left_alone(bench: Bench) -> None:
+    await broken_upload(bench, silent_for=timedelta(minutes=1))
+
+    await reaper(bench).run(sweep=True)
+
+    assert len(bench.primary.keys) == 2
+    assert bench.east.open_uploads == 1
+
+
+async def test_a_store_that_is_down_is_cleaned_by_a_later_run(bench: Bench) -> None:
+    await broken_upload(bench, silent_for=timedelta(hours=1))
+    delete = bench.primary.delete
+
+    async def down(key: str) -> None:
+        raise StoreUnavailable(key)
+
+    bench.primary.delete = down  # type: ignore[method-assign]
+    assert (await reaper(bench).run(sweep=False)).uploads == 0
+    bench.primary.delete = delete  # type: ignore[method-assign]
+
+    assert (await reaper(bench).run(sweep=False)).uploads == 1
+    assert bench.primary.keys == []
+
+
+async def test_old_bodies_and_parts_that_nobody_knows_are_swept(bench: Bench) -> None:
+    orphan = body_key(bench.tenant, new_id())
+    await bench.primary.put(orphan, piece(b"orphan"))
+    await bench.primary.begin(body_key(bench.tenant, new_id()))
+    await bench.store(os.urandom(PART), "kept")
+    aged(bench.primary, 2)
+
+    reaped = await reaper(bench).run(sweep=True)
+
+    assert (reaped.orphans, reaped.parts) == (1, 1)
+    assert orphan not in bench.primary.keys
+    assert len(bench.primary.keys) == 2
+
+
+async def test_young_orphans_stay(bench: Bench) -> None:
+    await bench.primary.put(body_key(bench.tenant, new_id()), piece(b"young"))
+
+    assert (await reaper(bench).run(sweep=True)).orphans == 0
+
+
+@pytest.mark.parametrize("name", ["t/readme", "t/x/y/body", "other/thing"])
+async def test_what_is_not_ours_stays(bench: Bench, name: str) -> None:
+    await bench.primary.put(name, piece(b"foreign"))
+    aged(bench.primary, 999)
+
+    await reaper(bench).run(sweep=True)
+
+    assert bench.primary.keys == [name]
+
+
+async def test_an_empty_catalog_costs_nothing_that_could_be_read(bench: Bench) -> None:
+    """A catalog rolled back, or the wrong one: whatever has an envelope stays."""
+    for number in range(3):
+        blob = new_id()
+        await bench.primary.put(body_key(bench.tenant, blob), piece(b"body %d" % number))
+        await bench.primary.put(envelope_key(bench.tenant, blob), piece(b"envelope"))
+    aged(bench.primary, 999)
+    before = bench.primary.keys
+
+    await reaper(bench).run(sweep=True)
+
+    assert bench.primary.keys == before
