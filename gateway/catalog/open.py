@@ -29,8 +29,7 @@ async def open_catalog(
     Raises CatalogUnavailable when the database does not answer or has to be migrated first, and
     ValueError when the URL names no database that is known.
     """
-    await asyncio.to_thread(schema.scripts)
-    catalog = SqlCatalog(_database(url, connections, patience))
+    catalog = SqlCatalog(await asyncio.to_thread(_database, url, connections, patience))
     try:
         await catalog.check()
     except BaseException:
@@ -41,8 +40,7 @@ async def open_catalog(
 
 async def migrate(url: str) -> None:
     """Create the tables, or bring them up to date. Safe to repeat and to run in several places."""
-    await asyncio.to_thread(schema.scripts)
-    database = _database(url, 1, _MIGRATION_PATIENCE)
+    database = await asyncio.to_thread(_database, url, 1, _MIGRATION_PATIENCE)
     try:
         await database.write(schema.upgrade)
     finally:
@@ -50,6 +48,7 @@ async def migrate(url: str) -> None:
 
 
 def _database(url: str, connections: int, patience: float | None) -> Database:
+    schema.scripts()  # read here, off the event loop
     # The URL holds a password, so no message quotes it.
     scheme, separator, rest = url.partition("://")
     if not separator:

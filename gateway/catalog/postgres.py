@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.catalog.faults import DRIVER_ERRORS, code, driver_faults, translated
+from gateway.catalog.transport import transport
 
 T = TypeVar("T")
 
@@ -33,10 +34,14 @@ _PAUSE = 0.05
 
 
 class PostgresDatabase:
-    """Runs work on PostgreSQL. `patience` bounds in seconds what a call waits for."""
+    """Runs work on PostgreSQL. `patience` bounds in seconds what a call waits for.
+
+    The constructor reads the certificates that the DSN names, and raises ValueError.
+    """
 
     def __init__(self, dsn: str, *, connections: int, patience: float) -> None:
         self._dsn = dsn
+        self._tls = transport(dsn)
         self._patience = patience
         self._writer: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
@@ -78,6 +83,7 @@ class PostgresDatabase:
     async def _connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(
             self._dsn,
+            ssl=self._tls,
             timeout=self._patience,
             target_session_attrs="read-write",
             server_settings={
