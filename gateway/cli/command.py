@@ -1,0 +1,102 @@
+"""What every command shares: settings, a wired gateway, failing in one line, and how it prints.
+
+The composition root is loaded only by the commands that need it, so that help answers at once.
+"""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+import uvloop
+
+from gateway import logs
+from gateway.config import ENV_FILE, ConfigError, Settings, load
+from gateway.errors import GatewayError
+
+if TYPE_CHECKING:
+    from gateway.app import Core
+
+T = TypeVar("T")
+FAILED, USAGE = 1, 2
+CODES = "Exit codes: 0 done, 1 it failed, 2 wrong usage or settings."
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", envvar=ENV_FILE, help="TOML settings.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def teach(text: str, *examples: str, codes: str = CODES) -> str:
+    """Return a command's help: what it does, lines to copy, and how it ends."""
+    lines = "\n".join(f"  $ {example}" for example in examples)
+    return f"{text}\n\n\b\nExamples:\n{lines}\n\n{codes}"
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """End with one line on standard error."""
+    typer.echo(f"sealgate: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def settings_of(config: Path | None, flags: dict[str, Any] | None = None) -> Settings:
+    """Load the settings, or end with what is wrong with them."""
+    try:
+        return load(config, flags)
+    except ConfigError as error:
+        fail(str(error), USAGE)
+
+
+def run(work: Coroutine[Any, Any, T], *expected: type[Exception]) -> T:
+    """Run to the end; turn what was raised on purpose, or is expected, into one line."""
+    from keyservice.wire import KeyServiceError  # noqa: PLC0415 - see the module
+
+    try:
+        return uvloop.run(work)
+    except Exception as error:
+        # Not `except*`, which would put the Exit that `fail` raises into a group.
+        cause = first(error)
+        if isinstance(cause, ConfigError):
+            fail(str(cause), USAGE)
+        if isinstance(cause, (GatewayError, KeyServiceError, OSError, *expected)):
+            fail(str(cause) or type(cause).__name__)
+        raise
+
+
+def first(error: BaseException) -> BaseException:
+    """Return the first error of a group, however deep."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator["Core"]:
+    """Wire a gateway without its server, for one command. What it logs goes to standard error."""
+    from gateway import app  # noqa: PLC0415 - see the module
+
+    logs.configure("warning")
+    async with app.core(settings) as wired:
+        yield wired
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on a line of its own."""
+    typer.echo(json.dumps(value))
+
+
+def show_fields(fields: Mapping[str, str]) -> None:
+    """Print one thing, a line a field."""
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def show_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print many things, a line each, in columns that no width cuts."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())

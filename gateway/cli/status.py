@@ -1,0 +1,90 @@
+"""`sealgate status`: asks a running gateway whether it is ready, and what it waits for if not."""
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Annotated
+
+import aiohttp
+import typer
+
+from gateway.cli.command import (
+    FAILED,
+    USAGE,
+    Config,
+    Json,
+    fail,
+    run,
+    settings_of,
+    show_json,
+    teach,
+)
+from gateway.config import Settings
+
+HELP = teach(
+    "Ask a running gateway for its readiness, a line a dependency. Where it is comes from its "
+    "settings, or from --url.",
+    "sealgate status --config /etc/sealgate/sealgate.toml",
+    "sealgate status --url https://gateway.example:8443 --ca ca.crt --json",
+    codes="Exit codes: 0 ready, 1 not ready or no answer, 2 wrong usage or settings.",
+)
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask, not where to listen
+_TIMEOUT = 10.0
+_OK = 200
+
+
+def status(
+    *,
+    url: Annotated[str | None, typer.Option(help="http(s)://host:port or unix:///path.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="CA of the gateway's certificate.")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Ask for readiness."""
+    address = url or address_of(settings_of(config))
+    code, text = run(_ask(address, ca))
+    ready = code == _OK
+    lines = [line.partition(": ") for line in text.splitlines()]
+    if as_json:
+        states = {name: state for name, colon, state in lines if colon}
+        draining = not ready and text.strip() == "draining"
+        show_json({"url": address, "ready": ready, "draining": draining, "dependencies": states})
+    else:
+        typer.echo(f"{address} is {'ready' if ready else 'NOT ready'}")
+        for name, colon, state in lines:
+            typer.echo(f"  {name}{colon}{state}")
+    if not ready:
+        raise typer.Exit(FAILED)
+
+
+def address_of(settings: Settings) -> str:
+    """Return the URL at which the gateway of these settings is reached from its own machine."""
+    listen = settings.listen
+    if listen.unix_socket is not None:
+        return f"unix://{listen.unix_socket}"
+    if listen.port == 0:
+        fail("listen.port is 0, so only the gateway's log knows the port: name --url", USAGE)
+    host = _ANY.get(listen.host, listen.host)
+    host = f"[{host}]" if ":" in host else host
+    return f"{'https' if settings.tls else 'http'}://{host}:{listen.port}"
+
+
+async def _ask(address: str, ca: Path | None) -> tuple[int, str]:
+    connector: aiohttp.BaseConnector
+    base = address.rstrip("/")
+    if address.startswith("unix://"):
+        connector, base = aiohttp.UnixConnector(address.removeprefix("unix://")), "http://localhost"
+    elif address.startswith(("http://", "https://")):
+        trust = await asyncio.to_thread(ssl.create_default_context, cafile=ca)
+        connector = aiohttp.TCPConnector(ssl=trust)
+    else:
+        fail("the url begins with http://, https:// or unix://", USAGE)
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.get(f"{base}/readyz") as response,
+        ):
+            return response.status, await response.text()
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        fail(f"no gateway answers at {address} ({type(error).__name__})")

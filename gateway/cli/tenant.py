@@ -1,0 +1,102 @@
+"""`sealgate tenant create`, `list` and `show`: customers, each with keys of its own."""
+
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.command import (
+    Config,
+    Json,
+    opened,
+    run,
+    settings_of,
+    show_fields,
+    show_json,
+    show_rows,
+    teach,
+)
+from gateway.config import Settings
+from gateway.model import Tenant
+
+_PAGE = 500
+_CREATE = teach(
+    "Create a tenant: its first key in the key service, then its row in the catalog. "
+    "The id is random and is what its path and its tokens name.",
+    "sealgate tenant create",
+    "TENANT=$(sealgate tenant create --tier business --text)",
+)
+_LIST = teach(
+    "List every tenant, in order of id.",
+    "sealgate tenant list",
+    "sealgate tenant list --json | jq -r '.tenants[].tenant'",
+)
+_SHOW = teach("Show one tenant and how many tokens are good for it.", "sealgate tenant show ID")
+
+group = typer.Typer(help="Create and list tenants.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id: 32 hex characters.")]
+
+
+def fields(tenant: Tenant) -> dict[str, str]:
+    """Return a tenant as the HTTP API shows it."""
+    return {"tenant": tenant.id, "tier": tenant.tier, "created": tenant.created.isoformat()}
+
+
+@group.command("create", help=_CREATE)
+def create(
+    *,
+    tier: Annotated[
+        str, typer.Option(help="standard, or business: a root key of its own.")
+    ] = "standard",
+    text: Annotated[bool, typer.Option("--text", help="Print the id alone, for scripts.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Create a tenant."""
+    tenant = run(_create(settings_of(config), tier))
+    if as_json:
+        show_json(fields(tenant))
+    elif text:
+        typer.echo(tenant.id)
+    else:
+        show_fields(fields(tenant))
+
+
+@group.command("list", help=_LIST)
+def list_tenants(*, config: Config = None, as_json: Json = False) -> None:
+    """List tenants."""
+    tenants = run(_all(settings_of(config)))
+    if as_json:
+        show_json({"tenants": [fields(tenant) for tenant in tenants]})
+    elif tenants:
+        show_rows(("tenant", "tier", "created"), [[*fields(t).values()] for t in tenants])
+    else:
+        typer.echo("no tenants yet: `sealgate tenant create` makes one", err=True)
+
+
+@group.command("show", help=_SHOW)
+def show(tenant: Id, *, config: Config = None, as_json: Json = False) -> None:
+    """Show a tenant."""
+    shown = run(_one(settings_of(config), tenant))
+    if as_json:
+        show_json(shown)
+    else:
+        show_fields({name: str(value) for name, value in shown.items()})
+
+
+async def _create(settings: Settings, tier: str) -> Tenant:
+    async with opened(settings) as wired:
+        return await wired.services.tenants.create(tier=tier)
+
+
+async def _all(settings: Settings) -> list[Tenant]:
+    found: list[Tenant] = []
+    async with opened(settings) as wired:
+        while page := await wired.services.tenants.page(found[-1].id if found else None, _PAGE):
+            found += page
+    return found
+
+
+async def _one(settings: Settings, tenant: str) -> dict[str, Any]:
+    async with opened(settings) as wired:
+        found = await wired.services.tenants.get(tenant)
+        return {**fields(found), "tokens": len(await wired.services.tokens.of(tenant))}
