@@ -75,7 +75,8 @@ class Auditor:
                 await self._sink.write(records)
         except (OSError, TimeoutError) as error:
             self._failing = True
-            log.exception("audit sink did not take a record; request refused")
+            fault = type(error).__name__
+            log.error("audit sink did not take a record; request refused", fault=fault)  # noqa: TRY400 - no traceback says more
             raise Unavailable("audit sink does not answer", retry_after=RETRY_AFTER) from error
         self._failing = False
 

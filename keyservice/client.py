@@ -10,6 +10,7 @@ key together, and a refusal of the tenant drops all that is kept of it. Every er
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +36,6 @@ from keyservice.messages import (
     CreateTenant,
     Item,
     Items,
-    Key,
     MakeDataKeys,
     Problem,
     StatusView,
@@ -176,7 +176,7 @@ class KeyServiceClient:
     ) -> list[bytes | KeyServiceError]:
         found: list[bytes | KeyServiceError] = []
         for batch in _batches(keys):
-            asked = tuple(Key.model_construct(wrapped=k.wrapped, context=k.context) for k in batch)
+            asked = tuple({"wrapped": k.wrapped, "context": k.context} for k in batch)
             message = _checked(UseKeys, reason=reason, keys=asked)
             items = await self._use(tenant, operation, message, request_id, len(batch))
             found += [read(item) for item in items]
@@ -226,13 +226,15 @@ class KeyServiceClient:
     ) -> M:
         if self._session is None:
             raise RuntimeError("key service client is not open: use it as a context manager")
+        data = None
         if body is not None:
             headers = {**headers, "Content-Type": "application/json"}
+            data = io.BytesIO(body)  # written piece by piece, where bytes would go in one
         try:
             async with (
                 asyncio.timeout(self._attempt_timeout),
                 self._session.request(
-                    method, self._base + path, data=body, headers=headers, allow_redirects=False
+                    method, self._base + path, data=data, headers=headers, allow_redirects=False
                 ) as response,
             ):
                 content = await response.content.read(MAX_ANSWER + 1)

@@ -59,7 +59,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("fsync", [True, False])
-async def test_a_record_is_one_line_with_all_it_says(path: Path, fsync: bool) -> None:  # noqa: FBT001 - drawn
+async def test_a_record_is_one_line_with_all_it_says(*, path: Path, fsync: bool) -> None:
     sink = FileAuditSink(path, fsync=fsync)
     await sink.write([RECORD])
     assert lines(path) == [

@@ -81,5 +81,5 @@ def test_the_current_kek_is_the_newest_that_may_wrap() -> None:
 @pytest.mark.parametrize(
     ("kek_id", "found"), [("k1", True), ("k2", True), ("k0", False), ("", False)]
 )
-def test_a_destroyed_kek_is_not_found(kek_id: str, found: bool) -> None:  # noqa: FBT001 - drawn
+def test_a_destroyed_kek_is_not_found(*, kek_id: str, found: bool) -> None:
     assert (A_RECORD.kek(kek_id) is not None) is found

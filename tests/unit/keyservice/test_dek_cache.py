@@ -1,0 +1,68 @@
+"""The client's short cache: found only for the same tenant, context and wrapped key, and in time."""
+
+import pytest
+
+from keyservice.client import KeyServiceClient
+from keyservice.dek_cache import DekCache
+from keyservice.wire import WrappedKey
+from tests.unit.keyservice.fakes import FakeClock
+
+KEY = WrappedKey(b"wrapped", b"context")
+DEK = b"D" * 32
+
+
+def test_only_the_same_tenant_context_and_wrapped_key_find_it() -> None:
+    cache = DekCache(10, 30, FakeClock())
+    cache.put("a", KEY, DEK, cache.now())
+    assert cache.get("a", KEY) == DEK
+    assert cache.get("b", KEY) is None
+    assert cache.get("a", WrappedKey(b"wrapped", b"other")) is None
+    assert cache.get("a", WrappedKey(b"other", b"context")) is None
+    assert cache.get("a", WrappedKey(b"wrappedc", b"ontext")) is None
+
+
+def test_it_ends_by_the_time_it_was_asked_for() -> None:
+    clock = FakeClock()
+    cache = DekCache(10, 30, clock)
+    asked = cache.now()
+    clock.now += 20
+    cache.put("a", KEY, DEK, asked)
+    clock.now += 9
+    assert cache.get("a", KEY) == DEK
+    clock.now += 1
+    assert cache.get("a", KEY) is None
+    assert len(cache) == 0
+
+
+@pytest.mark.parametrize(("size", "ttl"), [(0, 30.0), (10, 0.0)])
+def test_nothing_of_either_keeps_nothing(size: int, ttl: float) -> None:
+    cache = DekCache(size, ttl, FakeClock())
+    cache.put("a", KEY, DEK, cache.now())
+    assert cache.get("a", KEY) is None
+
+
+def test_it_is_bounded_and_the_least_used_leaves() -> None:
+    cache = DekCache(2, 30, FakeClock())
+    keys = [WrappedKey(bytes([number]), b"c") for number in range(3)]
+    cache.put("a", keys[0], DEK, cache.now())
+    cache.put("a", keys[1], DEK, cache.now())
+    cache.get("a", keys[0])
+    cache.put("a", keys[2], DEK, cache.now())
+    assert [cache.get("a", key) is not None for key in keys] == [True, False, True]
+
+
+def test_forgetting_a_tenant_leaves_the_others() -> None:
+    cache = DekCache(10, 30, FakeClock())
+    for tenant in ("a", "b"):
+        cache.put(tenant, KEY, DEK, cache.now())
+    cache.forget("a")
+    assert cache.get("a", KEY) is None
+    assert cache.get("b", KEY) == DEK
+
+
+def test_neither_keys_nor_token_are_shown() -> None:
+    cache = DekCache(10, 30, FakeClock())
+    cache.put("a", KEY, DEK, cache.now())
+    client = KeyServiceClient("http://127.0.0.1:1", token="hush" * 10)
+    assert "DDDD" not in repr(cache)
+    assert "hush" not in repr(client) + str(client)
