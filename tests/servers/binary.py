@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers import toolchain
+
 _MODULES = Path(__file__).resolve().parents[2] / "deploy" / "servers"
 
 
@@ -89,21 +91,24 @@ def _place(recipe: Recipe) -> Path:
 
 
 def _build(recipe: Recipe, progress: Progress) -> Path:
-    go = shutil.which("go")
-    if go is None:
+    try:
+        go = toolchain.find_go()
+    except toolchain.NoToolchain as missing:
+        commands = " or ".join(recipe.commands)
         raise CannotBuild(
-            f"{recipe.name} is not on PATH and there is no Go toolchain to build it: "
-            f"install Go 1.25 or newer, or {' or '.join(recipe.commands)}"
-        )
+            f"{recipe.name} is not on PATH and cannot be built: put {commands} there, or: {missing}"
+        ) from missing
     place = _place(recipe)
     with tempfile.TemporaryDirectory(prefix=f".{recipe.name}-", dir=place.parent) as folder:
         made = Path(folder) / recipe.name
-        argv = [go, "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false"]
+        argv = [str(go), "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false"]
         argv += ["-ldflags", "-s -w", "-tags", recipe.tags, "-o", str(made), recipe.package]
-        # A Go from 1.21 on fetches the newer one that go.mod asks for; no C compiler is needed.
-        env = os.environ | {"GOTOOLCHAIN": "auto", "CGO_ENABLED": "0", "GOFLAGS": ""}
         with subprocess.Popen(
-            argv, cwd=_MODULES / recipe.name, env=env, stderr=subprocess.PIPE, text=True
+            argv,
+            cwd=_MODULES / recipe.name,
+            env=toolchain.environment(),
+            stderr=subprocess.PIPE,
+            text=True,
         ) as building:
             said = _Said(building.stderr or ())
             while building.poll() is None:

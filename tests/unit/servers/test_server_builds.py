@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import binary, install
+from tests.servers import binary, install, toolchain
 from tests.servers.binary import VERSITYGW, CannotBuild
 
 BUILDS = """\
 #!/bin/sh
+if [ "$1" = env ]; then echo go1.25.1; exit; fi
 echo "go: downloading a/module v1" >&2
 echo run >> "$GO_RUNS"
 /bin/sleep 0.3
@@ -18,6 +19,7 @@ echo made > "$2"; /bin/chmod +x "$2"
 """
 FAILS = """\
 #!/bin/sh
+if [ "$1" = env ]; then echo go1.25.1; exit; fi
 echo "no required module provides it" >&2
 exit 1
 """
@@ -86,6 +88,27 @@ def test_without_a_toolchain_it_says_what_to_install(path: Path) -> None:
     assert path.is_dir()
     with pytest.raises(CannotBuild, match="install Go"):
         binary.obtain(VERSITYGW, silent)
+
+
+def test_an_old_toolchain_fetches_a_new_one(path: Path, tmp_path: Path) -> None:
+    newer = tmp_path / "module" / "bin" / "go"
+    newer.parent.mkdir(parents=True)
+    newer.write_text("#!/bin/sh\n")
+    newer.chmod(0o444)  # as Go unpacks a module
+    program(
+        path / "go",
+        f"""#!/bin/sh
+case "$*" in
+"env GOVERSION") echo go1.19.8 ;;
+"env GOOS GOARCH") echo linux; echo amd64 ;;
+"mod download -json golang.org/toolchain@v0.0.1-{toolchain.WANTED}.linux-amd64")
+  echo '{{"Dir": "{tmp_path}/module"}}' ;;
+*) exit 1 ;;
+esac
+""",
+    )
+    assert toolchain.find_go() == newer
+    assert newer.stat().st_mode & 0o111
 
 
 @pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 1)])
