@@ -1,9 +1,10 @@
-"""A request body that aiohttp sends without copying it.
+"""A request body that aiohttp sends without copying it, and that does not wait for ever.
 
 aiohttp joins head and body into one write where writing several at once is not safe, and keeps no
-time while it writes. Here a large body goes out after the head in slices, each of which must be taken
-within the stall time. A body that is refused or given up takes its connection with it: nothing of it
-is sent later, out of memory that the caller uses again, or read as another request.
+time while it writes. Here a large body goes out after the head, straight from the caller's memory, and
+a connection that takes nothing for the stall time is cut. A body that is refused or given up takes its
+connection with it: nothing of it is sent later, out of memory that the caller uses again, or read as
+another request.
 """
 
 import asyncio
@@ -12,8 +13,8 @@ from typing import NoReturn
 from aiohttp import ClientResponse, payload
 from aiohttp.abc import AbstractStreamWriter
 
-SLICE = 256 * 1024
 JOINED = 16 * 1024  # up to here one packet with the head is worth the copy
+SLICE = 512 * 1024  # over TLS, which encrypts a whole write at once
 
 
 class Body(payload.Payload):
@@ -30,15 +31,22 @@ class Body(payload.Payload):
         self.times = 0  # that it was sent, or partly sent
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write all of it. Raises TimeoutError when the other side takes nothing for a while."""
+        """Write all of it. Fails when the other side takes nothing for the stall time."""
         self.times += 1
-        self._transport = writer.transport
-        if len(self._data) > JOINED:
-            writer.send_headers()
-        for start in range(0, len(self._data), SLICE):
-            await asyncio.sleep(0)  # an early refusal is seen before more is written
-            async with asyncio.timeout(self._stall):
-                await writer.write(self._data[start : start + SLICE])
+        transport = self._transport = writer.transport
+        if transport is None or len(self._data) <= JOINED:
+            await writer.write(self._data)
+            return
+        writer.send_headers()
+        tls = transport.get_extra_info("sslcontext") is not None
+        size = SLICE if tls else len(self._data)
+        watch = _Watch(transport, self._stall)
+        try:
+            for start in range(0, len(self._data), size):
+                await asyncio.sleep(0)  # an early refusal is seen before more is written
+                await writer.write(self._data[start : start + size])
+        finally:
+            watch.stop()
 
     def leave(self, response: ClientResponse) -> None:
         """See to it that a connection is not used again whose other end may not have read the body.
@@ -65,3 +73,25 @@ class Body(payload.Payload):
     ) -> NoReturn:
         """Refuse: what it holds is ciphertext."""
         raise TypeError("a body of ciphertext has no text")
+
+
+class _Watch:
+    """Cuts a connection whose unsent bytes do not grow fewer."""
+
+    def __init__(self, transport: asyncio.WriteTransport, stall: float) -> None:
+        self._transport = transport
+        self._pause = stall / 2
+        self._unsent = -1
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._pause, self._look)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent and unsent == self._unsent:
+            self._transport.abort()
+            return
+        self._unsent = unsent
+        self._timer = self._loop.call_later(self._pause, self._look)
