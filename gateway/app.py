@@ -24,6 +24,7 @@ from gateway.config import Target as TargetSettings
 from gateway.downloads import Downloads
 from gateway.errors import GatewayError
 from gateway.heartbeat import Heartbeat
+from gateway.http.connection import Runner
 from gateway.http.health import DRAINING
 from gateway.http.metrics import Metrics
 from gateway.http.server import application
@@ -43,8 +44,6 @@ from gateway.tokens import Tokens
 from gateway.trash import Trash
 from gateway.uploads import Uploads
 from keyservice.client import KeyServiceClient
-
-KEEPALIVE = 75.0
 
 log = structlog.get_logger()
 
@@ -196,14 +195,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     context = await asyncio.to_thread(server_context, settings)
     async with core(settings) as wired, contextlib.AsyncExitStack() as stack:
         app = application(wired.services)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            handler_cancellation=True,
-            auto_decompress=False,
-            keepalive_timeout=KEEPALIVE,
-            shutdown_timeout=settings.drain_timeout,
-        )
+        runner = Runner(app, drain_timeout=settings.drain_timeout)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         url = await _listen(runner, settings, context)

@@ -1,30 +1,29 @@
-"""The routes of one attachment: PUT, POST, GET, HEAD, DELETE, and its versions.
+"""The routes that change one attachment, PUT, POST and DELETE, and the list of its versions.
 
-Guarantees that a download ends cleanly only if every byte was authentic and sent, and that nothing of
-a body is read before the request is authorised. The rules are the use cases'; only HTTP is here.
+Guarantees that nothing of a body is read before the request is authorised and its preconditions hold.
+The rules are the use cases'; only HTTP is here.
 """
 
 import hashlib
 import json
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
-from gateway.errors import Invalid
-from gateway.http import conditions, fields, ranges
+from gateway.errors import Invalid, NotFound
+from gateway.http import conditions, disposition, fields
 from gateway.http.requests import (
-    BEGUN,
     authorize,
     body_of,
     length_of,
     reference_of,
     request_id,
     tenant_of,
-    version_of,
 )
-from gateway.http.services import Services, services
-from gateway.model import Found, Right, new_id
+from gateway.http.services import services
+from gateway.model import Found, Precondition, Right, new_id
 from gateway.uploads import Draft, Receipt
 
 _MAX_KEY = 255
@@ -49,13 +48,13 @@ async def _store(request: web.Request, tenant: str, reference: str) -> web.Strea
     draft = Draft(
         tenant=tenant,
         reference=reference,
-        name=fields.file_name(request.headers),
+        name=disposition.file_name(request.headers.get("Content-Disposition")),
         content_type=fields.content_type(request.headers),
         user=fields.metadata(request.headers),
         digests=fields.digests(request.headers),
         wanted=fields.wanted(request.headers),
         length=length_of(request),
-        precondition=conditions.for_change(request.headers),
+        precondition=await _precondition(request, tenant, reference),
         request_id=request_id(request),
     )
     key, replayed = request.headers.get("Idempotency-Key"), False
@@ -72,118 +71,64 @@ async def _store(request: web.Request, tenant: str, reference: str) -> web.Strea
         serving.metrics.received.inc(receipt.version.size)
         for name in receipt.missed:
             serving.metrics.missing.labels(name).inc()
-    return _receipt(request, receipt, replayed=replayed)
+    return _receipt(receipt, replayed=replayed)
+
+
+async def _precondition(request: web.Request, tenant: str, reference: str) -> Precondition:
+    """Return what must hold when the change is made. Raises Invalid and PreconditionFailed."""
+    asked = conditions.for_change(request.headers)
+    limit = conditions.unmodified_since(request.headers)
+    if limit is None:
+        return asked
+    try:
+        found = await services(request).catalog.find(tenant, reference)
+    except NotFound:
+        return asked  # a date says nothing of what is not there
+    return conditions.pinned(asked, found.version, limit)
 
 
 def _fingerprint(request: web.Request, draft: Draft) -> bytes:
     """Return what makes two requests the same, besides their bodies: these are compared apart."""
     said: list[Any] = [
         request.method,
-        request.path,
+        draft.reference if request.method == "PUT" else None,
         draft.name,
         draft.content_type,
         sorted(draft.user.items()),
-        draft.length,
+        [request.headers.getall(name, []) for name in ("If-Match", "If-None-Match")],
+        request.headers.get("If-Unmodified-Since"),
     ]
     return hashlib.sha256(json.dumps(said).encode()).digest()
 
 
-def _receipt(request: web.Request, receipt: Receipt, *, replayed: bool) -> web.Response:
+def _receipt(receipt: Receipt, *, replayed: bool) -> web.Response:
     version, reference = receipt.version, receipt.attachment.reference
-    url = request.app.router["attachment"].url_for(tenant=version.tenant, attachment=reference)
     body = {
         "attachment": reference,
         "version": version.id,
         "size": version.size,
         "created": version.created.isoformat(),
+        "digests": fields.digest_texts(receipt.digests),
         "stored": sorted(receipt.stored),
     }
     headers = {
         "ETag": conditions.etag(version),
-        "Location": str(url),
+        "Location": f"/v1/tenants/{version.tenant}/attachments/{quote(reference, safe='')}",
         "Sealgate-Stored": ", ".join(sorted(receipt.stored)),
+        "Sealgate-Version": version.id,
         "Cache-Control": "no-store",
     }
-    if digest := fields.digest_field(receipt.digests):
-        headers["Repr-Digest"] = digest
     if replayed:
         headers["Idempotency-Replayed"] = "true"
     return web.json_response(body, status=201, headers=headers)
 
 
-async def get(request: web.Request) -> web.StreamResponse:
-    """Send the current or the named version, whole or in ranges; HEAD sends the fields alone."""
-    serving = services(request)
-    tenant, reference = tenant_of(request), reference_of(request)
-    await authorize(request, serving.tokens, Right.READ, tenant)
-    found = await serving.catalog.find(tenant, reference, version_of(request))
-    if conditions.not_modified(request.headers, found.version):
-        return web.Response(status=304, headers=_validators(found))
-    opened = await serving.downloads.open(found, request_id=request_id(request))
-    kind = opened.attributes.content_type or fields.DEFAULT_TYPE
-    headers = {**_validators(found), **fields.described(opened.attributes), "Content-Type": kind}
-    asked = request.headers.get("Range") if request.method == "GET" else None
-    if not conditions.range_applies(request.headers, found.version):
-        asked = None
-    spans = ranges.parse(asked, opened.size)
-    frame: ranges.Frame | None = None
-    response = web.StreamResponse(status=200 if spans is None else 206)
-    response.content_length = opened.size
-    if spans is not None and len(spans) == 1:
-        span = spans[0]
-        headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{opened.size}"
-        response.content_length = span.stop - span.start
-    elif spans is not None:
-        frame = ranges.Frame.around(spans, opened.size, kind)
-        headers["Content-Type"] = f"multipart/byteranges; boundary={frame.boundary}"
-        response.content_length = frame.length()
-    response.headers.update(headers)
-    if request.method == "HEAD":
-        await response.prepare(request)
-        return response
-    for span in spans or [ranges.Span(0, opened.size)]:
-        await _begin(request, response, frame.head(span) if frame else b"", wait=opened.size == 0)
-        async with aclosing(serving.downloads.read(opened, span.start, span.stop)) as pieces:
-            async for data in pieces:
-                await _begin(request, response, data, wait=False)
-                serving.metrics.sent.inc(len(data))
-    if frame is not None:
-        await response.write(frame.tail())
-    await response.write_eof()
-    return response
-
-
-async def _begin(
-    request: web.Request, response: web.StreamResponse, data: bytes, *, wait: bool
-) -> None:
-    """Send data, and the head before the first of it.
-
-    The head waits for the first authentic byte, so that what fails at once is still answered with a
-    clear error instead of a cut connection.
-    """
-    if not response.prepared and (data or wait):
-        request[BEGUN] = True
-        await response.prepare(request)
-    if data:
-        await response.write(data)
-
-
-def _validators(found: Found) -> dict[str, str]:
-    return {
-        "ETag": conditions.etag(found.version),
-        "Last-Modified": conditions.modified(found.version),
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-cache",
-        "Sealgate-Version": found.version.id,
-    }
-
-
 async def delete(request: web.Request) -> web.StreamResponse:
     """Move the attachment to the trash."""
-    serving: Services = services(request)
+    serving = services(request)
     tenant, reference = tenant_of(request), reference_of(request)
     await authorize(request, serving.tokens, Right.DELETE, tenant)
-    await serving.trash.put(tenant, reference, conditions.for_change(request.headers))
+    await serving.trash.put(tenant, reference, await _precondition(request, tenant, reference))
     return web.Response(status=204)
 
 
@@ -193,15 +138,17 @@ async def versions(request: web.Request) -> web.StreamResponse:
     tenant, reference = tenant_of(request), reference_of(request)
     await authorize(request, serving.tokens, Right.READ, tenant)
     found = await serving.catalog.versions(tenant, reference)
-    rows = [
-        {
-            "version": item.version.id,
-            "size": item.version.size,
-            "etag": conditions.etag(item.version),
-            "created": item.version.created.isoformat(),
-            "current": item.current,
-            "replicas": {name: state.value for name, state in sorted(item.replicas.items())},
-        }
-        for item in found
-    ]
-    return web.json_response({"versions": rows}, headers={"Cache-Control": "no-store"})
+    return web.json_response(
+        {"versions": [_version(item) for item in found]}, headers={"Cache-Control": "no-store"}
+    )
+
+
+def _version(item: Found) -> dict[str, Any]:
+    return {
+        "version": item.version.id,
+        "size": item.version.size,
+        "etag": conditions.etag(item.version),
+        "created": item.version.created.isoformat(),
+        "current": item.current,
+        "replicas": {name: state.value for name, state in sorted(item.replicas.items())},
+    }

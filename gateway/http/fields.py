@@ -1,15 +1,14 @@
-"""Header fields that carry what will be sealed: names, types, user metadata and digests.
+"""Header fields that carry what will be sealed: types, user metadata and digests.
 
 Guarantees that what comes in is bounded and well formed, so that what goes out again can neither
-split a header nor mislead a browser. Specifications: RFC 6266 and 8187 (`filename*`), RFC 9530
-(digests), RFC 9110 section 8.3 (Content-Type).
+split a header nor mislead a browser. Specifications: RFC 9530 (digests), RFC 9110 section 8.3
+(Content-Type). The file name has a module of its own, `disposition`.
 """
 
 import base64
 import binascii
 import re
 from collections.abc import Mapping
-from email.message import Message
 from urllib.parse import quote, unquote
 
 from multidict import CIMultiDictProxy
@@ -17,13 +16,17 @@ from multidict import CIMultiDictProxy
 from envelope.envelope import Attributes
 from gateway.digests import SUPPORTED
 from gateway.errors import Invalid
+from gateway.http import disposition
+from gateway.http.text import is_plain, size_of
 
 META = "x-sealgate-meta-"
 DEFAULT_TYPE = "application/octet-stream"
-_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(\s*;[\x20-\x7e]*)?")
-_MEMBER = re.compile(r"\s*([a-z0-9-]+)=:([A-Za-z0-9+/=]*):\s*")
+MAX_META, MAX_KEY, MAX_VALUE, MAX_TOTAL = 64, 128, 2048, 8192
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of RFC 9110, not a secret
+_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(\s*;[\x20-\x7e]*)?")
+_MEMBER = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*")
 _LENGTHS = {"sha-256": 32, "sha-512": 64}
-_MAX_NAME, _MAX_TYPE, _MAX_META, _MAX_KEY, _MAX_VALUE = 1024, 255, 64, 128, 2048
+_MAX_TYPE = 255
 
 
 def content_type(headers: CIMultiDictProxy[str]) -> str | None:
@@ -36,29 +39,6 @@ def content_type(headers: CIMultiDictProxy[str]) -> str | None:
     return value
 
 
-def file_name(headers: CIMultiDictProxy[str]) -> str | None:
-    """Return the name in Content-Disposition, `filename*` before `filename`. Raises Invalid."""
-    value = headers.get("Content-Disposition")
-    if value is None:
-        return None
-    message = Message()
-    message["Content-Disposition"] = value
-    extended = re.search(r"filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", value, re.IGNORECASE)
-    try:
-        name = (
-            unquote(extended[1], errors="strict")
-            if extended is not None
-            else message.get_filename()
-        )
-    except UnicodeDecodeError:
-        raise Invalid("filename* in Content-Disposition is not valid UTF-8") from None
-    if not name:
-        return None
-    if len(name.encode(errors="replace")) > _MAX_NAME or not name.isprintable():
-        raise Invalid(f"a file name has at most {_MAX_NAME} bytes and no control characters")
-    return name
-
-
 def metadata(headers: CIMultiDictProxy[str]) -> dict[str, str]:
     """Return the user metadata of `X-Sealgate-Meta-*` fields. Raises Invalid."""
     found: dict[str, str] = {}
@@ -66,14 +46,18 @@ def metadata(headers: CIMultiDictProxy[str]) -> dict[str, str]:
         if not field.lower().startswith(META):
             continue
         key = field.lower()[len(META) :]
-        value = unquote(sent)
-        if not 0 < len(key) <= _MAX_KEY or key in found:
+        if not 0 < len(key) <= MAX_KEY or key in found:
             raise Invalid("a metadata field has a name of its own, of at most 128 characters")
-        if len(value.encode(errors="replace")) > _MAX_VALUE or not value.isprintable():
-            raise Invalid(f"a metadata value has at most {_MAX_VALUE} bytes, without controls")
+        try:
+            value = unquote(sent, errors="strict")
+        except UnicodeDecodeError:
+            raise Invalid("a metadata value is UTF-8, percent-encoded where needed") from None
+        if not is_plain(value) or size_of(value) > MAX_VALUE:
+            raise Invalid(f"a metadata value has at most {MAX_VALUE} bytes, without controls")
         found[key] = value
-    if len(found) > _MAX_META:
-        raise Invalid(f"an attachment has at most {_MAX_META} metadata fields")
+    total = sum(len(key) + size_of(value) for key, value in found.items())
+    if len(found) > MAX_META or total > MAX_TOTAL:
+        raise Invalid(f"metadata is at most {MAX_META} fields of {MAX_TOTAL} bytes together")
     return found
 
 
@@ -89,7 +73,7 @@ def digests(headers: CIMultiDictProxy[str]) -> dict[str, bytes]:
             for member in value.split(","):
                 name, digest = _digest(field, member)
                 if name in SUPPORTED and found.setdefault(name, digest) != digest:
-                    raise Invalid("Repr-Digest and Content-Digest contradict each other")
+                    raise Invalid("the declared digests contradict each other")
     return found
 
 
@@ -113,23 +97,30 @@ def wanted(headers: CIMultiDictProxy[str]) -> frozenset[str]:
     )
     pairs = (pair.partition("=") for pair in asked.split(","))
     return frozenset(
-        name.strip() for name, _, weight in pairs if name.strip() in SUPPORTED and weight != "0"
+        name.strip()
+        for name, _, weight in pairs
+        if name.strip() in SUPPORTED and weight.strip() != "0"
     )
 
 
 def digest_field(values: Mapping[str, bytes]) -> str:
     """Return the value of a Repr-Digest field."""
-    return ", ".join(
-        f"{name}=:{base64.b64encode(value).decode()}:"
+    return ", ".join(f"{name}=:{text}:" for name, text in digest_texts(values).items())
+
+
+def digest_texts(values: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the digests that clients know, in base64."""
+    return {
+        name: base64.b64encode(value).decode()
         for name, value in sorted(values.items())
         if name in SUPPORTED
-    )
+    }
 
 
 def described(attributes: Attributes) -> dict[str, str]:
     """Return the response fields that describe opened attributes."""
     fields = {
-        "Content-Disposition": _disposition(attributes.name),
+        "Content-Disposition": disposition.field(attributes.name),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
@@ -138,12 +129,3 @@ def described(attributes: Attributes) -> dict[str, str]:
     for key, value in attributes.user.items():
         fields[f"X-Sealgate-Meta-{key}"] = quote(value, safe=" !#$&'()*+,/:;=?@[]\"<>^`{|}")
     return fields
-
-
-def _disposition(name: str | None) -> str:
-    """Return Content-Disposition with a plain fallback and the exact name as `filename*`."""
-    if name is None:
-        return "attachment"
-    plain = re.sub(r"[^ !#$&+\-.0-9A-Z^_`a-z{}~()\[\],;=@]", "_", name)
-    encoded = quote(name, safe="!#$&+-.^_`|~")
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"

@@ -5,8 +5,10 @@ so that asking often costs nothing.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -15,7 +17,19 @@ from gateway.http.services import Services, services
 LIMIT = 3.0
 FRESH = 1.0
 DRAINING = web.AppKey("draining", asyncio.Event)
-_LAST = web.AppKey("last_readiness", dict[str, tuple[float, int, str]])
+
+
+@dataclass(slots=True)
+class Readiness:
+    """The last answer, and a lock by which those who come at once wait for one question."""
+
+    asked: asyncio.Lock = field(default_factory=asyncio.Lock)
+    at: float = -math.inf
+    status: int = 503
+    text: str = ""
+
+
+_LAST = web.AppKey("last_readiness", Readiness)
 
 
 async def livez(_: web.Request) -> web.StreamResponse:
@@ -28,19 +42,20 @@ async def readyz(request: web.Request) -> web.StreamResponse:
     if request.app[DRAINING].is_set():
         return web.Response(status=503, text="draining\n")
     last = request.app[_LAST]
-    known = last.get("answer")
-    if known is None or time.monotonic() - known[0] > FRESH:
-        known = last["answer"] = await _ask(services(request))
-    return web.Response(status=known[1], text=known[2], headers={"Cache-Control": "no-store"})
+    async with last.asked:
+        if time.monotonic() - last.at > FRESH:
+            last.status, last.text = await _ask(services(request))
+            last.at = time.monotonic()
+    return web.Response(status=last.status, text=last.text, headers={"Cache-Control": "no-store"})
 
 
-async def _ask(serving: Services) -> tuple[float, int, str]:
+async def _ask(serving: Services) -> tuple[int, str]:
     async with asyncio.TaskGroup() as group:
         asked = {name: group.create_task(_state(check)) for name, check in serving.ready.items()}
     states = {name: task.result() for name, task in asked.items()}
     good = frozenset(name for name, state in states.items() if state == "ok")
     text = "".join(f"{name}: {state}\n" for name, state in states.items())
-    return time.monotonic(), 200 if serving.required(good) else 503, text
+    return 200 if serving.required(good) else 503, text
 
 
 async def _state(check: Callable[[], Awaitable[None]]) -> str:
@@ -65,4 +80,4 @@ async def metrics(request: web.Request) -> web.StreamResponse:
 def install(app: web.Application) -> None:
     """Give the application the state that these routes need."""
     app[DRAINING] = asyncio.Event()
-    app[_LAST] = {}
+    app[_LAST] = Readiness()

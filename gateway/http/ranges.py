@@ -1,7 +1,8 @@
 """Range requests (RFC 9110, section 14): which bytes, and the frame around several of them.
 
-A header that does not parse, or names more ranges than `MOST`, is ignored, as the RFC advises;
-overlapping ranges are merged, so that no request costs more than the whole.
+A field that does not parse, or names more ranges than `MOST`, is ignored, as the RFC advises, and so is
+every range of an empty content: some clients send one with each request. Overlapping ranges are merged,
+so that no request costs more than the whole.
 """
 
 import re
@@ -13,7 +14,7 @@ from gateway.errors import RangeInvalid
 
 MOST = 32
 _RANGE = re.compile(r"bytes=(.+)", re.IGNORECASE)
-_SPEC = re.compile(r"(\d{0,20})-(\d{0,20})")
+_SPEC = re.compile(r"([0-9]{0,20})-([0-9]{0,20})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,9 @@ class Span:
 def parse(header: str | None, size: int) -> list[Span] | None:
     """Return the spans asked for, None when the whole is to be sent. Raises RangeInvalid."""
     match = _RANGE.fullmatch(header.strip()) if header is not None else None
-    if match is None:
+    if match is None or size == 0:
         return None
-    specs = [spec.strip() for spec in match[1].split(",") if spec.strip()]
+    specs = [spec.strip(" \t") for spec in match[1].split(",") if spec.strip(" \t")]
     if not specs or len(specs) > MOST:
         return None
     spans: list[Span] = []
@@ -63,6 +64,11 @@ def _merged(spans: Sequence[Span]) -> list[Span]:
     return list(spans) if len(merged) == len(spans) else merged
 
 
+def content_range(span: Span, size: int) -> str:
+    """Return the value of a Content-Range field."""
+    return f"bytes {span.start}-{span.stop - 1}/{size}"
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """The multipart/byteranges frame around several spans (RFC 9110, section 14.6)."""
@@ -82,7 +88,7 @@ class Frame:
         return (
             f"\r\n--{self.boundary}\r\n"
             f"Content-Type: {self.content_type}\r\n"
-            f"Content-Range: bytes {span.start}-{span.stop - 1}/{self.size}\r\n\r\n"
+            f"Content-Range: {content_range(span, self.size)}\r\n\r\n"
         ).encode()
 
     def tail(self) -> bytes:

@@ -1,30 +1,35 @@
 """What every request carries: its id, who sends it, and a body that is read only when allowed.
 
 Guarantees that `100 Continue` is sent only once the request has been authorised, and that an encoded
-body is refused instead of being stored as something else.
+or partial body is refused instead of being stored as something else.
 """
 
 import re
 import secrets
 from collections.abc import AsyncGenerator
+from urllib.parse import unquote
 
-from aiohttp import ClientError, web
+from aiohttp import ClientError, HttpVersion11, web
 
 from gateway.errors import Disconnected, Invalid, NotFound, Unauthorized, UnsupportedEncoding
+from gateway.http.text import is_plain, size_of
 from gateway.model import Right, Token
 from gateway.tokens import Tokens, allow
 
 REQUEST_ID = web.RequestKey("request_id", str)
 TENANT = web.RequestKey("tenant", str)
 TOKEN = web.RequestKey("token", str)
-BEGUN = web.RequestKey("begun", bool)
+BEGUN = web.RequestKey("begun", bool)  # the head of a streamed answer may have left
 
+MAX_REFERENCE = 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ID = re.compile(r"[0-9a-f]{32}")
-_MAX_REFERENCE = 1024
+_SEGMENT = "/v1/tenants/{tenant}/attachments/{attachment}".count("/")
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_DOTS = (".", "..")  # clients and proxies take these out of a path, whatever their encoding
 
 
-def request_id(request: web.Request) -> str:
+def request_id(request: web.BaseRequest) -> str:
     """Return the request's id: the client's, when it is a plain word, else a fresh one."""
     known = request.get(REQUEST_ID)
     if known is None:
@@ -50,48 +55,63 @@ async def authorize(
 def tenant_of(request: web.Request) -> str:
     """Return the tenant in the path. Raises NotFound for what cannot be one."""
     tenant = request.match_info["tenant"]
-    if not _ID.fullmatch(tenant):
+    if not is_id(tenant):
         raise NotFound("no such tenant")
     request[TENANT] = tenant
     return tenant
 
 
+def is_id(text: str) -> bool:
+    """Tell whether a text has the form of the gateway's own ids."""
+    return _ID.fullmatch(text) is not None
+
+
 def reference_of(request: web.Request) -> str:
-    """Return the attachment id that the caller chose. Raises Invalid."""
-    return valid_reference(request.match_info["attachment"])
+    """Return the attachment id that the caller chose, decoded once and strictly. Raises Invalid."""
+    segment = request.rel_url.raw_path.split("/")[_SEGMENT]
+    if _BROKEN_ESCAPE.search(segment):
+        raise Invalid("the attachment id is not percent-encoded: write % as %25")
+    try:
+        return valid_reference(unquote(segment, errors="strict"))
+    except UnicodeDecodeError:
+        raise Invalid("the attachment id is not valid UTF-8") from None
 
 
 def valid_reference(reference: str) -> str:
     """Return `reference` if it may be one: 1 to 1024 bytes of UTF-8 without control characters."""
-    try:
-        size = len(reference.encode())
-    except UnicodeEncodeError:
-        raise Invalid("the attachment id is not valid UTF-8") from None
-    if not 0 < size <= _MAX_REFERENCE or not reference.isprintable():
-        raise Invalid(f"an attachment id has 1 to {_MAX_REFERENCE} bytes and no control characters")
+    if reference in _DOTS:
+        raise Invalid("an attachment id is not one or two dots alone")
+    if not is_plain(reference) or not 0 < size_of(reference) <= MAX_REFERENCE:
+        raise Invalid(f"an attachment id has 1 to {MAX_REFERENCE} bytes and no control characters")
     return reference
 
 
 def version_of(request: web.Request) -> str | None:
     """Return the version that `?version=` asks for. Raises NotFound for what cannot be one."""
     version = request.query.get("version")
-    if version is not None and not _ID.fullmatch(version):
+    if version is not None and not is_id(version):
         raise NotFound("no such version")
     return version
 
 
 def length_of(request: web.Request) -> int | None:
     """Return the declared length of the body, None when it comes in chunks."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedEncoding("send the bytes as they are, without Content-Encoding")
+    refuse_encoded(request)
+    if "Content-Range" in request.headers:
+        raise Invalid("a body is stored whole: Content-Range is not supported")
     return request.content_length if request.body_exists else 0
+
+
+def refuse_encoded(request: web.Request) -> None:
+    """Raise UnsupportedEncoding for a body that is not sent as it is."""
+    codings = ",".join(request.headers.getall("Content-Encoding", [])).lower().split(",")
+    if any(coding.strip() not in {"", "identity"} for coding in codings):
+        raise UnsupportedEncoding("send the bytes as they are, without Content-Encoding")
 
 
 async def body_of(request: web.Request) -> AsyncGenerator[bytes]:
     """Stream the body as it arrives, without joining what the socket gave apart."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
+    await go_ahead(request)
     content = request.content
     try:
         while True:
@@ -104,7 +124,23 @@ async def body_of(request: web.Request) -> AsyncGenerator[bytes]:
         raise Disconnected("the body ended before it was complete") from error
 
 
-async def expect(request: web.Request) -> None:
-    """Answer no `Expect` on the way in: `body_of` does, once the request is authorised."""
-    if request.headers.get("Expect", "").lower() not in {"", "100-continue"}:
+def unread(request: web.BaseRequest) -> bool:
+    """Tell whether some of the body has not arrived, so that the connection cannot be used again."""
+    return request.can_read_body and not request.content.is_eof()
+
+
+async def go_ahead(request: web.Request) -> None:
+    """Send `100 Continue` if the client waits for it: the request is authorised and makes sense."""
+    if "Expect" in request.headers and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+async def no_answer_yet(request: web.Request) -> None:
+    """Send nothing for `Expect` before the request is authorised: `go_ahead` does afterwards."""
+
+
+def expectation(request: web.Request) -> None:
+    """Refuse an expectation other than 100-continue. Raises HTTPExpectationFailed."""
+    if request.headers.get("Expect", "100-continue").strip().lower() != "100-continue":
         raise web.HTTPExpectationFailed

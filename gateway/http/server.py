@@ -10,41 +10,45 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.http import attachments, collections, health, openapi, requests
-from gateway.http.problems import problems
-from gateway.http.requests import BEGUN, TOKEN, expect, request_id
+from gateway.http import attachments, content, health, listing, openapi, tenants, tokens
+from gateway.http.connection import SERVER
+from gateway.http.problems import client_left, problems
+from gateway.http.requests import TENANT, TOKEN, no_answer_yet, request_id
 from gateway.http.services import SERVICES, Services, services
 
 log = structlog.get_logger()
-TENANT = "/v1/tenants/{tenant}"
-ATTACHMENT = TENANT + "/attachments/{attachment}"
+LEFT, CUT = 499, 599  # never sent: the client left, or no target could give the rest
+MAX_JSON = 64 * 1024
+ONE_TENANT = "/v1/tenants/{tenant}"
+ATTACHMENT = ONE_TENANT + "/attachments/{attachment}"
 
 
 @web.middleware
 async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count and record every request."""
-    metrics, began, status = services(request).metrics, time.monotonic(), 0
+    metrics, began, status = services(request).metrics, time.monotonic(), LEFT
     metrics.running.inc()
     try:
         response = await handler(request)
         status = response.status
+    except BaseException as error:
+        if not client_left(error):
+            status = CUT
+            metrics.cut.inc()
+        raise
     finally:
         took = time.monotonic() - began
         metrics.running.dec()
         metrics.seconds.labels(metrics.method(request.method)).observe(took)
-        if status == 0:
-            status = 499 if not request.get(BEGUN) else 599
-            if request.get(BEGUN):
-                metrics.cut.inc()
         metrics.requests.labels(metrics.method(request.method), f"{status // 100}xx").inc()
         resource = request.match_info.route.resource
         log.info(
             "request",
-            method=request.method,
+            method=metrics.method(request.method),
             route=resource.canonical if resource is not None else None,
             status=status,
             seconds=round(took, 4),
-            tenant=request.get(requests.TENANT),
+            tenant=request.get(TENANT),
             token=request.get(TOKEN),
             request_id=request_id(request),
         )
@@ -53,32 +57,40 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _finish(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["X-Request-Id"] = request_id(request)
-    response.headers["Server"] = "sealgate"
+    response.headers["Server"] = SERVER
+
+
+ROUTES = (
+    ("GET", "/livez", health.livez),
+    ("GET", "/readyz", health.readyz),
+    ("GET", "/metrics", health.metrics),
+    ("GET", "/openapi.json", openapi.document),
+    ("POST", "/v1/tenants", tenants.create),
+    ("GET", "/v1/tenants", tenants.listed),
+    ("GET", ONE_TENANT, tenants.show),
+    ("POST", ONE_TENANT + "/tokens", tokens.create),
+    ("GET", ONE_TENANT + "/tokens", tokens.listed),
+    ("DELETE", ONE_TENANT + "/tokens/{token}", tokens.revoke),
+    ("GET", ONE_TENANT + "/attachments", listing.listed),
+    ("POST", ONE_TENANT + "/attachments", attachments.post),
+    ("PUT", ATTACHMENT, attachments.put),
+    ("GET", ATTACHMENT, content.get),
+    ("HEAD", ATTACHMENT, content.head),
+    ("DELETE", ATTACHMENT, attachments.delete),
+    ("GET", ATTACHMENT + "/versions", attachments.versions),
+)
+"""Every route. What has no HEAD of its own answers one like its GET."""
 
 
 def application(serving: Services) -> web.Application:
     """Return the application over these use cases."""
-    app = web.Application(middlewares=[access, problems], client_max_size=64 * 1024)
+    app = web.Application(middlewares=[access, problems], client_max_size=MAX_JSON)
     app[SERVICES] = serving
     app.on_response_prepare.append(_finish)
     health.install(app)
-    router = app.router
-    router.add_get("/livez", health.livez)
-    router.add_get("/readyz", health.readyz)
-    router.add_get("/metrics", health.metrics)
-    router.add_get("/openapi.json", openapi.document)
-    router.add_post("/v1/tenants", collections.create_tenant)
-    router.add_get("/v1/tenants", collections.list_tenants)
-    router.add_get(TENANT, collections.show_tenant)
-    router.add_post(TENANT + "/tokens", collections.create_token)
-    router.add_get(TENANT + "/tokens", collections.list_tokens)
-    router.add_delete(TENANT + "/tokens/{token}", collections.revoke_token)
-    router.add_get(TENANT + "/attachments", collections.attachments)
-    router.add_post(TENANT + "/attachments", attachments.post, expect_handler=expect)
-    one = router.add_resource(ATTACHMENT, name="attachment")
-    one.add_route("PUT", attachments.put, expect_handler=expect)
-    one.add_route("GET", attachments.get)
-    one.add_route("HEAD", attachments.get)
-    one.add_route("DELETE", attachments.delete)
-    router.add_get(ATTACHMENT + "/versions", attachments.versions)
+    own_head = {path for method, path, _ in ROUTES if method == "HEAD"}
+    for method, path, handler in ROUTES:
+        app.router.add_route(method, path, handler, expect_handler=no_answer_yet)
+        if method == "GET" and path not in own_head:
+            app.router.add_route("HEAD", path, handler, expect_handler=no_answer_yet)
     return app

@@ -1,0 +1,86 @@
+"""The connection below the application: what is not HTTP gets a problem too, and never into the log.
+
+aiohttp answers a request that it cannot parse in plain text, and logs it with the bytes that it could
+not parse, which may hold a token or a name. Here the answer has the form of every other error, and the
+record tells the kind of fault only.
+"""
+
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from gateway.http.problem_types import INTERNAL, ROUTING
+from gateway.http.problems import render
+from gateway.http.requests import request_id
+
+log = structlog.get_logger()
+KEEPALIVE = 75.0
+SERVER = "sealgate"
+
+
+class Connection(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what never reached the application, or cut what had begun."""
+        del message  # it quotes the request
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        number = web.HTTPRequestHeaderFieldsTooLarge.status_code
+        problem = ROUTING.get(number if isinstance(exc, LineTooLong) else status, INTERNAL)
+        log.info("refused", status=problem.status, reason=type(exc).__name__)
+        headers = {"X-Request-Id": request_id(request), "Server": SERVER}
+        response = render(request, problem, headers=headers)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Record an error that nobody caught by its type alone."""
+        del args
+        log.error("connection failed", error=type(kw.get("exc_info")).__name__)
+
+
+class _Server(web.Server):
+    """Makes a `Connection` for every client."""
+
+    def __init__(self, template: web.Server, options: dict[str, Any]) -> None:
+        super().__init__(
+            template.request_handler,
+            request_factory=template.request_factory,
+            handler_cancellation=template.handler_cancellation,
+        )
+        self._options = options
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, loop=self._loop, **self._options)
+
+
+class Runner(web.AppRunner):
+    """Runs the application on connections of ours.
+
+    A client that leaves ends its request at once; a body is never decompressed, because it is stored as
+    it was sent; a connection without a request is closed after `KEEPALIVE` seconds.
+    """
+
+    __slots__ = ("_options",)
+
+    def __init__(self, app: web.Application, *, drain_timeout: float) -> None:
+        super().__init__(app, handler_cancellation=True, shutdown_timeout=drain_timeout)
+        self._options = {
+            "access_log": None,
+            "auto_decompress": False,
+            "keepalive_timeout": KEEPALIVE,
+        }
+
+    async def _make_server(self) -> web.Server:
+        return _Server(await super()._make_server(), self._options)

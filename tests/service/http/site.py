@@ -1,0 +1,194 @@
+"""A gateway for tests: the real application, key service, catalog and sockets over stores in memory.
+
+Everything runs in the test's own event loop, so that a test can break a store, count calls and look
+into the catalog between two requests.
+"""
+
+import contextlib
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from gateway import app
+from gateway.catalog.open import migrate, open_catalog
+from gateway.config import Settings
+from gateway.model import Right
+from gateway.ports import Catalog
+from gateway.tokens import Tokens
+from keyservice import app as key_app
+from keyservice import config as key_config
+from keyservice.client import KeyServiceClient
+from keyservice.wire import DataKey, KeyServiceError, Status, WrappedKey
+from tests.service.http.application import Application
+from tests.service.http.broken_store import BrokenStore
+
+TARGETS = ("primary", "east", "west")
+EVERY = tuple(Right)
+
+
+@dataclass(slots=True)
+class CountedKeys:
+    """The real client of the real key service, counted, and failing on demand."""
+
+    inner: KeyServiceClient
+    calls: Counter[str] = field(default_factory=Counter)
+    refuse: KeyServiceError | None = None
+
+    def mend(self) -> None:
+        """Forget the fault and the counts."""
+        self.refuse = None
+        self.calls.clear()
+
+    async def __aenter__(self) -> Self:
+        await self.inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.inner.__aexit__(kind, error, trace)
+
+    def _called(self, what: str) -> None:
+        self.calls[what] += 1
+        if self.refuse is not None:
+            raise self.refuse
+
+    async def create_tenant(
+        self, tenant: str, *, tier: str = "standard", request_id: str = ""
+    ) -> None:
+        self._called("create_tenant")
+        await self.inner.create_tenant(tenant, tier=tier, request_id=request_id)
+
+    async def data_keys(
+        self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
+    ) -> list[DataKey | KeyServiceError]:
+        self._called("data_keys")
+        return await self.inner.data_keys(tenant, contexts, reason=reason, request_id=request_id)
+
+    async def unwrap(
+        self, tenant: str, keys: Sequence[WrappedKey], *, reason: str, request_id: str
+    ) -> list[bytes | KeyServiceError]:
+        self._called("unwrap")
+        return await self.inner.unwrap(tenant, keys, reason=reason, request_id=request_id)
+
+    async def status(self) -> Status:
+        self._called("status")
+        return await self.inner.status()
+
+
+@dataclass(slots=True)
+class Site:
+    """A running gateway and what stands behind it."""
+
+    url: str
+    stores: dict[str, BrokenStore]
+    keys: CountedKeys
+    catalog: Catalog
+    tokens: Tokens
+    home: Path
+
+    def mend(self) -> None:
+        """Forget all faults and counts."""
+        self.keys.mend()
+        for store in self.stores.values():
+            store.mend()
+
+    def store_calls(self) -> int:
+        """Count the requests that reached any store."""
+        return sum(store.calls.total() for store in self.stores.values())
+
+    async def leftovers(self) -> set[str]:
+        """Name every object on every store."""
+        return {f"{name}:{key}" for name in self.stores for key in await self.stores[name].keys()}
+
+    async def token(
+        self,
+        tenant: str | None = None,
+        rights: Iterable[Right] = EVERY,
+        *,
+        lifetime: timedelta = timedelta(hours=1),
+    ) -> str:
+        """Return the text of a new token."""
+        return (await self.tokens.create(tenant, rights, lifetime=lifetime)).text
+
+    @contextlib.asynccontextmanager
+    async def application(self, token: str | None) -> AsyncIterator[Application]:
+        """Give a client that sends this token."""
+        async with Application(self.url, token) as client:
+            yield client
+
+
+def _key_settings(home: Path) -> key_config.Settings:
+    token = home / "keyservice.token"
+    token.write_text(secrets.token_hex(32))
+    token.chmod(0o600)
+    (home / "records").mkdir()
+    return key_config.Settings.model_validate(
+        {
+            "listen": {"unix_socket": home / "keys.sock"},
+            "development": {"token_file": token},
+            "root": {"local": {"key_file": home / "root.key", "records": home / "records"}},
+            "audit": {"file": home / "audit.jsonl", "fsync": False},
+        }
+    )
+
+
+def _settings(home: Path, names: Sequence[str], extra: dict[str, Any]) -> Settings:
+    values: dict[str, Any] = {
+        "listen": {"host": "127.0.0.1", "port": 0},
+        "keyservice": {
+            "url": f"unix://{home / 'keys.sock'}",
+            "token_file": home / "keyservice.token",
+            "timeout": 3.0,
+        },
+        "catalog": {"url": f"sqlite:///{home / 'catalog.db'}"},
+        "targets": [
+            {
+                "name": name,
+                "role": "primary" if name == "primary" else "backup",
+                "kind": "folder",
+                "path": home,
+            }
+            for name in names
+        ],
+        "drain_timeout": 0.5,
+    }
+    return Settings.model_validate({**values, **extra})
+
+
+@contextlib.asynccontextmanager
+async def running_site(
+    home: Path, *, targets: Sequence[str] = TARGETS, **extra: Any
+) -> AsyncIterator[Site]:
+    """Run a gateway for as long as the block lasts; `extra` are its settings by section."""
+    stores = {name: BrokenStore(name) for name in targets}
+    clients: list[CountedKeys] = []
+    key_client = app.key_client
+
+    def counted(settings: Settings) -> CountedKeys:
+        clients.append(CountedKeys(key_client(settings)))
+        return clients[-1]
+
+    keys_up = key_app.running(_key_settings(home))
+    settings = _settings(home, targets, extra)
+    url = settings.catalog.url or ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "open_store", lambda store: stores[store.name])
+        patch.setattr(app, "key_client", counted)
+        await migrate(url)
+        async with keys_up, app.running(settings) as address:
+            catalog = await open_catalog(url)
+            try:
+                yield Site(address, stores, clients[0], catalog, Tokens(catalog), home)
+            finally:
+                await catalog.close()
