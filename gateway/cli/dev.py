@@ -48,7 +48,7 @@ def dev(
     ] = False,
 ) -> None:
     """Start, show, and stay."""
-    from gateway.dev.screen import Screen  # noqa: PLC0415 - help answers at once
+    from gateway.dev.screen import Screen, amount  # noqa: PLC0415 - help answers at once
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
@@ -59,7 +59,8 @@ def dev(
             if reset:
                 _reset(place, yes=yes)
             new = place.make()
-            screen.title(f"Sealgate on this machine, {'in' if new else 'again in'} {place.shown()}")
+            again = "" if new else f" (again; it holds {amount(place.size())}, --reset empties it)"
+            screen.title(f"Sealgate on this machine, in {place.shown()}{again}")
             stay = _dev(place, screen, port=port, size=size * MiB if tour else 0, once=once)
             code = run(stay, DevFailed)
     except PlaceRefused as error:
@@ -98,7 +99,8 @@ async def _dev(place: Place, screen: "Screen", *, port: int, size: int, once: bo
                 if not once:
                     welcome.say(screen, place, ready)
                     await stop.wait()
-                screen.title("Stopping")
+                screen.say()
+                screen.say("Stopping the gateway and the key service.", "dim")
     except* _Interrupted:
         code = INTERRUPTED
     screen.say(f"Stopped. Everything is kept in {place.shown()}")

@@ -84,6 +84,10 @@ class Place:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return new
 
+    def size(self) -> int:
+        """Return how many bytes the folder holds."""
+        return sum(path.lstat().st_size for path in self.root.rglob("*"))
+
     def empty(self) -> None:
         """Remove everything in the folder. Raises PlaceRefused for one that we did not make."""
         if not self.root.exists():

@@ -11,13 +11,24 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.text import Text
 
 MiB = 1024 * 1024
+GiB = 1024 * MiB
+
+
+class _Rate(ProgressColumn):
+    """How fast it is, in the same units as everything else."""
+
+    def render(self, task: Task) -> Text:
+        """Return mebibytes a second."""
+        rate = task.finished_speed or task.speed
+        return Text(f"{amount(round(rate))}/s" if rate else "", "dim")
 
 
 class Screen:
@@ -26,7 +37,7 @@ class Screen:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         plain = "utf" not in self._console.encoding.lower()
-        self._mark, self._cross = ("ok", "!!") if plain else ("✓", "✗")
+        self._mark = "ok" if plain else "✓"
 
     def title(self, text: str) -> None:
         """Begin a chapter."""
@@ -36,16 +47,17 @@ class Screen:
 
     def heading(self, number: int, text: str) -> None:
         """Begin a numbered step."""
-        self._line()
+        if number > 1:
+            self._line()
         self._console.print(Text.assemble((f"{number}", "bold cyan"), "  ", (text, "bold")))
 
     def good(self, text: str, detail: str = "") -> None:
         """Say that something is as it should be."""
         self._marked(self._mark, "bold green", text, detail)
 
-    def bad(self, text: str) -> None:
-        """Say that something is not."""
-        self._marked(self._cross, "bold red", text, "")
+    def row(self, name: str, text: str) -> None:
+        """Say that one of several things is ready."""
+        self._marked(self._mark, "bold green", f"{name:<14}", text)
 
     def say(self, text: str = "", style: str = "") -> None:
         """Write a line as it is."""
@@ -74,7 +86,7 @@ class Screen:
             TextColumn("   {task.description}"),
             BarColumn(bar_width=28),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            _Rate(),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
@@ -84,7 +96,7 @@ class Screen:
     def _marked(self, mark: str, style: str, text: str, detail: str) -> None:
         shown = Text.assemble("   ", (mark, style), " ", text)
         if detail:
-            shown.append(f"  {detail}", "dim")
+            shown.append(f" {detail}", "dim")
         self._console.print(shown, soft_wrap=True)
 
     def _line(self, text: str = "", style: str = "") -> None:
@@ -92,7 +104,9 @@ class Screen:
 
 
 def amount(size: int) -> str:
-    """Return bytes as mebibytes."""
+    """Return bytes for a person."""
+    if size >= GiB:
+        return f"{size / GiB:,.1f} GiB"
     return f"{size / MiB:,.1f} MiB" if size >= MiB else f"{size:,} bytes"
 
 

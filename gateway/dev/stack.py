@@ -19,7 +19,7 @@ from gateway.config import Settings, load
 from gateway.dev import children
 from gateway.dev.children import Child
 from gateway.dev.errors import NotReady
-from gateway.dev.place import Place, write
+from gateway.dev.place import TARGETS, Place, write
 from gateway.dev.screen import Screen
 from gateway.errors import GatewayError
 from gateway.model import Right
@@ -55,10 +55,10 @@ async def running(place: Place, screen: Screen, *, port: int) -> AsyncIterator[S
     keyservice_port = None if place.socket is not None else free_port(0)
     place.configure(port=chosen, keyservice_port=keyservice_port)
     settings = load(place.gateway_config, environment={})
-    screen.good("configuration", f"{place.shown()}, for your eyes only (0700)")
+    screen.row("configuration", f"{place.shown(place.gateway_config)} and keyservice.toml")
     with screen.busy("preparing the catalog"):
         await catalog.migrate(app.catalog_url(settings))
-    screen.good("catalog", "SQLite, its tables up to date")
+    screen.row("catalog", "SQLite, its tables are up to date")
     async with contextlib.AsyncExitStack() as stack:
         keys = await stack.enter_async_context(_child(place, "key service", "keyservice"))
         gateway = await stack.enter_async_context(_child(place, "gateway", "gateway"))
@@ -67,14 +67,15 @@ async def running(place: Place, screen: Screen, *, port: int) -> AsyncIterator[S
         try:
             with screen.busy("starting the key service"):
                 await _ready(settings.keyservice.url, keys)
-            screen.good("key service", f"process {keys.process.pid}, root key in a local file")
+            screen.row("key service", f"process {keys.process.pid}, its root key in a local file")
             url = f"http://127.0.0.1:{chosen}"
             with screen.busy("starting the gateway"):
                 await _ready(url, gateway)
-            screen.good("gateway", f"process {gateway.process.pid}, {url}")
+            screen.row("gateway", f"process {gateway.process.pid}, {url}")
+            screen.row("stores", f"{', '.join(name for name, _ in TARGETS)}: three folders")
             with screen.busy("preparing a tenant and a token"):
                 ready = await _admitted(place, settings, url)
-            screen.good("tenant and token", f"tenant {ready.tenant}")
+            screen.row("tenant", f"{ready.tenant}, with a token")
             try:
                 yield ready
             except Exception:

@@ -66,7 +66,7 @@ class Tour:
         with say.bar("sending", sample.size) as advance:
             receipt = await self._client.upload(sample, digest, advance)
         took = time.monotonic() - began
-        held = receipt["stored"]
+        held = [name for name in _NAMES if name in receipt["stored"]]
         _demand(_NAMES[0] in held and len(held) > 1, "too few stores hold the upload")
         say.good(f"acknowledged: {speed(sample.size, took)}")
         say.good(f"held by {', '.join(held)}; its SHA-256 was checked on the way in")
@@ -90,7 +90,7 @@ class Tour:
         sample, say = self._sample, self._screen
         say.heading(2, "What the stores see: two objects under random names, and noise")
         for key, size in stored.sizes.items():
-            say.say(f"{key}  {size:,} bytes")
+            say.say(f"{size:>15,} bytes  {_short(key)}")
         bodies = [self._place.store(name) / stored.body for name in _NAMES]
         sealed = await asyncio.to_thread(evidence.head, bodies[0], 4 * _SHOWN)
         say.say()
@@ -103,12 +103,11 @@ class Tour:
             times = await asyncio.to_thread(sample.count)
             found = await asyncio.to_thread(evidence.search, self._place.root, sample.words)
         _demand(not found.hits, f"plaintext lies in {', '.join(map(str, found.hits))}")
-        say.good(
-            f"content, name, type and metadata: in none of {found.files} files "
-            f"({amount(found.size)})",
-            "stores, database, logs, audit",
+        say.good("content, name, type and metadata of the file: found nowhere")
+        say.say(
+            f"  looked into all {found.files} files of stores, database, logs and audit,", "dim"
         )
-        say.say(f"  (the word looked for stands in what was sent {times:,} times)", "dim")
+        say.say(f"  {amount(found.size)}, for words that were sent up to {times:,} times", "dim")
 
     async def _range(self) -> None:
         sample, say = self._sample, self._screen
@@ -176,6 +175,11 @@ async def _flipped(bodies: list[Path]) -> AsyncIterator[None]:
     finally:
         for body in bodies:
             await asyncio.shield(asyncio.to_thread(evidence.flip, body, offset))
+
+
+def _short(key: str) -> str:
+    """Return an object's name with its ids cut, so that it fits on a line."""
+    return "/".join(f"{part[:12]}…" if len(part) > _SHOWN else part for part in key.split("/"))
 
 
 def _demand(fine: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as an assertion
