@@ -192,7 +192,7 @@ def measure(rounds: int) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     # A server has freed a large block before long; until then the allocator gives memory back
