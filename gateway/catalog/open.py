@@ -15,7 +15,7 @@ from gateway.catalog.sql import SqlCatalog
 from gateway.catalog.sqlite import SqliteDatabase
 
 CONNECTIONS = 10
-SERVER_PATIENCE = 2.0  # within this the gateway has to answer 503
+SERVER_PATIENCE = 1.8  # the gateway has to answer 503 within two seconds
 FILE_PATIENCE = 10.0  # nothing can be down: a call waits for a slow disk, or for another process
 _MIGRATION_PATIENCE = 600.0
 

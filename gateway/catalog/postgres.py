@@ -29,7 +29,7 @@ _UNDONE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _SERVER_LEFT = frozenset({"57P01", "57P02", "57P03", "25006"})
 _CONNECTION_LOST = "08"
 _NOT_CONNECTED = (OSError, asyncpg.TargetServerAttributeNotMatched)
-_ATTEMPTS = 6
+_ATTEMPTS = 5
 _PAUSE = 0.05
 
 

@@ -1,0 +1,126 @@
+"""What a call costs on both databases: few statements, all by index, none on the event loop."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+from sqlalchemy import Connection, Engine, event
+
+from gateway.catalog import SqlCatalog, migrate, open_catalog
+from gateway.model import Tenant, new_id
+from tests.contracts.catalog.conftest import PATIENCE
+from tests.contracts.catalog.samples import (
+    ANY,
+    START,
+    STORED,
+    at,
+    new_operation,
+    new_upload,
+    put,
+    version_of,
+)
+
+
+@contextmanager
+def _statements() -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def remember(*args: Any) -> None:
+        seen.append(args[2])
+
+    event.listen(Engine, "before_cursor_execute", remember)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", remember)
+
+
+@pytest.fixture
+async def full(catalog: SqlCatalog, tenant: str) -> str:
+    """Give a tenant with attachments enough to make a scan stand out."""
+    for number in range(30):
+        await put(catalog, tenant, f"{number}")
+    return tenant
+
+
+async def test_reading_takes_two_statements(catalog: SqlCatalog, full: str) -> None:
+    found = await catalog.find(full, "7")
+    for call in (
+        catalog.list(full, "", None, 100),
+        catalog.list(full, "1", "1", 3),
+        catalog.versions(full, "7"),
+        catalog.find(full, "7"),
+        catalog.find(full, "7", found.version.id),
+        catalog.by_version(full, found.version.id),
+    ):
+        with _statements() as statements:
+            await call
+        assert len([s for s in statements if s != "BEGIN"]) == 2
+
+
+async def test_everything_goes_by_an_index(catalog: SqlCatalog, full: str) -> None:
+    with _statements() as statements:
+        operation = new_operation(full)
+        await catalog.claim(operation, START, 60)
+        await catalog.claim(new_operation(full), START, 60)
+        upload = new_upload(full)
+        version = version_of(upload, await catalog.begin(upload, "new"))
+        await catalog.touch([upload.id], at(1))
+        await catalog.commit(version, STORED, ANY, None)
+        await catalog.committed(upload.id)
+        await catalog.begin(new_upload(full), "new")
+        await catalog.list(full, "1", "11", 10)
+        await catalog.find(full, "new")
+        await catalog.by_version(full, version.id)
+        await catalog.versions(full, "new")
+        await catalog.known([version.blob, new_id()])
+        await catalog.fence(version.id)
+        await catalog.forget(upload.id)
+        await catalog.release(full, operation.key_hash, operation.upload)
+        await catalog.trash(full, "new", ANY, START)
+    plain = {s for s in statements if s.startswith(("SELECT", "UPDATE", "DELETE"))}
+    plans = await catalog._database.write(lambda c: {s: _plan(c, s) for s in plain})
+    assert len(plans) > 15
+    for statement, plan in plans.items():
+        assert not [line for line in plan if "Seq Scan" in line or line.startswith("SCAN")], (
+            statement
+        )
+    (listing,) = (plan for statement, plan in plans.items() if "ORDER BY attachments" in statement)
+    assert not [line for line in listing if "Sort" in line or "B-TREE" in line]
+
+
+def _plan(connection: Connection, statement: str) -> list[str]:
+    """Ask for the plan of a statement whose parameters are not known."""
+    if connection.dialect.name == "sqlite":
+        bare = connection.connection.cursor()
+        bare.execute("EXPLAIN QUERY PLAN " + statement, [None] * statement.count("?"))
+        return [row[3] for row in bare.fetchall()]
+    for setting in ("enable_seqscan = off", "plan_cache_mode = force_generic_plan"):
+        connection.exec_driver_sql(f"SET LOCAL {setting}")
+    connection.exec_driver_sql(f"PREPARE it AS {statement}")
+    nulls = ", ".join(["NULL"] * len(set(re.findall(r"\$\d+", statement))))
+    rows = connection.exec_driver_sql(f"EXPLAIN EXECUTE it ({nulls})")
+    plan = [row[0] for row in rows]
+    connection.exec_driver_sql("DEALLOCATE it")
+    return plan
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_nothing_blocks_the_loop(
+    kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    url = f"sqlite:///{tmp_path_factory.mktemp('free')}/catalog.db"
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgres").new_database()
+    with blockbuster_ctx(scanned_modules=["gateway"]):
+        await migrate(url)
+        catalog = await open_catalog(url, patience=PATIENCE)
+        tenant = Tenant(new_id(), "standard", START)
+        await catalog.add_tenant(tenant)
+        await put(catalog, tenant.id, "a")
+        assert await catalog.list(tenant.id, "", None, 1)
+        await catalog.check()
+        await catalog.close()
