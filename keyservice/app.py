@@ -13,6 +13,7 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -137,13 +138,23 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 
 
 def check(settings: Settings) -> None:
-    """Load all that the settings name without starting; raise ConfigError. Blocks."""
+    """Load all that the settings name without starting; raise ConfigError or OSError. Blocks."""
     if settings.policy_file is not None:
         try:
             load(settings.policy_file)
         except (OSError, ValueError) as error:
             raise ConfigError(f"policy_file: {error}") from None
     _trust(settings)
+    local, vault = settings.root.local, settings.root.vault
+    if local is not None and local.key_file.exists():
+        read_secret(local.key_file)
+    if vault is not None:
+        login = vault.approle or vault.kubernetes
+        named = [vault.ca_file, vault.certificate, vault.private_key]
+        named += [path for _, path in login or () if isinstance(path, Path)]
+        missing = [str(path) for path in named if path is not None and not path.is_file()]
+        if missing:
+            raise ConfigError(f"root.vault: no such file: {', '.join(missing)}")
 
 
 async def _reload_when(again: asyncio.Event, service: Running) -> None:

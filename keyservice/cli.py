@@ -7,6 +7,7 @@ wrong is one line on standard error.
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -21,6 +22,7 @@ from keyservice import logs
 from keyservice.cli_vault import setup_vault
 from keyservice.client import KeyServiceClient
 from keyservice.config import ENV_FILE, ConfigError, Settings, load
+from keyservice.files import read_secret
 from keyservice.wire import KeyServiceError
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ def serve(
     flags = _flags(host, port, unix_socket, policy_file, log_level)
     settings = _settings(config, flags)
     logs.configure(settings.log_level)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys
     _run(composition.serve(settings))
 
 
@@ -114,7 +117,7 @@ def status(
     """Ask a running key service for its root; exit 1 when it is not healthy."""
 
     async def ask() -> bool:
-        token = token_file.read_text("ascii").strip() if token_file is not None else None
+        token = read_secret(token_file).decode("ascii").strip() if token_file else None
         async with KeyServiceClient(
             url, ca_file=ca, certificate=certificate, private_key=private_key, token=token
         ) as client:

@@ -182,14 +182,10 @@ class Settings(BaseSettings):
         return self
 
 
-def load(
-    path: Path | None,
-    flags: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Settings:
+def load(path: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings of the file, the environment and the flags; raise ConfigError."""
-    environment = os.environ if environment is None else environment
-    unknown = sorted(set(_ours(environment)) - _known())
+    ours = {name for name in os.environ if name.startswith(ENV_PREFIX) and name != ENV_FILE}
+    unknown = sorted(ours - _known())
     if unknown:
         raise ConfigError(f"unknown environment variables: {', '.join(unknown)}")
     if path is not None and not path.is_file():
@@ -220,10 +216,6 @@ def load(
         raise ConfigError("; ".join(faults)) from None
     except (SettingsError, ValueError) as error:
         raise ConfigError(f"settings cannot be read: {error}") from None
-
-
-def _ours(environment: Mapping[str, str]) -> Iterator[str]:
-    return (name for name in environment if name.startswith(ENV_PREFIX) and name != ENV_FILE)
 
 
 def _known() -> set[str]:

@@ -219,6 +219,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         response = _problem(to_problem(KeyServiceError()))
     response.headers["X-Request-Id"] = request[REQUEST_ID_KEY]
     response.headers["Cache-Control"] = "no-store"
+    response.headers["Server"] = "sealgate-keyservice"  # and not which library, which version
     caller = request.get(CALLER)
     if request.path in PROBES:
         return response

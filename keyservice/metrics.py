@@ -5,11 +5,15 @@ Labels have few values: operations, outcomes and names of dependencies, never te
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from keyservice.flight import FlightCache
 from keyservice.keyring import Keyring
 from keyservice.policy import Operation
 from keyservice.wire import ERRORS
@@ -69,12 +73,7 @@ class Metrics:
 
     def watch(self, keyring: Keyring) -> None:
         """Publish the size and the hits of the keyring's caches."""
-        for name, cache in (("records", keyring.tenancies), ("keks", keyring.keks)):
-            for figure, text in (("hits", "Lookups served."), ("misses", "Lookups loaded.")):
-                gauge = Gauge(f"{PREFIX}_cache_{name}_{figure}", text, registry=self.registry)
-                gauge.set_function(functools.partial(getattr, cache, figure))
-            gauge = Gauge(f"{PREFIX}_cache_{name}_entries", "Entries.", registry=self.registry)
-            gauge.set_function(cache.__len__)
+        self.registry.register(_Caches({"records": keyring.tenancies, "keks": keyring.keks}))
 
     def request(self, operation: Operation, outcome: str, seconds: float) -> None:
         """Count one answered request."""
@@ -92,3 +91,20 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return the figures in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class _Caches(Collector):
+    """Reads the caches' own counts when it is asked for them."""
+
+    def __init__(self, caches: Mapping[str, FlightCache[Any, Any]]) -> None:
+        self._caches = caches
+
+    def collect(self) -> Iterator[Metric]:
+        hits = CounterMetricFamily(f"{PREFIX}_cache_hits", "Lookups served.", labels=["cache"])
+        misses = CounterMetricFamily(f"{PREFIX}_cache_misses", "Loads.", labels=["cache"])
+        entries = GaugeMetricFamily(f"{PREFIX}_cache_entries", "Entries kept.", labels=["cache"])
+        for name, cache in self._caches.items():
+            hits.add_metric([name], cache.hits)
+            misses.add_metric([name], cache.misses)
+            entries.add_metric([name], len(cache))
+        yield from (hits, misses, entries)

@@ -52,7 +52,7 @@ class Site:
             "root": {"local": local},
             "audit": {"file": self.folder / "audit.jsonl"},
         }
-        return load(None, common | flags, {})
+        return load(None, common | flags)
 
     def client(self, url: str, **options: Any) -> KeyServiceClient:
         """Return a client with the token."""

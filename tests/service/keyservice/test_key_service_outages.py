@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from keyservice.app import running
+from keyservice.client import KeyServiceClient
 from keyservice.errors import CannotUnwrap, Denied, Unavailable
 from keyservice.wire import DataKey, WrappedKey
 from tests.service.keyservice.conftest import POLICY, Site
@@ -24,6 +25,20 @@ async def figure(url: str, name: str) -> float:
         text = await response.text()
     line = next(line for line in text.splitlines() if line.startswith(name + " "))
     return float(line.rpartition(" ")[2])
+
+
+async def until(url: str, name: str, value: float) -> None:
+    """Wait until the figure has the value."""
+    async with asyncio.timeout(20):
+        while await figure(url, name) != value:  # noqa: ASYNC110 - a figure has to be polled
+            await asyncio.sleep(0.05)
+
+
+async def use_for_long(client: KeyServiceClient, tenant: str) -> None:
+    """Ask for keys until that is refused."""
+    async with asyncio.timeout(20):
+        while True:
+            await client.data_keys(tenant, [b"c"], **CALL)
 
 
 async def test_a_stampede_of_a_thousand_makes_one_root_call(site: Site, tenant: str) -> None:
@@ -158,15 +173,13 @@ async def test_a_policy_is_reloaded_without_a_restart(
         healthy = 'sealgate_keyservice_dependency_healthy{dependency="policy file"}'
         await client.create_tenant(tenant)
         await rewrite(policy, POLICY.replace("allow", "deny"))
-        await asyncio.sleep(0.5)
         with pytest.raises(Denied):
-            await client.data_keys(tenant, [b"c"], **CALL)
+            await use_for_long(client, tenant)
         await rewrite(policy, "[[rule")
-        await asyncio.sleep(0.5)
+        await until(service.probes_url, failures, 1)
+        await until(service.probes_url, healthy, 0)
         with pytest.raises(Denied):
             await client.data_keys(tenant, [b"c"], **CALL)
-        assert await figure(service.probes_url, failures) == 1
-        assert await figure(service.probes_url, healthy) == 0
         await rewrite(policy, POLICY)
         await service.reload()
         assert isinstance((await client.data_keys(tenant, [b"c"], **CALL))[0], DataKey)

@@ -193,6 +193,32 @@ def test_a_token_that_others_may_read_is_refused(site: Site, config: Path) -> No
     assert site.token not in found.stderr
 
 
+def test_a_root_key_that_others_may_read_is_refused(site: Site, config: Path) -> None:
+    (site.folder / "root.key").write_bytes(bytes(32))
+    (site.folder / "root.key").chmod(0o640)
+    found = run("check-config", "--config", config)
+    assert found.returncode == 2
+    assert "0600" in found.stderr
+
+
+def test_files_of_vault_that_are_missing_are_named(site: Site, config: Path) -> None:
+    head, _, rest = config.read_text().partition("[root.local]")
+    vault = f"""[root.vault]
+url = "https://127.0.0.1:8200"
+ca_file = "{site.folder}/no-ca"
+[root.vault.approle]
+role_id_file = "{site.folder}/token"
+secret_id_file = "{site.folder}/no-secret"
+[audit]
+"""
+    config.write_text(head + vault + rest.partition("[audit]")[2])
+    found = run("check-config", "--config", config)
+    assert found.returncode == 2
+    assert "no-ca" in found.stderr
+    assert "no-secret" in found.stderr
+    assert "token" not in found.stderr
+
+
 def test_check_config_starts_and_makes_nothing(site: Site, config: Path) -> None:
     before = sorted(path.name for path in site.folder.iterdir())
     found = run("check-config", "--config", config)
