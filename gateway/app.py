@@ -107,14 +107,16 @@ def key_client(settings: Settings) -> KeyServiceClient:
 async def core(settings: Settings) -> AsyncIterator[Core]:
     """Open the adapters, wire the use cases, and close everything at the end of the block."""
     async with contextlib.AsyncExitStack() as stack:
-        catalog = await open_catalog(
-            catalog_url(settings), connections=settings.catalog.connections
-        )
+        # These read secrets from files, which may block.
+        url = await asyncio.to_thread(catalog_url, settings)
+        client = await asyncio.to_thread(key_client, settings)
+        stores = [await asyncio.to_thread(store_settings, each) for each in settings.targets]
+        catalog = await open_catalog(url, connections=settings.catalog.connections)
         stack.push_async_callback(catalog.close)
-        keys = await stack.enter_async_context(key_client(settings))
+        keys = await stack.enter_async_context(client)
         targets = []
-        for target in settings.targets:
-            store = RetryingStore(open_store(store_settings(target)))
+        for target, adapter in zip(settings.targets, stores, strict=True):
+            store = RetryingStore(open_store(adapter))
             stack.push_async_callback(store.close)
             targets.append(Target(target.name, Role(target.role), store))
         background = await stack.enter_async_context(Background())
