@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -103,6 +103,15 @@ def key_client(settings: Settings) -> KeyServiceClient:
     )
 
 
+@contextlib.contextmanager
+def _usable(section: str) -> Iterator[None]:
+    """Say of which section a value is that an adapter cannot use. Raises ConfigError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{section}: {error}") from None
+
+
 @contextlib.asynccontextmanager
 async def core(settings: Settings) -> AsyncIterator[Core]:
     """Open the adapters, wire the use cases, and close everything at the end of the block."""
@@ -111,9 +120,11 @@ async def core(settings: Settings) -> AsyncIterator[Core]:
         url = await asyncio.to_thread(catalog_url, settings)
         client = await asyncio.to_thread(key_client, settings)
         stores = [await asyncio.to_thread(store_settings, each) for each in settings.targets]
-        catalog = await open_catalog(url, connections=settings.catalog.connections)
+        with _usable("catalog"):
+            catalog = await open_catalog(url, connections=settings.catalog.connections)
         stack.push_async_callback(catalog.close)
-        keys = await stack.enter_async_context(client)
+        with _usable("keyservice"):
+            keys = await stack.enter_async_context(client)
         targets = []
         for target, adapter in zip(settings.targets, stores, strict=True):
             store = RetryingStore(open_store(adapter))

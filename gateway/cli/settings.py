@@ -44,15 +44,24 @@ def check_config(*, config: Config = None, as_json: Json = False) -> None:
 
 def migrate(*, config: Config = None, as_json: Json = False) -> None:
     """Migrate the catalog."""
-    from gateway import app, catalog  # noqa: PLC0415 - help answers at once
+    from gateway import app  # noqa: PLC0415 - help answers at once
 
     settings = settings_of(config)
     try:
         url = app.catalog_url(settings)
     except ConfigError as error:
         fail(str(error), USAGE)
-    run(catalog.migrate(url))
+    run(_migrate(url))
     if as_json:
         show_json({"migrated": True})
     else:
         typer.echo("the catalog is up to date")
+
+
+async def _migrate(url: str) -> None:
+    from gateway import catalog  # noqa: PLC0415 - as above
+
+    try:
+        await catalog.migrate(url)
+    except ValueError as error:
+        raise ConfigError(f"catalog: {error}") from None

@@ -56,11 +56,11 @@ async def running(place: Place, screen: Screen, *, port: int) -> AsyncIterator[S
     place.configure(port=chosen, keyservice_port=keyservice_port)
     settings = load(place.gateway_config, environment={})
     screen.row("configuration", f"{place.shown(place.gateway_config)} and keyservice.toml")
-    with screen.busy("preparing the catalog"):
-        await catalog.migrate(app.catalog_url(settings))
-    screen.row("catalog", "SQLite, its tables are up to date")
     async with contextlib.AsyncExitStack() as stack:
         keys = await stack.enter_async_context(_child(place, "key service", "keyservice"))
+        with screen.busy("preparing the catalog"):
+            await catalog.migrate(app.catalog_url(settings))
+        screen.row("catalog", "SQLite, its tables are up to date")
         gateway = await stack.enter_async_context(_child(place, "gateway", "gateway"))
         watching = await stack.enter_async_context(asyncio.TaskGroup())
         watches = [watching.create_task(child.watch()) for child in (keys, gateway)]
