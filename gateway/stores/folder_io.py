@@ -1,5 +1,6 @@
 """Blocking reads and writes of single files, in blocks. Errors are OSErrors."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -28,7 +29,7 @@ class Reader:
         self._descriptor = os.open(self._path, _READ)
         found = os.fstat(self._descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise FileNotFoundError
+            raise FileNotFoundError(errno.ENOENT, "not a plain file")
         return found.st_size
 
     def read(self, start: int, stop: int) -> bytes:
@@ -69,7 +70,7 @@ def copy(source: Path, start: int, size: int, target: Path, offset: int) -> None
         while done < size:
             block = os.pread(descriptor, min(BLOCK, size - done), start + done)
             if not block:
-                raise FileNotFoundError
+                raise FileNotFoundError(errno.ENOENT, "cut short")
             write(target, offset + done, memoryview(block), Flag())
             done += len(block)
     finally:

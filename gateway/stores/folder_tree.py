@@ -6,6 +6,7 @@ final name by a hard link, which never overwrites, once its bytes are on the dis
 way are synced after it. Needs a file system with hard links.
 """
 
+import errno
 import os
 import re
 import stat
@@ -86,7 +87,7 @@ class Tree:
         """Describe an object. What is not a plain file counts as missing."""
         found = self.path(key).lstat()
         if not stat.S_ISREG(found.st_mode):
-            raise FileNotFoundError
+            raise FileNotFoundError(errno.ENOENT, "not a plain file")
         return Stat(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     def delete(self, key: str) -> None:
