@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -183,3 +184,28 @@ async def test_a_policy_is_reloaded_without_a_restart(
         await rewrite(policy, POLICY)
         await service.reload()
         assert isinstance((await client.data_keys(tenant, [b"c"], **CALL))[0], DataKey)
+
+
+async def test_what_was_accepted_is_answered_before_the_service_ends(
+    site: Site, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, waiting, real = threading.Event(), threading.Event(), os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        waiting.set()
+        go.wait(0.4)
+        real(descriptor)
+
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(running(site.settings()))
+        async with site.client(service.url, attempts=1) as client, asyncio.TaskGroup() as tasks:
+            await client.create_tenant(tenant)
+            monkeypatch.setattr(os, "fdatasync", slow)
+            asked = tasks.create_task(client.data_keys(tenant, [b"c"], **CALL))
+            await asyncio.to_thread(waiting.wait, 10)
+            await stack.aclose()
+            assert service.health.draining
+            assert isinstance((await asked)[0], DataKey)
+        with pytest.raises(Unavailable):
+            async with site.client(service.url, attempts=1) as client:
+                await client.status()
