@@ -37,7 +37,7 @@ check: $(DEV) ## Check format, lint, types, layers and documents
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy $(CODE)
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 	@$(PY) -m pytest -q tests/docs
 
 .PHONY: format
