@@ -118,6 +118,12 @@ class Precondition:
     must_exist: bool | None = None
     versions: frozenset[str] | None = None
 
+    def holds(self, current: str | None) -> bool:
+        """Tell whether it holds of the current version's id, None where there is none."""
+        if self.must_exist is not None and self.must_exist != (current is not None):
+            return False
+        return self.versions is None or current in self.versions
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:

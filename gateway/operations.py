@@ -7,12 +7,13 @@ whose request died is free again after a lease. Keys are stored hashed.
 
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 
 from gateway.background import Background
 from gateway.digests import INTERNAL, Digests
 from gateway.downloads import Downloads
-from gateway.errors import OperationDiffers, OperationRunning
+from gateway.errors import CatalogError, OperationDiffers, OperationRunning
 from gateway.model import Operation, ReplicaState, now
 from gateway.ports import Catalog
 from gateway.uploads import Draft, Receipt, Uploads
@@ -59,19 +60,27 @@ class Operations:
         )
         try:
             return await self._uploads.store(claimed, source), False
+        except Exception:
+            # At once: whoever reads of the failure may send the same key again.
+            with suppress(CatalogError):
+                await self._release(mine)
+            raise
         except BaseException:
             self._background.start("release an operation", self._release(mine))
             raise
 
     async def _replay(self, version: str, draft: Draft, source: AsyncIterable[bytes]) -> Receipt:
         found = await self._catalog.by_version(draft.tenant, version)
+        if draft.length not in {None, found.version.size}:
+            raise OperationDiffers("this idempotency key was used for another body")
         opened = await self._downloads.open(found, request_id=draft.request_id)
-        body = Digests({INTERNAL})
+        body = Digests({INTERNAL, *draft.digests})
         async for data in _bounded(source, found.version.size):
             body.update(data)
         known = opened.attributes.digests
         if body.values()[INTERNAL] != known[INTERNAL]:
             raise OperationDiffers("this idempotency key was used for another body")
+        body.verify(draft.digests)
         stored = {n for n, state in found.replicas.items() if state is ReplicaState.STORED}
         shown = {name: value for name, value in known.items() if name != INTERNAL}
         missed = frozenset(found.replicas) - stored

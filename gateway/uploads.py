@@ -17,7 +17,7 @@ from envelope.envelope import Attributes, Core, Envelope, Wrap, encode, seal_att
 from envelope.segment import SegmentSealer
 from gateway.background import Background
 from gateway.digests import INTERNAL, Digests
-from gateway.errors import CatalogUnavailable, UploadLost
+from gateway.errors import CatalogUnavailable, NotFound, PreconditionFailed, UploadLost
 from gateway.heartbeat import Heartbeat
 from gateway.keys import KeyService, data_key
 from gateway.model import (
@@ -90,6 +90,7 @@ class Uploads:
         Raises GatewayErrors and KeyServiceErrors; whatever it raises, nothing new is visible, unless
         it is a CatalogUnavailable whose text says that the outcome is not known.
         """
+        await self._foresee(draft)
         started = now()
         upload = Upload(
             id=draft.id,
@@ -108,6 +109,17 @@ class Uploads:
         except BaseException:
             self._background.start("discard an upload", self._discard(fan, upload.id))
             raise
+
+    async def _foresee(self, draft: Draft) -> None:
+        """Refuse, before a byte is read, what the commit would refuse as things stand now."""
+        if draft.precondition == Precondition():
+            return
+        try:
+            current = (await self._catalog.find(draft.tenant, draft.reference)).version.id
+        except NotFound:
+            current = None
+        if not draft.precondition.holds(current):
+            raise PreconditionFailed("the attachment is not in the state that was demanded")
 
     async def _stream(
         self,

@@ -62,8 +62,8 @@ async def _store(request: web.Request, tenant: str, reference: str) -> web.Strea
         if key is None:
             receipt = await serving.uploads.store(draft, body)
         else:
-            if not 0 < len(key) <= _MAX_KEY:
-                raise Invalid(f"an Idempotency-Key has 1 to {_MAX_KEY} characters")
+            if not 0 < len(key) <= _MAX_KEY or not key.isascii() or not key.isprintable():
+                raise Invalid(f"an Idempotency-Key has 1 to {_MAX_KEY} printable characters")
             receipt, replayed = await serving.operations.store_once(
                 draft, body, key=key, fingerprint=_fingerprint(request, draft)
             )

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 LEFT, CUT = 499, 599  # never sent: the client left, or no target could give the rest
 MAX_JSON = 64 * 1024
 ONE_TENANT = "/v1/tenants/{tenant}"
-ATTACHMENT = ONE_TENANT + "/attachments/{attachment}"
+ATTACHMENT = ONE_TENANT + "/attachments/{attachment:[^/]+}"  # braces too, which aiohttp leaves out
 
 
 @web.middleware

@@ -6,6 +6,7 @@ into the catalog between two requests.
 
 import contextlib
 import secrets
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from keyservice.client import KeyServiceClient
 from keyservice.wire import DataKey, KeyServiceError, Status, WrappedKey
 from tests.service.http.application import Application
 from tests.service.http.broken_store import BrokenStore
+from tests.service.http.eventually import eventually
 
 TARGETS = ("primary", "east", "west")
 EVERY = tuple(Right)
@@ -107,9 +109,32 @@ class Site:
         """Count the requests that reached any store."""
         return sum(store.calls.total() for store in self.stores.values())
 
-    async def leftovers(self) -> set[str]:
+    async def objects(self) -> set[str]:
         """Name every object on every store."""
         return {f"{name}:{key}" for name in self.stores for key in await self.stores[name].keys()}
+
+    async def uploads(self) -> int:
+        """Count the uploads that are under way or not yet cleaned up."""
+        with contextlib.closing(sqlite3.connect(self.home / "catalog.db")) as database:
+            (count,) = database.execute("select count(*) from uploads").fetchone()
+        return int(count)
+
+    async def under_way(self) -> None:
+        """Wait until an upload runs."""
+        await eventually(self.uploads)
+
+    async def settled(self) -> None:
+        """Wait until no upload runs and every broken one is cleaned up."""
+
+        async def none() -> bool:
+            return not await self.uploads()
+
+        await eventually(none)
+
+    async def objects_of(self, path: str) -> set[str]:
+        """Name what all stores together hold of the tenant in a path."""
+        tenant = path.split("/")[3]
+        return {item for item in await self.objects() if f"t/{tenant}/" in item}
 
     async def token(
         self,
