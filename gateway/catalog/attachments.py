@@ -134,7 +134,7 @@ def _found(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Foun
     if rows:
         of_rows = select(_REPLICAS).where(_REPLICAS.c.version.in_(list(replicas)))
         for replica in connection.execute(of_rows):
-            replicas[replica.version][replica.target] = ReplicaState(replica.state)
+            replicas[replica.version][replica.target] = _state(replica.state)
     return [
         Found(
             attachment=attachment(row),
@@ -144,6 +144,11 @@ def _found(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Foun
         )
         for row in rows
     ]
+
+
+def _state(word: str) -> ReplicaState:
+    """Take what only a newer version can write for a replica that cannot be read."""
+    return next((state for state in ReplicaState if state.value == word), ReplicaState.MISSING)
 
 
 def _version(row: Row[*tuple[Any, ...]]) -> Version:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import asyncpg
 from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncTransaction, create_async_engine
 
 from gateway.catalog.faults import DRIVER_ERRORS, code, driver_faults, translated
 from gateway.catalog.transport import transport
@@ -31,6 +31,7 @@ _CONNECTION_LOST = "08"
 _NOT_CONNECTED = (OSError, asyncpg.TargetServerAttributeNotMatched)
 _ATTEMPTS = 5
 _PAUSE = 0.05
+_LAST_WORD = 0.1  # between cutting a connection and giving up on what it raises
 
 
 class PostgresDatabase:
@@ -69,16 +70,17 @@ class PostgresDatabase:
             await self._writer.dispose()
 
     async def _run(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+        deadline = asyncio.get_running_loop().time() + self._patience
         with driver_faults():
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout_at(deadline + _LAST_WORD):
                 for attempt in range(1, _ATTEMPTS):
                     try:
-                        return await _transaction(engine, work)
+                        return await _transaction(engine, work, deadline)
                     except (DBAPIError, asyncpg.PostgresError, *_NOT_CONNECTED) as error:
                         if not _left_nothing(error):
                             raise
                     await asyncio.sleep(_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
-                return await _transaction(engine, work)
+                return await _transaction(engine, work, deadline)
 
     async def _connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(
@@ -94,17 +96,31 @@ class PostgresDatabase:
         )
 
 
-async def _transaction(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+async def _transaction(engine: AsyncEngine, work: Callable[[Connection], T], deadline: float) -> T:
     async with engine.connect() as connection:
-        transaction = await connection.begin()
-        result = await connection.run_sync(work)
+        raw = await connection.get_raw_connection()
+        # Cut rather than cancelled: a server that says nothing would keep us for its goodbye.
+        expiry = asyncio.get_running_loop().call_at(deadline, _cut, raw.driver_connection)
         try:
-            await transaction.commit()
-        except DRIVER_ERRORS as error:
-            if code(error) in _UNDONE:
-                raise
-            raise translated(error) from None  # no longer a driver's error: never tried again
+            transaction = await connection.begin()
+            result = await connection.run_sync(work)
+            await _commit(transaction)
+        finally:
+            expiry.cancel()
         return result
+
+
+async def _commit(transaction: AsyncTransaction) -> None:
+    try:
+        await transaction.commit()
+    except DRIVER_ERRORS as error:
+        if code(error) in _UNDONE:
+            raise
+        raise translated(error) from None  # no longer a driver's error: never tried again
+
+
+def _cut(connection: asyncpg.Connection) -> None:
+    connection.terminate()
 
 
 def _left_nothing(error: Exception) -> bool:

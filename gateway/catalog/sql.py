@@ -6,7 +6,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from gateway.catalog import attachments, operations, schema, tenants, tokens, uploads
+from gateway.catalog import attachments, operations, schema, tenants, tokens
+from gateway.catalog import uploads as upload_rows
 from gateway.catalog.database import Database
 from gateway.errors import CatalogUnavailable
 from gateway.model import (
@@ -62,11 +63,11 @@ class SqlCatalog:
 
     async def begin(self, upload: Upload, reference: str) -> Attachment:
         """Implement `Catalog.begin`."""
-        return await self._write(uploads.begin, upload, reference)
+        return await self._write(upload_rows.begin, upload, reference)
 
-    async def touch(self, uploads_: Sequence[str], at: datetime) -> None:
+    async def touch(self, uploads: Sequence[str], at: datetime) -> None:
         """Implement `Catalog.touch`."""
-        await self._write(uploads.touch, uploads_, at)
+        await self._write(upload_rows.touch, uploads, at)
 
     async def commit(
         self,
@@ -76,27 +77,27 @@ class SqlCatalog:
         operation: tuple[str, bytes] | None,
     ) -> None:
         """Implement `Catalog.commit`."""
-        await self._write(uploads.commit, version, replicas, precondition, operation)
+        await self._write(upload_rows.commit, version, replicas, precondition, operation)
 
     async def committed(self, upload: str) -> bool:
         """Implement `Catalog.committed`, behind whatever is still being written."""
-        return await self._write(uploads.committed, upload)
+        return await self._write(upload_rows.committed, upload)
 
     async def fence(self, upload: str) -> bool:
         """Implement `Catalog.fence`."""
-        return await self._write(uploads.fence, upload)
+        return await self._write(upload_rows.fence, upload)
 
     async def stale(self, before: datetime, limit: int) -> Sequence[Upload]:
         """Implement `Catalog.stale`."""
-        return await self._write(uploads.stale, before, limit)
+        return await self._write(upload_rows.stale, before, limit)
 
     async def forget(self, upload: str) -> None:
         """Implement `Catalog.forget`."""
-        await self._write(uploads.forget, upload)
+        await self._write(upload_rows.forget, upload)
 
     async def known(self, blobs: Sequence[str]) -> frozenset[str]:
         """Implement `Catalog.known`."""
-        return await self._read(uploads.known, blobs)
+        return await self._read(upload_rows.known, blobs)
 
     async def find(self, tenant: str, reference: str, version: str | None = None) -> Found:
         """Implement `Catalog.find`."""

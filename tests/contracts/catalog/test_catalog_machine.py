@@ -208,11 +208,11 @@ def test_sqlite_is_the_model(tmp_path: Path, pristine_sqlite: bytes) -> None:
             old.unlink()
         path.write_bytes(pristine_sqlite)
 
-    _run(f"sqlite:///{path}", empty, examples=40)
+    _run(f"sqlite:///{path}", empty, examples=30)
 
 
 @pytest.mark.usefixtures("postgres")
 def test_postgresql_is_the_model(
     migrated_postgres: str, empty_postgres: Callable[[], None]
 ) -> None:
-    _run(migrated_postgres, empty_postgres, examples=10)
+    _run(migrated_postgres, empty_postgres, examples=8)

@@ -1,7 +1,10 @@
 """Tenants and tokens, on both databases."""
 
 import pytest
+from sqlalchemy import update
 
+from gateway.catalog import SqlCatalog
+from gateway.catalog.tables import tokens
 from gateway.errors import CatalogConflict, NotFound
 from gateway.model import Right, Tenant, Token, new_id
 from gateway.ports import Catalog
@@ -81,3 +84,11 @@ async def test_token_is_revoked(catalog: Catalog, tenant: str) -> None:
         await catalog.token(token.id)
     with pytest.raises(NotFound):
         await catalog.remove_token(token.id)
+
+
+async def test_right_that_only_a_newer_version_knows(catalog: SqlCatalog, tenant: str) -> None:
+    token = _token(tenant, Right.READ)
+    await catalog.add_token(token)
+    newer = update(tokens).where(tokens.c.id == token.id).values(rights="divine read")
+    await catalog._database.write(lambda connection: connection.execute(newer).rowcount)
+    assert await catalog.token(token.id) == token

@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks connections around a COMMIT, for commits whose answer is lost."""
+"""A TCP proxy that cuts connections around a COMMIT, or falls silent in the middle of them."""
 
 import asyncio
 import contextlib
@@ -23,6 +23,7 @@ class Cut:
         self._host = host
         self._port = port
         self.armed: When | None = None
+        self.silent = False  # keep connections and pass nothing on
         self._open: set[asyncio.Task[None]] = set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,6 +43,8 @@ class Cut:
         answering = asyncio.get_running_loop().create_task(_pump(server_reader, writer))
         try:
             while data := await reader.read(65536):
+                if self.silent:
+                    continue
                 if self.armed and _COMMIT in data:
                     answering.cancel()
                     await asyncio.gather(answering, return_exceptions=True)

@@ -230,6 +230,21 @@ async def test_server_that_says_nothing(silent: int) -> None:
     assert "secret" not in repr(caught.value)
 
 
+async def test_server_that_falls_silent(postgres_dsn: str) -> None:
+    async with cut(postgres_dsn) as (proxy, dsn):
+        database = PostgresDatabase(dsn, connections=2, patience=0.5)
+        await database.write(_run("SELECT 1"))
+        proxy.silent = True
+        for call in (database.write, database.read, database.read):
+            before = time.monotonic()
+            with pytest.raises(CatalogUnavailable):
+                await call(_run("SELECT 1"))
+            assert time.monotonic() - before < 1.5
+        proxy.silent = False
+        await database.write(_run("SELECT 1"))
+        await database.close()
+
+
 async def test_server_that_is_down(unused_tcp_port: int) -> None:
     before = time.monotonic()
     with pytest.raises(CatalogUnavailable):
