@@ -39,7 +39,7 @@ class Background:
             await asyncio.wait(self._running, timeout=self._drain)
         for task in self._running:
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        await self._group.__aexit__(None, None, None)  # an error of the block stays as it is
 
     async def settle(self) -> None:
         """Wait until nothing is under way."""

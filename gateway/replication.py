@@ -16,7 +16,7 @@ from typing import Self
 
 from gateway.background import Background
 from gateway.buffers import Load, Pool
-from gateway.errors import StoreError
+from gateway.errors import StoreError, StoreFull
 from gateway.lane import Lane
 from gateway.ports import Piece
 from gateway.quorum import Quorum, QuorumLost, Target
@@ -172,12 +172,16 @@ class Fan:
         return frozenset(lane.target.name for lane in self._lanes if lane.stored)
 
     def _check(self) -> None:
-        alive = {lane.target.name for lane in self._lanes if not lane.failed}
-        if not self._shared.quorum.satisfied(self._shared.targets, alive):
-            down = ", ".join(sorted(lane.target.name for lane in self._lanes if lane.failed))
-            raise QuorumLost(
-                f"too few targets can hold the upload (failed: {down}); try again later"
+        failed = {lane.target.name: lane.error for lane in self._lanes if lane.failed}
+        alive = {target.name for target in self._shared.targets} - failed.keys()
+        if self._shared.quorum.satisfied(self._shared.targets, alive):
+            return
+        names = ", ".join(sorted(failed))
+        if all(isinstance(error, StoreFull) for error in failed.values()):
+            raise StoreFull(
+                f"no room left on too many targets ({names}); make room, then try again"
             )
+        raise QuorumLost(f"too few targets can hold the upload (failed: {names}); try again later")
 
     def _freed(self) -> None:
         self._out -= 1

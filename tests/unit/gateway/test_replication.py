@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreFull, StoreUnavailable
 from gateway.model import ReplicaState
 from gateway.quorum import Quorum, QuorumLost
 from gateway.uploads import Draft
@@ -73,6 +73,13 @@ async def test_two_dead_backups_lose_the_quorum(bench: Bench) -> None:
     bench.east.fail = bench.west.fail = StoreUnavailable("down")
 
     with pytest.raises(QuorumLost, match="east, west"):
+        await bench.store(os.urandom(PART))
+
+
+async def test_a_full_primary_says_that_there_is_no_room(bench: Bench) -> None:
+    bench.primary.fail = StoreFull("no room")
+
+    with pytest.raises(StoreFull, match="make room"):
         await bench.store(os.urandom(PART))
 
 

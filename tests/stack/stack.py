@@ -1,0 +1,215 @@
+"""The whole of Sealgate as processes: key service, gateway, and real servers behind them.
+
+A `Stack` is what an operator would run, from configuration files, and can be killed and started
+again piece by piece. Calls block: use `asyncio.to_thread` inside a coroutine.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keyservice.certs import GATEWAY_NAME, issue
+from tests.servers.daemon import Daemon
+from tests.servers.ports import LOOPBACK, free_port
+from tests.servers.prepared import PreparedVault
+from tests.servers.versitygw import Versitygw
+
+ROOT = Path(__file__).resolve().parents[2]
+POLICY = f"""
+[[rule]]
+name = "gateway"
+effect = "allow"
+callers = ["dns:{GATEWAY_NAME}"]
+tenants = ["*"]
+operations = ["*"]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket on an S3 server, as a target."""
+
+    server: Versitygw
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the server keeps the bucket's objects as files."""
+        return self.server.bucket_folder(self.name)
+
+
+@dataclass(slots=True)
+class Stack:
+    """One stack below `home`. `extra` overrides or adds gateway settings by section."""
+
+    home: Path
+    targets: Mapping[str, Bucket | Path]
+    catalog: str
+    vault: PreparedVault | None = None
+    extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    keys: Daemon = field(init=False)
+    gateway: Daemon = field(init=False)
+    url: str = field(init=False)
+    keys_url: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        certs = self.home / "certs"
+        issue(certs, server_names=["localhost", LOOPBACK], gateway_name=GATEWAY_NAME, days=1)
+        (self.home / "policy.toml").write_text(POLICY)
+        ports = [free_port() for _ in range(3)]
+        self.url = f"http://{LOOPBACK}:{ports[0]}"
+        self.keys_url = f"https://{LOOPBACK}:{ports[1]}"
+        self._write("keyservice.toml", self._keyservice(certs, ports[1], ports[2]))
+        self._write("gateway.toml", self._gateway(certs, ports[0]))
+        self.keys = self._daemon("keyservice", f"http://{LOOPBACK}:{ports[2]}/livez")
+        self.gateway = self._daemon("gateway", f"{self.url}/livez")
+
+    def start(self) -> None:
+        """Migrate, then start both processes."""
+        self.sealgate("migrate")
+        self.keys.start()
+        self.gateway.start()
+
+    def stop(self) -> None:
+        """Stop both, the gateway first."""
+        self.gateway.stop()
+        self.keys.stop()
+
+    def sealgate(self, *arguments: str) -> str:
+        """Run a `sealgate` command with this stack's settings and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments],
+            env=self.environment | {"SEALGATE_CONFIG": str(self.home / "gateway.toml")},
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"sealgate {arguments[0]}: {done.stderr[-2000:]}")
+        return done.stdout
+
+    def admin_token(self) -> str:
+        """Return a fresh token that may do everything for every tenant."""
+        rights = ("read", "write", "delete", "admin")
+        arguments = [word for right in rights for word in ("--right", right)]
+        return self.sealgate("token", "create", "--all-tenants", *arguments, "--text").strip()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What our processes see: the tree to import from, and a temporary folder of their own."""
+        temporary = self.home / "tmp"
+        temporary.mkdir(exist_ok=True)
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error",
+            "TMPDIR": str(temporary),
+        }
+
+    def _daemon(self, package: str, live: str) -> Daemon:
+        config = self.home / f"{package}.toml"
+        return Daemon(
+            [sys.executable, "-m", package, "serve", "--config", str(config)],
+            log=self.home / f"{package}.log",
+            ready=lambda: _answers(live),
+            env=self.environment,
+        )
+
+    def _keyservice(self, certs: Path, port: int, probes: int) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "policy_file": str(self.home / "policy.toml"),
+            "listen": {"host": LOOPBACK, "port": port},
+            "tls": {
+                "certificate": str(certs / "keyservice.crt"),
+                "private_key": str(certs / "keyservice.key"),
+                "client_ca": str(certs / "ca.crt"),
+            },
+            "probes": {"host": LOOPBACK, "port": probes},
+            "audit": {"file": str(self.home / "audit.jsonl"), "fsync": False},
+        }
+        if self.vault is None:
+            settings["root.local"] = {
+                "key_file": str(self.home / "root.key"),
+                "records": str(self.home / "records"),
+            }
+            return settings
+        names, login = self.vault.setup, self.vault.login
+        settings["root.vault"] = {
+            "url": self.vault.server.address,
+            "transit_mount": names.transit_mount,
+            "kv_mount": names.kv_mount,
+            "standard_key": names.standard_key,
+        }
+        settings["root.vault.approle"] = {
+            "role_id_file": str(login.role_id_file),
+            "secret_id_file": str(login.secret_id_file),
+            "mount": names.approle_mount,
+        }
+        return settings
+
+    def _gateway(self, certs: Path, port: int) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "listen": {"host": LOOPBACK, "port": port},
+            "keyservice": {
+                "url": self.keys_url,
+                "ca_file": str(certs / "ca.crt"),
+                "certificate": str(certs / "gateway.crt"),
+                "private_key": str(certs / "gateway.key"),
+            },
+            "catalog": {"url": self.catalog},
+            "targets": [self._target(name, place) for name, place in self.targets.items()],
+        }
+        for section, values in self.extra.items():
+            settings[section] = {**settings.get(section, {}), **values}
+        return settings
+
+    def _target(self, name: str, place: "Bucket | Path") -> dict[str, Any]:
+        role = "primary" if name == "primary" else "backup"
+        if isinstance(place, Path):
+            place.mkdir(parents=True, exist_ok=True)
+            return {"name": name, "role": role, "kind": "folder", "path": str(place)}
+        secrets = {"access": place.server.access_key, "secret": place.server.secret_key}
+        for kind, text in secrets.items():
+            (self.home / f"{name}-{kind}").write_text(text)
+        return {
+            "name": name,
+            "role": role,
+            "kind": "s3",
+            "bucket": place.name,
+            "endpoint": place.server.endpoint,
+            "region": place.server.region,
+            "access_key_file": str(self.home / f"{name}-access"),
+            "secret_key_file": str(self.home / f"{name}-secret"),
+        }
+
+    def _write(self, name: str, settings: Mapping[str, Any]) -> None:
+        top = {k: v for k, v in settings.items() if not isinstance(v, dict | list)}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in top.items()]
+        for section, values in settings.items():
+            tables = values if isinstance(values, list) else [values]
+            for table in tables:
+                if isinstance(table, dict):
+                    lines.append(f"[[{section}]]" if isinstance(values, list) else f"[{section}]")
+                    lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+        (self.home / name).write_text("\n".join(lines) + "\n")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return False
+    except OSError:
+        return False
