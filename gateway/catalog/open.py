@@ -23,7 +23,7 @@ _MIGRATION_PATIENCE = 600.0
 async def open_catalog(
     url: str, *, connections: int = CONNECTIONS, patience: float | None = None
 ) -> SqlCatalog:
-    """Open a catalog whose schema is current; each call waits `patience` seconds at most.
+    """Open a catalog whose schema is current; a call waits `patience` seconds for an answer.
 
     `connections` bounds PostgreSQL's pool, or how many read a SQLite file at once.
     Raises CatalogUnavailable when the database does not answer or has to be migrated first, and

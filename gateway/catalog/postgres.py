@@ -5,13 +5,19 @@ undid (deadlock, serialization), or whose connection was lost before its commit 
 again while patience lasts; one whose commit went unanswered never is. Reads run without a
 transaction, one round trip a statement: each is written so that this makes no difference.
 
+Callers beyond the pool's size queue, in order. While the server answers, only `_QUEUE` bounds their
+wait, so that a burst is served and no finished upload is lost to it; when it falls silent, all
+who were waiting learn that at once.
+
 The DSN is libpq's, several hosts included; only a server that takes writes is used, so after
 a failover the new primary is found.
 """
 
 import asyncio
+import math
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import asyncpg
@@ -19,8 +25,9 @@ from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncTransaction, create_async_engine
 
-from gateway.catalog.faults import DRIVER_ERRORS, code, driver_faults, translated
+from gateway.catalog.faults import DRIVER_ERRORS, RETRY_AFTER, code, driver_faults, translated
 from gateway.catalog.transport import transport
+from gateway.errors import CatalogUnavailable
 
 T = TypeVar("T")
 
@@ -31,11 +38,12 @@ _CONNECTION_LOST = "08"
 _NOT_CONNECTED = (OSError, asyncpg.TargetServerAttributeNotMatched)
 _ATTEMPTS = 5
 _PAUSE = 0.05
+_QUEUE = 30.0
 _LAST_WORD = 0.1  # between cutting a connection and giving up on what it raises
 
 
 class PostgresDatabase:
-    """Runs work on PostgreSQL. `patience` bounds in seconds what a call waits for.
+    """Runs work on PostgreSQL. `patience` bounds in seconds what a call waits for the server.
 
     The constructor reads the certificates that the DSN names, and raises ValueError.
     """
@@ -43,13 +51,14 @@ class PostgresDatabase:
     def __init__(self, dsn: str, *, connections: int, patience: float) -> None:
         self._dsn = dsn
         self._tls = transport(dsn)
+        self._turns = asyncio.Semaphore(connections)
+        self._fell_silent = -math.inf
         self._patience = patience
         self._writer: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
             pool_size=connections,
             max_overflow=0,
-            pool_timeout=patience,
             pool_use_lifo=True,  # what a quiet hour does not need goes idle
             hide_parameters=True,
         )
@@ -70,17 +79,37 @@ class PostgresDatabase:
             await self._writer.dispose()
 
     async def _run(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
-        deadline = asyncio.get_running_loop().time() + self._patience
         with driver_faults():
-            async with asyncio.timeout_at(deadline + _LAST_WORD):
-                for attempt in range(1, _ATTEMPTS):
-                    try:
-                        return await _transaction(engine, work, deadline)
-                    except (DBAPIError, asyncpg.PostgresError, *_NOT_CONNECTED) as error:
-                        if not _left_nothing(error):
-                            raise
-                    await asyncio.sleep(_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
-                return await _transaction(engine, work, deadline)
+            async with self._turn():
+                try:
+                    return await self._try(engine, work)
+                except _NOT_CONNECTED:
+                    self._fell_silent = asyncio.get_running_loop().time()
+                    raise
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        asked = asyncio.get_running_loop().time()
+        async with asyncio.timeout(_QUEUE):
+            await self._turns.acquire()
+        try:
+            if self._fell_silent > asked:
+                raise CatalogUnavailable("the database fell silent", retry_after=RETRY_AFTER)
+            yield
+        finally:
+            self._turns.release()
+
+    async def _try(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+        deadline = asyncio.get_running_loop().time() + self._patience
+        async with asyncio.timeout_at(deadline + _LAST_WORD):
+            for attempt in range(1, _ATTEMPTS):
+                try:
+                    return await _transaction(engine, work, deadline)
+                except (DBAPIError, asyncpg.PostgresError, *_NOT_CONNECTED) as error:
+                    if not _left_nothing(error):
+                        raise
+                await asyncio.sleep(_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
+            return await _transaction(engine, work, deadline)
 
     async def _connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(
@@ -90,7 +119,8 @@ class PostgresDatabase:
             target_session_attrs="read-write",
             server_settings={
                 "application_name": "sealgate",
-                "statement_timeout": str(round(self._patience * 1000)),
+                # Below the deadline, so that a slow statement is told from a silent server.
+                "statement_timeout": str(round(self._patience * 800)),
                 "idle_in_transaction_session_timeout": str(round(self._patience * 2000)),
             },
         )

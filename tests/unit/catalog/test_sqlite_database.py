@@ -21,6 +21,7 @@ from gateway.errors import CatalogUnavailable
 from gateway.ports import Catalog
 
 KILLS = 5
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ async def test_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 
 def _commit_until_killed(url: str, seconds: float) -> list[str]:
     argv = [sys.executable, "-m", "tests.unit.catalog.committing", url]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as program:
         assert program.stdout
         first = program.stdout.readline()
         time.sleep(seconds * random.random())
