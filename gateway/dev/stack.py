@@ -50,7 +50,7 @@ class Stack:
 async def running(place: Place, screen: Screen, *, port: int) -> AsyncIterator[Stack]:
     """Run a stack while the block lasts. Raises NotReady and, in a group, ChildEnded."""
     chosen = free_port(port)
-    if chosen != port:
+    if port and chosen != port:
         screen.say(f"port {port} is taken, so this uses {chosen}", "yellow")
     keyservice_port = None if place.socket is not None else free_port(0)
     place.configure(port=chosen, keyservice_port=keyservice_port)

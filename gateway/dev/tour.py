@@ -139,7 +139,10 @@ class Tour:
             got = await self._read()
         _demand(not got.whole, "a damaged file was given out as whole")
         _demand(got.right, "a wrong byte was given out")
-        say.good(f"refused: the connection was cut after {got.size:,} of {sample.size:,} bytes")
+        if got.size:
+            say.good(f"refused: the connection was cut after {got.size:,} of {sample.size:,} bytes")
+        else:
+            say.good("refused: answered 503 before the first byte")
         say.good("every byte that came was right; the changed one never did")
 
     async def _whole(self, digest: bytes) -> None:
