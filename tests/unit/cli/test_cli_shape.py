@@ -1,0 +1,148 @@
+"""What holds of every command: help that teaches, exit codes, one line for what went wrong."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from gateway.cli.root import cli
+from gateway.cli.status import address_of
+from gateway.config import load
+
+
+def _commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        if getattr(inner, "commands", None):
+            yield from _commands(inner, (*words, name))
+        else:
+            yield (*words, name), inner
+
+
+COMMANDS = dict(_commands(get_command(cli)))
+
+
+def test_every_command_is_here() -> None:
+    assert {" ".join(words) for words in COMMANDS} == {
+        "dev",
+        "serve",
+        "status",
+        "tenant create",
+        "tenant list",
+        "tenant show",
+        "token create",
+        "token list",
+        "token revoke",
+        "reap",
+        "migrate",
+        "check-config",
+    }
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_teaches_with_examples_and_exit_codes(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(cli, [*words, "--help"])
+    assert done.exit_code == 0
+    assert f"sealgate {' '.join(words)}" in done.stdout
+    assert "Examples:" in done.stdout
+    assert "Exit codes:" in done.stdout
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_that_tells_something_tells_it_as_json(words: tuple[str, ...]) -> None:
+    options = {each for parameter in COMMANDS[words].params for each in parameter.opts}
+    assert ("--json" in options) == (words[0] not in {"dev", "serve"})
+    assert ("--config" in options) == (words[0] != "dev")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_no_option_takes_a_secret(words: tuple[str, ...]) -> None:
+    for parameter in COMMANDS[words].params:
+        names = " ".join(parameter.opts)
+        assert not re.search(r"secret|password|private|--token|--key", names)
+
+
+@pytest.mark.parametrize("words", set(COMMANDS) - {("dev",), ("status",)}, ids=" ".join)
+def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]) -> None:
+    given = {
+        "tenant show": ["0" * 32],
+        "token create": ["--all-tenants"],
+        "token list": ["--all-tenants"],
+        "token revoke": ["0" * 16],
+    }.get(" ".join(words), [])
+    done = CliRunner().invoke(cli, [*words, *given], env={"SEALGATE_CONFIG": ""})
+    assert done.exit_code == 2
+    assert "--config or SEALGATE_CONFIG" in done.stderr
+    assert done.stdout == ""
+
+
+def test_help_loads_neither_database_nor_stores() -> None:
+    program = (
+        "import sys; sys.argv = ['sealgate', '--help']\n"
+        "from gateway.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'sqlalchemy', 'aioboto3', 'awscrt'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_a_gateway_that_does_not_answer_is_not_ready() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = CliRunner().invoke(cli, ["status", "--url", f"http://127.0.0.1:{port}"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"sealgate: no gateway answers at http://127.0.0.1:{port}")
+    wrong = CliRunner().invoke(cli, ["status", "--url", "gopher://x"])
+    assert wrong.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("", "http://127.0.0.1:8080"),
+        ('[listen]\nhost = "0.0.0.0"\nport = 80', "http://127.0.0.1:80"),
+        ('[listen]\nhost = "::"', "http://[::1]:8080"),
+        ('[listen]\nunix_socket = "/run/x.sock"', "unix:///run/x.sock"),
+        ('[tls]\ncertificate = "a"\nprivate_key = "b"', "https://127.0.0.1:8080"),
+    ],
+)
+def test_status_asks_where_the_settings_listen(tmp_path: Path, listen: str, address: str) -> None:
+    path = tmp_path / "sealgate.toml"
+    path.write_text(
+        f"""{listen}
+[keyservice]
+url = "unix:///nobody"
+[catalog]
+url = "sqlite:////nowhere"
+[[targets]]
+name = "a"
+role = "primary"
+kind = "folder"
+path = "/nowhere"
+"""
+    )
+    assert address_of(load(path, environment={})) == address
+
+
+def test_json_is_one_object_on_one_line() -> None:
+    from gateway.cli.command import show_json  # noqa: PLC0415
+
+    @cli.command("echo-json", hidden=True)
+    def echo() -> None:
+        show_json({"a": "ü", "b": None})
+
+    try:
+        done = CliRunner().invoke(cli, ["echo-json"])
+    finally:
+        cli.registered_commands.pop()
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout) == {"a": "ü", "b": None}
