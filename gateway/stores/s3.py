@@ -58,8 +58,10 @@ class S3Store:
         checked_key(key)
         crc = self._settings.checksum == "crc64nvme"
         options = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if crc else {}
-        upload = (await self._call("create_multipart_upload", Key=key, **options))["UploadId"]
-        link = await self._linked()
+        with s3_errors():
+            link = await self._linked()
+            answer = await self._call("create_multipart_upload", Key=key, **options)
+            upload = answer["UploadId"]
         return S3Upload(link.client, link.wire, self._bucket, key, upload, crc64nvme=crc)
 
     async def read(
@@ -94,7 +96,8 @@ class S3Store:
         except ObjectMissing:
             await self.check()  # a HEAD does not tell a missing object from a missing bucket
             raise
-        return Stat(key, answer["ContentLength"], answer["LastModified"].astimezone(UTC))
+        with s3_errors():
+            return Stat(key, answer["ContentLength"], answer["LastModified"].astimezone(UTC))
 
     async def delete(self, key: str) -> None:
         """See the port."""
@@ -107,10 +110,15 @@ class S3Store:
         checked_prefix(prefix)
         page: dict[str, Any] = {}
         while True:
-            more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
-            page = await self._call("list_objects_v2", Prefix=prefix, **more)
-            for each in page.get("Contents", ()):
-                yield Stat(each["Key"], each["Size"], each["LastModified"].astimezone(UTC))
+            with s3_errors():
+                more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
+                page = await self._call("list_objects_v2", Prefix=prefix, **more)
+                found = [
+                    Stat(each["Key"], each["Size"], each["LastModified"].astimezone(UTC))
+                    for each in page.get("Contents", ())
+                ]
+            for each in found:
+                yield each
             if not page.get("IsTruncated"):
                 return
 
@@ -119,13 +127,18 @@ class S3Store:
         checked_prefix(prefix)
         page: dict[str, Any] = {}
         while True:
-            more = {}
-            if page:
-                more["KeyMarker"] = page["NextKeyMarker"]
-                more["UploadIdMarker"] = page["NextUploadIdMarker"]
-            page = await self._call("list_multipart_uploads", Prefix=prefix, **more)
-            for each in page.get("Uploads", ()):
-                yield Unfinished(each["Key"], each["UploadId"], each["Initiated"].astimezone(UTC))
+            with s3_errors():
+                more = {}
+                if page:
+                    more["KeyMarker"] = page["NextKeyMarker"]
+                    more["UploadIdMarker"] = page["NextUploadIdMarker"]
+                page = await self._call("list_multipart_uploads", Prefix=prefix, **more)
+                found = [
+                    Unfinished(each["Key"], each["UploadId"], each["Initiated"].astimezone(UTC))
+                    for each in page.get("Uploads", ())
+                ]
+            for each in found:
+                yield each
             if not page.get("IsTruncated"):
                 return
 

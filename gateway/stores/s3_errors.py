@@ -108,6 +108,8 @@ def s3_errors() -> Iterator[None]:
     except (OSError, aiohttp.ClientError, BotoCoreError, ResponseParserError) as error:
         kind = type(error).__name__
         raise StoreUnavailable(f"the connection to the store failed: {kind}") from None
+    except (LookupError, ValueError):
+        raise StoreUnavailable("the store's answer cannot be understood") from None
 
 
 def _answered(error: ClientError) -> StoreError:
