@@ -1,5 +1,6 @@
 """The documents lead somewhere: links resolve, and the commands they show exist."""
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -13,25 +14,35 @@ _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
-_COMMANDS = {"sealgate": "gateway", "sealgate-keyservice": "keyservice"}
-_WORD = re.compile(r"[a-z][a-z-]*")
+_COMMAND = re.compile(
+    r"(?:^|[\s/(])(sealgate|sealgate-keyservice|-m gateway|-m keyservice)"
+    r"((?: [a-z][a-z-]*)*)(?=[\s)]|$)"
+)
+_PACKAGES = {
+    "sealgate": "gateway",
+    "-m gateway": "gateway",
+    "sealgate-keyservice": "keyservice",
+    "-m keyservice": "keyservice",
+}
 
 
 def documents() -> list[Path]:
     """List every Markdown file of ours."""
-    folders = (ROOT, *(ROOT / name for name in ("docs", "deploy", "benchmarks", "tests")))
-    found = [*ROOT.glob("*.md")]
-    for folder in folders[1:]:
-        found += folder.rglob("*.md")
-    return sorted(found)
+    folders = [ROOT / name for name in ("docs", "deploy", "benchmarks", "tests")]
+    found = [place for folder in folders for place in folder.rglob("*.md")]
+    return sorted([*ROOT.glob("*.md"), *found])
 
 
-def _shell_lines(document: Path) -> list[str]:
-    lines: list[str] = []
+def _shell_commands(document: Path) -> list[list[str]]:
+    """List the words of each shell line; a text over several lines counts as no command."""
+    commands: list[list[str]] = []
     for language, body in _FENCE.findall(document.read_text()):
-        if language in {"sh", "bash", "console"}:
-            lines += [line.removeprefix("$ ").strip() for line in body.splitlines()]
-    return lines
+        if language not in {"sh", "bash", "console"}:
+            continue
+        for line in body.replace("\\\n", " ").splitlines():
+            with contextlib.suppress(ValueError):
+                commands.append(shlex.split(line.removeprefix("$ "), comments=True))
+    return commands
 
 
 def _anchor(heading: str) -> str:
@@ -40,18 +51,13 @@ def _anchor(heading: str) -> str:
 
 
 def _subcommands() -> list[tuple[str, ...]]:
-    """List each `sealgate …` in the documents up to its first option or argument."""
+    """List each of our commands in the documents up to its first option or odd argument."""
     found: set[tuple[str, ...]] = set()
     for document in documents():
-        for line in _shell_lines(document):
-            words = shlex.split(line, comments=True)
-            name = Path(words[0]).name if words else ""
-            if name in _COMMANDS:
-                rest = words[1:]
-                stop = next(
-                    (i for i, word in enumerate(rest) if not _WORD.fullmatch(word)), len(rest)
-                )
-                found.add((name, *rest[:stop]))
+        for words in _shell_commands(document):
+            line = " ".join(words)
+            for command, rest in _COMMAND.findall(line):
+                found.add((_PACKAGES[command], *rest.split()))
     return sorted(found)
 
 
@@ -73,14 +79,13 @@ def test_relative_links_resolve(document: Path) -> None:
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_make_targets_exist(document: Path) -> None:
     targets = set(_TARGET.findall((ROOT / "Makefile").read_text()))
-    for line in _shell_lines(document):
-        words = shlex.split(line, comments=True)
+    for words in _shell_commands(document):
         if words[:1] == ["make"]:
             assert {word for word in words[1:] if "=" not in word} <= targets
 
 
 @pytest.mark.parametrize("words", _subcommands(), ids=" ".join)
 def test_commands_exist(words: tuple[str, ...]) -> None:
-    argv = [sys.executable, "-m", _COMMANDS[words[0]], *words[1:], "--help"]
+    argv = [sys.executable, "-m", *words, "--help"]
     shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
