@@ -30,9 +30,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def teach(text: str, *examples: str, codes: str = CODES) -> str:
-    """Return a command's help: what it does, lines to copy, and how it ends."""
+    """Return a command's help: what it does, lines to copy, and how it ends.
+
+    The first sentence stands alone, since the list of commands shows it.
+    """
+    summary, _, rest = text.partition(". ")
     lines = "\n".join(f"  $ {example}" for example in examples)
-    return f"{text}\n\n\b\nExamples:\n{lines}\n\n{codes}"
+    about = f"{summary}.\n\n{rest}" if rest else summary
+    return f"{about}\n\n\b\nExamples:\n{lines}\n\n{codes}"
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 MiB = 1024 * 1024
 HELP = teach(
-    "Start a whole Sealgate on this machine, show it at work, and leave it running: key service, "
-    "gateway, SQLite, and three folders as primary and two backups. Everything lies in one folder "
+    "Start a whole Sealgate on this machine and show it at work. It leaves running a key service, "
+    "a gateway, SQLite, and three folders as primary and two backups. Everything lies in one folder "
     "and is used again next time. For trying and developing only: the root key is a file.",
     "sealgate dev",
     "sealgate dev --no-tour --port 9000",
