@@ -16,6 +16,7 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 
+from gateway.admission import Admission
 from gateway.background import Background
 from gateway.buffers import Pool
 from gateway.catalog import open_catalog
@@ -27,6 +28,7 @@ from gateway.heartbeat import Heartbeat
 from gateway.http.connection import Runner
 from gateway.http.health import DRAINING
 from gateway.http.metrics import Metrics
+from gateway.http.pace import Pace
 from gateway.http.server import application
 from gateway.http.services import Services
 from gateway.listing import Listing
@@ -186,6 +188,8 @@ def _wire(
         tenants=Tenants(catalog, keys),
         tokens=Tokens(catalog),
         metrics=metrics,
+        admission=Admission(limits.streams, limits.tenant_streams),
+        pace=lambda: Pace(limits.min_rate, limits.slow_grace),
         ready={
             "catalog": catalog.check,
             "key service": keys_ready,

@@ -124,6 +124,10 @@ class Limits(_Section):
     parts_in_flight: Annotated[int, Field(ge=2, le=16)] = 3
     parts_at_once: Annotated[int, Field(ge=1, le=8)] = 2
     backup_patience: Seconds = 2.0
+    streams: Annotated[int, Field(ge=1, le=100_000)] = 512
+    tenant_streams: Annotated[int, Field(ge=1, le=100_000)] = 128
+    min_rate: Annotated[float, Field(gt=0, le=1024 * MiB)] = 512.0
+    slow_grace: Annotated[float, Field(ge=1, le=3600)] = 30.0
 
 
 class ReaperSettings(_Section):

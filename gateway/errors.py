@@ -116,3 +116,13 @@ class RangeInvalid(GatewayError):
     def __init__(self, size: int) -> None:
         super().__init__(f"no requested range lies within the {size} bytes")
         self.size = size
+
+
+class Busy(GatewayError):
+    """As many streams run as may; nothing of this request was begun."""
+
+    retry_after = 1.0
+
+
+class TooSlow(GatewayError):
+    """The client sent or took less than the minimum rate for too long."""

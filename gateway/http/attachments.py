@@ -6,6 +6,7 @@ The rules are the use cases'; only HTTP is here.
 
 import hashlib
 import json
+from collections.abc import AsyncIterable
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
@@ -57,21 +58,28 @@ async def _store(request: web.Request, tenant: str, reference: str) -> web.Strea
         precondition=await _precondition(request, tenant, reference),
         request_id=request_id(request),
     )
-    key, replayed = request.headers.get("Idempotency-Key"), False
-    async with aclosing(body_of(request)) as body:
-        if key is None:
-            receipt = await serving.uploads.store(draft, body)
-        else:
-            if not 0 < len(key) <= _MAX_KEY or not key.isascii() or not key.isprintable():
-                raise Invalid(f"an Idempotency-Key has 1 to {_MAX_KEY} printable characters")
-            receipt, replayed = await serving.operations.store_once(
-                draft, body, key=key, fingerprint=_fingerprint(request, draft)
-            )
+    with serving.admission.stream(tenant):
+        async with aclosing(body_of(request, serving.pace())) as body:
+            receipt, replayed = await _run(request, draft, body)
     if not replayed:
         serving.metrics.received.inc(receipt.version.size)
         for name in receipt.missed:
             serving.metrics.missing.labels(name).inc()
     return _receipt(receipt, replayed=replayed)
+
+
+async def _run(
+    request: web.Request, draft: Draft, body: AsyncIterable[bytes]
+) -> tuple[Receipt, bool]:
+    """Store the body, once if the client gave a key; tell whether it is a repetition."""
+    serving, key = services(request), request.headers.get("Idempotency-Key")
+    if key is None:
+        return await serving.uploads.store(draft, body), False
+    if not 0 < len(key) <= _MAX_KEY or not key.isascii() or not key.isprintable():
+        raise Invalid(f"an Idempotency-Key has 1 to {_MAX_KEY} printable characters")
+    return await serving.operations.store_once(
+        draft, body, key=key, fingerprint=_fingerprint(request, draft)
+    )
 
 
 async def _precondition(request: web.Request, tenant: str, reference: str) -> Precondition:

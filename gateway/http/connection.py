@@ -5,6 +5,7 @@ not parse, which may hold a token or a name. Here the answer has the form of eve
 record tells the kind of fault only.
 """
 
+import asyncio
 from typing import Any
 
 import structlog
@@ -17,13 +18,43 @@ from gateway.http.requests import request_id
 
 log = structlog.get_logger()
 KEEPALIVE = 75.0
+HEAD_TIMEOUT = 15.0
 SERVER = "sealgate"
 
 
 class Connection(web.RequestHandler):
-    """One client's connection."""
+    """One client's connection; cut when the head of a request takes longer than HEAD_TIMEOUT."""
 
-    __slots__ = ()
+    __slots__ = ("_head_since", "_head_timer")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a first request."""
+        super().connection_made(transport)
+        self._head_since: float | None = self._loop.time()
+        self._head_timer = self._loop.call_later(HEAD_TIMEOUT, self._watch_head)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop waiting."""
+        self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Note whether this leaves the head of a request begun and not ended."""
+        super().data_received(data)
+        if self._current_request is not None or self._messages:
+            self._head_since = None
+        elif self._head_since is None:
+            self._head_since = self._loop.time()
+
+    def _watch_head(self) -> None:
+        left = HEAD_TIMEOUT
+        if self._head_since is not None:
+            left -= self._loop.time() - self._head_since
+        if left <= 0:
+            log.info("refused", reason="no request in time")
+            self.force_close()
+            return
+        self._head_timer = self._loop.call_later(left, self._watch_head)
 
     def handle_error(
         self,

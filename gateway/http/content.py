@@ -38,7 +38,8 @@ async def get(request: web.Request) -> web.StreamResponse:
     response, frame = _head(opened, spans)
     if request.method == "HEAD":
         return response
-    await _send(request, response, opened, frame, spans or [ranges.Span(0, opened.size)])
+    with serving.admission.stream(tenant):
+        await _send(request, response, opened, frame, spans or [ranges.Span(0, opened.size)])
     return response
 
 
@@ -77,6 +78,7 @@ async def _send(
     spans: list[ranges.Span],
 ) -> None:
     serving = services(request)
+    pace = serving.pace()
     for span in spans:
         ahead = frame.head(span) if frame is not None else b""
         async with aclosing(serving.downloads.read(opened, span.start, span.stop)) as pieces:
@@ -87,7 +89,8 @@ async def _send(
                 if ahead:
                     await response.write(ahead)
                     ahead = b""
-                await response.write(data)
+                await pace.wait(response.write(data))
+                pace.moved(len(data))
                 serving.metrics.sent.inc(len(data))
     if frame is not None:
         await response.write(frame.tail())

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from aiohttp import ClientError, HttpVersion11, web
 
 from gateway.errors import Disconnected, Invalid, NotFound, Unauthorized, UnsupportedEncoding
+from gateway.http.pace import Pace
 from gateway.http.text import is_plain, size_of
 from gateway.model import Right, Token
 from gateway.tokens import Tokens, allow
@@ -109,14 +110,18 @@ def refuse_encoded(request: web.Request) -> None:
         raise UnsupportedEncoding("send the bytes as they are, without Content-Encoding")
 
 
-async def body_of(request: web.Request) -> AsyncGenerator[bytes]:
-    """Stream the body as it arrives, without joining what the socket gave apart."""
+async def body_of(request: web.Request, pace: Pace) -> AsyncGenerator[bytes]:
+    """Stream the body as it arrives, without joining what the socket gave apart.
+
+    Raises Disconnected when it ends early and TooSlow when it hardly comes.
+    """
     await go_ahead(request)
     content = request.content
     try:
         while True:
-            data, _ = await content.readchunk()
+            data, _ = await pace.wait(content.readchunk())
             if data:
+                pace.moved(len(data))
                 yield data
             elif content.at_eof():
                 return

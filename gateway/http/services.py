@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.admission import Admission
 from gateway.downloads import Downloads
 from gateway.http.metrics import Metrics
+from gateway.http.pace import Pace
 from gateway.listing import Listing
 from gateway.operations import Operations
 from gateway.ports import Catalog
@@ -18,7 +20,11 @@ from gateway.uploads import Uploads
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The use cases behind the routes. `ready` names each dependency and how to ask after it."""
+    """The use cases behind the routes.
+
+    `pace` gives each request its credit; `ready` names each dependency and how to ask after it;
+    `required` tells whether those that are good suffice.
+    """
 
     catalog: Catalog
     uploads: Uploads
@@ -29,6 +35,8 @@ class Services:
     tenants: Tenants
     tokens: Tokens
     metrics: Metrics
+    admission: Admission
+    pace: Callable[[], Pace]
     ready: Mapping[str, Callable[[], Awaitable[None]]]
     required: Callable[[frozenset[str]], bool]
 
