@@ -1,9 +1,9 @@
 """A download: version, key, authentic attributes, then any range of the body opened as it streams.
 
 Guarantees that only authenticated plaintext is released, that what is released is the content of the
-version the catalog names, and that a store which fails, stalls or returns damaged bytes is left for
-another at the same byte, so that the reader notices nothing. Reads of small bodies touch no store.
-Implements "A download" of `docs/architecture.md`.
+version the catalog names, under the reference it was stored for, and that a store which fails, stalls
+or returns damaged bytes is left for another at the same byte, so that the reader notices nothing.
+Reads of small bodies touch no store. Implements "A download" of `docs/architecture.md`.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -49,18 +49,9 @@ class Downloads:
 
     async def open(self, found: Found, *, request_id: str) -> Opened:
         """Authenticate a version's envelope. Raises KeyServiceErrors and Unreadable."""
-        try:
-            envelope = decode(found.version.envelope)
-            context = envelope.core.context
-            named = (found.attachment.tenant, found.attachment.id, found.version.id)
-            if (context.tenant, context.attachment, context.version) != named:
-                raise Unreadable("the catalog holds another version's envelope here")
-            dek = await unwrap(self._keys, envelope, reason="download", request_id=request_id)
-            attributes = open_attributes(dek, envelope.core, envelope.attributes)
-        except EnvelopeError as error:
-            raise Unreadable("the envelope in the catalog is damaged") from error
-        if envelope.core.plaintext_size != found.version.size:
-            raise Unreadable("the catalog and the envelope disagree on the size")
+        envelope = envelope_of(found)
+        dek = await unwrap(self._keys, envelope, reason="download", request_id=request_id)
+        attributes = attributes_of(found, envelope, dek)
         return Opened(found, envelope, attributes, dek)
 
     async def read(self, opened: Opened, start: int, stop: int) -> AsyncGenerator[bytes]:
@@ -112,6 +103,36 @@ class Downloads:
         """Targets that hold the version, the primary first, as configured."""
         held = {n for n, state in found.replicas.items() if state is ReplicaState.STORED}
         return [target for target in self._targets if target.name in held]
+
+
+def envelope_of(found: Found) -> Envelope:
+    """Return the envelope in the catalog, a claim as yet. Raises Unreadable if it is not this version's."""
+    try:
+        envelope = decode(found.version.envelope)
+    except EnvelopeError as error:
+        raise Unreadable("the envelope in the catalog is damaged") from error
+    context = envelope.core.context
+    named = (found.attachment.tenant, found.attachment.id, found.version.id)
+    if (context.tenant, context.attachment, context.version) != named:
+        raise Unreadable("the catalog holds another version's envelope here")
+    return envelope
+
+
+def attributes_of(found: Found, envelope: Envelope, dek: bytes) -> Attributes:
+    """Return the attributes, which prove the envelope and what the catalog says beside it.
+
+    Raises Unreadable. The reference is compared because the ids in the context are random: whoever
+    writes to the catalog could have given one attachment's to another.
+    """
+    try:
+        attributes = open_attributes(dek, envelope.core, envelope.attributes)
+    except EnvelopeError as error:
+        raise Unreadable("the envelope in the catalog is damaged") from error
+    if attributes.reference != found.attachment.reference:
+        raise Unreadable("the catalog names another attachment's content here")
+    if envelope.core.plaintext_size != found.version.size:
+        raise Unreadable("the catalog and the envelope disagree on the size")
+    return attributes
 
 
 def _opener(opened: Opened, extent: Extent) -> RangeOpener:

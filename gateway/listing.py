@@ -7,8 +7,9 @@ whose name cannot be opened is listed all the same, and says so.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from envelope.envelope import Attributes, Envelope, decode, open_attributes
-from envelope.errors import EnvelopeError
+from envelope.envelope import Attributes, Envelope
+from gateway.downloads import attributes_of, envelope_of
+from gateway.errors import Unreadable
 from gateway.keys import KeyService, wrapped_key
 from gateway.model import Found
 from gateway.ports import Catalog
@@ -59,23 +60,31 @@ class Listing:
         return Page(await self._named(tenant, found, request_id), more)
 
     async def _named(self, tenant: str, found: Sequence[Found], request_id: str) -> list[Row]:
-        envelopes = [decode(item.version.envelope) for item in found]
+        envelopes = [_envelope(item) for item in found]
         keys = await self._keys.unwrap(
             tenant,
-            [wrapped_key(envelope) for envelope in envelopes],
+            [wrapped_key(envelope) for envelope in envelopes if envelope is not None],
             reason="listing",
             request_id=request_id,
         )
+        opened = iter(keys)
         return [
-            _row(item, envelope, dek)
-            for item, envelope, dek in zip(found, envelopes, keys, strict=True)
+            Row(item, None, "damaged") if envelope is None else _row(item, envelope, next(opened))
+            for item, envelope in zip(found, envelopes, strict=True)
         ]
+
+
+def _envelope(found: Found) -> Envelope | None:
+    try:
+        return envelope_of(found)
+    except Unreadable:
+        return None
 
 
 def _row(found: Found, envelope: Envelope, dek: bytes | KeyServiceError) -> Row:
     if isinstance(dek, KeyServiceError):
         return Row(found, None, dek.code)
     try:
-        return Row(found, open_attributes(dek, envelope.core, envelope.attributes))
-    except EnvelopeError:
+        return Row(found, attributes_of(found, envelope, dek))
+    except Unreadable:
         return Row(found, None, "damaged")

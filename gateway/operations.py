@@ -2,10 +2,12 @@
 
 Guarantees that two requests with one key never both store; that a repetition is answered with the
 version of the first one, after its body was compared with that version's sealed digest; and that a key
-whose request died is free again after a lease. Keys are stored hashed.
+whose request died is free again after a lease. Keys are stored hashed, and a request's fingerprint
+under its key: it covers names and types, which nobody who reads the catalog shall be able to guess.
 """
 
 import hashlib
+import hmac
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -47,9 +49,11 @@ class Operations:
         Raises OperationRunning and OperationDiffers besides what an upload raises.
         """
         key_hash = hashlib.sha256(key.encode()).digest()
-        mine = Operation(draft.tenant, key_hash, fingerprint, draft.id)
+        mine = Operation(
+            draft.tenant, key_hash, hmac.digest(key.encode(), fingerprint, "sha256"), draft.id
+        )
         holder = await self._catalog.claim(mine, now(), self._lease)
-        if holder.fingerprint != fingerprint:
+        if holder.fingerprint != mine.fingerprint:
             raise OperationDiffers("this idempotency key was used for another request")
         if holder.upload != draft.id:
             if holder.version is None:
