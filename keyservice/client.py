@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import BaseModel, ValidationError
@@ -48,6 +49,7 @@ from keyservice.tls import client_context
 from keyservice.wire import MAX_BATCH, DataKey, Status, WrappedKey
 
 MAX_ANSWER = 4 * 1024 * 1024
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 BACKOFF = 0.05
 MAX_BACKOFF = 1.0
 SUCCESS = frozenset({200, 201})
@@ -253,7 +255,7 @@ class KeyServiceClient:
         scheme, _, rest = self._url.partition("://")
         if scheme == "unix":
             return aiohttp.UnixConnector(rest, limit=self._connections)
-        if scheme == "http":
+        if scheme == "http" and urlsplit(self._url).hostname in LOOPBACK:
             return aiohttp.TCPConnector(limit=self._connections)
         ca, certificate, private_key = self._tls
         if scheme != "https" or ca is None or certificate is None or private_key is None:

@@ -298,3 +298,11 @@ async def test_a_closed_client_says_so() -> None:
     with pytest.raises(ValueError, match="https"):
         async with KeyServiceClient("https://127.0.0.1:9"):
             pass
+
+
+@pytest.mark.parametrize("url", ["http://keys.example:8443", "http://10.0.0.7", "ftp://localhost"])
+async def test_keys_never_travel_in_the_clear(url: str) -> None:
+    client = KeyServiceClient(url, token="hush" * 10)
+    with pytest.raises(ValueError, match="https"):
+        async with client:
+            raise AssertionError("it connects")
