@@ -1,5 +1,6 @@
 """`sealgate serve`: the gateway itself."""
 
+import resource
 from typing import Annotated
 
 import typer
@@ -26,4 +27,5 @@ def serve(
     listen = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
     settings = settings_of(config, {"listen": listen} if listen else {})
     logs.configure(settings.log_level)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys and plaintext
     run(app.serve(settings))
