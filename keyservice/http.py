@@ -1,4 +1,4 @@
-"""From HTTP requests to use cases and back (docs/api.md, "The key service").
+"""From HTTP requests to use cases and back (docs/keyservice-api.md).
 
 Guarantees: every field is checked before anything is done, bodies are bounded in size and time,
 every error is the problem of one table with a stable type, and no answer may be stored by caches.

@@ -1,6 +1,6 @@
 """The words that the key service and its callers share: values, limits and errors.
 
-`docs/api.md` describes the messages. Nothing here does any input or output.
+`docs/keyservice-api.md` describes the messages. Nothing here does any input or output.
 """
 
 from __future__ import annotations
