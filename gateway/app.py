@@ -46,6 +46,7 @@ from gateway.tokens import Tokens
 from gateway.trash import Trash
 from gateway.uploads import Uploads
 from keyservice.client import KeyServiceClient
+from keyservice.wire import Unavailable
 
 log = structlog.get_logger()
 
@@ -170,7 +171,9 @@ def _wire(
     downloads = Downloads(catalog, keys, targets)
 
     async def keys_ready() -> None:
-        await keys.status()
+        status = await keys.status()
+        if not status.healthy:
+            raise Unavailable(f"the key service's {status.root} does not answer")
 
     def required(good: frozenset[str]) -> bool:
         stores = {name.removeprefix("store ") for name in good}
@@ -227,7 +230,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 yield url
             finally:
                 app[DRAINING].set()
-                log.info("draining", timeout=settings.drain_timeout)
+                log.info("draining", delay=settings.drain_delay, timeout=settings.drain_timeout)
+                # Load balancers see that it is not ready before it stops to take connections.
+                await asyncio.sleep(settings.drain_delay)
                 await runner.cleanup()
                 for loop in loops:
                     loop.cancel()
@@ -248,7 +253,9 @@ async def _listen(runner: web.AppRunner, settings: Settings, context: ssl.SSLCon
     if listen.unix_socket is not None:
         await web.UnixSite(runner, str(listen.unix_socket), ssl_context=context).start()
         return f"unix://{listen.unix_socket}"
-    await web.TCPSite(runner, listen.host, listen.port, ssl_context=context).start()
+    await web.TCPSite(
+        runner, listen.host, listen.port, ssl_context=context, reuse_port=listen.shared or None
+    ).start()
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
     return f"{'https' if context else 'http'}://{host}:{runner.addresses[0][1]}"
 

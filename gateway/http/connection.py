@@ -9,7 +9,8 @@ import asyncio
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway.http.problem_types import INTERNAL, ROUTING
@@ -40,11 +41,41 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Note whether this leaves the head of a request begun and not ended."""
-        super().data_received(data)
+        self._take(data)
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            self._break_body()
         if self._current_request is not None or self._messages:
             self._head_since = None
         elif self._head_since is None:
             self._head_since = self._loop.time()
+
+    def _take(self, data: bytes) -> None:
+        """Take bytes; those of a body still count when the connection is to close after it.
+
+        aiohttp drops them once it drains, so that no upload which runs then could ever end.
+        """
+        flags = self._close, self._force_close
+        if self._rest_of_body() is not None:
+            self._close = self._force_close = False
+        try:
+            super().data_received(data)
+        finally:
+            self._close, self._force_close = flags[0] or self._close, flags[1] or self._force_close
+
+    def _rest_of_body(self) -> StreamReader | None:
+        """Return the body that the running request still waits for, if it does."""
+        request = self._current_request
+        return None if request is None or request.content.is_eof() else request.content
+
+    def _break_body(self) -> None:
+        """Tell the request that runs that the rest of its body will not come.
+
+        The parser lost its place. It says so to the next request only, so that this one would wait
+        until the client leaves.
+        """
+        body = self._rest_of_body()
+        if body is not None:
+            body.set_exception(web.RequestPayloadError("the body is malformed"))
 
     def _watch_head(self) -> None:
         left = HEAD_TIMEOUT

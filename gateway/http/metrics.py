@@ -3,10 +3,12 @@
 No label ever holds a tenant, an id or a name.
 """
 
+import os
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 CLASSES = ("2xx", "3xx", "4xx", "5xx")
@@ -27,7 +29,10 @@ class Metrics:
             for status in CLASSES:
                 self.requests.labels(method, status)
         self.running = Gauge(
-            "sealgate_http_requests_running", "Requests being served", registry=self.registry
+            "sealgate_http_requests_running",
+            "Requests being served",
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self.seconds = Histogram(
             "sealgate_http_request_seconds",
@@ -65,5 +70,9 @@ class Metrics:
         return method if method in METHODS else "other"
 
     def expose(self) -> bytes:
-        """Return the text exposition."""
-        return generate_latest(self.registry)
+        """Return the text exposition: of all workers where there are several."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)
+        return generate_latest(shared)

@@ -120,8 +120,8 @@ def _unexpected(request: web.Request, error: Exception) -> None:
 
 
 def client_left(error: BaseException) -> bool:
-    """Tell whether a request ended because nobody waits for its answer any more."""
-    return isinstance(error, asyncio.CancelledError | ConnectionError)
+    """Tell whether a request ended because nobody takes its answer any more, or hardly."""
+    return isinstance(error, asyncio.CancelledError | ConnectionError | errors.TooSlow)
 
 
 def _routing(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -38,7 +38,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
     """List a tenant's tokens, without what would let anyone use them."""
     serving, tenant = services(request), tenant_of(request)
     await authorize(request, serving.tokens, Right.ADMIN, tenant)
-    found = await serving.tokens.of(tenant)
+    found = await serving.tokens.of((await serving.tenants.get(tenant)).id)
     return web.json_response({"tokens": [_shown(token) for token in found]}, headers=FRESH)
 
 

@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -98,6 +98,7 @@ class Site:
     catalog: Catalog
     tokens: Tokens
     home: Path
+    stop_keys: Callable[[], Awaitable[None]]  # only from the task that started the site
 
     def mend(self) -> None:
         """Forget all faults and counts."""
@@ -151,6 +152,16 @@ class Site:
         """Give a client that sends this token."""
         async with Application(self.url, token) as client:
             yield client
+
+    @contextlib.asynccontextmanager
+    async def tenant(self) -> AsyncIterator[tuple[Application, str]]:
+        """Give a client of a fresh tenant, and a path for its first attachment."""
+        async with self.application(await self.token()) as admin:
+            made = await admin.send("POST", "/v1/tenants")
+        assert made.status == 201, made.body
+        tenant = made.json["tenant"]
+        async with self.application(await self.token(tenant)) as client:
+            yield client, f"/v1/tenants/{tenant}/attachments/one"
 
 
 def _key_settings(home: Path) -> key_config.Settings:
@@ -211,9 +222,12 @@ async def running_site(
         patch.setattr(app, "open_store", lambda store: stores[store.name])
         patch.setattr(app, "key_client", counted)
         await migrate(url)
-        async with keys_up, app.running(settings) as address:
-            catalog = await open_catalog(url)
-            try:
-                yield Site(address, stores, clients[0], catalog, Tokens(catalog), home)
-            finally:
-                await catalog.close()
+        async with contextlib.AsyncExitStack() as keys:
+            await keys.enter_async_context(keys_up)
+            async with app.running(settings) as address:
+                catalog = await open_catalog(url)
+                try:
+                    tokens = Tokens(catalog)
+                    yield Site(address, stores, clients[0], catalog, tokens, home, keys.aclose)
+                finally:
+                    await catalog.close()
