@@ -27,7 +27,7 @@ PAGE = 1000  # objects of a listing that one hop looks up
 class FolderStore:
     """Objects as files under `root`. Several processes may share it."""
 
-    def __init__(self, root: Path | str, *, name: str = "folder", threads: int = 4) -> None:
+    def __init__(self, root: Path | str, *, name: str = "folder", threads: int = 8) -> None:
         self._name = name
         self._tree = Tree(Path(root).absolute())
         self._workers = Workers(

@@ -10,9 +10,10 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 from gateway.errors import StoreUnavailable
@@ -22,6 +23,7 @@ from gateway.stores.folder_io import create, sync_folder
 
 _SECOND = 1_000_000
 _TRIES = 10  # of a link whose folder concurrent deletes keep removing
+_REMEMBERED = 10_000  # folders
 _WORD = re.compile(r"[a-z0-9]+")
 _NAME = re.compile(r"(?P<key>[a-z0-9-]+)\.(?P<upload>[0-9a-f]{32})(?:\..*)?")
 
@@ -32,6 +34,7 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._unfinished = root / ".unfinished"
+        self._settled: set[Path] = set()  # folders whose own names are on the disk
 
     def temporary(self, key: str) -> Path:
         """Create an empty unfinished file for `key`, with a fresh upload id."""
@@ -72,16 +75,14 @@ class Tree:
         for _ in range(_TRIES):
             with suppress(FileNotFoundError):
                 for folder in reversed(folders[:-1]):
-                    folder.mkdir(mode=0o700, exist_ok=True)
+                    self._make(folder)
                 os.link(path, target, follow_symlinks=False)
                 break
             path.lstat()  # raises if it is the upload that is gone
         else:
             raise StoreUnavailable("the folders above the object keep changing")
         path.unlink(missing_ok=True)
-        # All of them: who made one a moment ago may not have synced the one above it yet.
-        for folder in folders:
-            sync_folder(folder)
+        self._sync(folders)
 
     def stat(self, key: str) -> Stat:
         """Describe an object. What is not a plain file counts as missing."""
@@ -97,6 +98,7 @@ class Tree:
             try:
                 if folder == self.root:
                     raise OSError  # noqa: TRY301 - the root stays, as a folder that is not empty
+                self._settled.discard(folder)
                 folder.rmdir()
             except OSError:
                 sync_folder(folder)
@@ -111,6 +113,30 @@ class Tree:
     def check(self) -> None:
         """Create and remove a file."""
         self.temporary("check").unlink()
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise
+        else:
+            self._settled.discard(folder)
+
+    def _sync(self, folders: Sequence[Path]) -> None:
+        """Put an object's name on the disk, and the names of the folders that lead to it.
+
+        Also of those that somebody else made: they may not have come to it yet. Each sync may cost a
+        flush of the disk, so what is known to be there is left out, but for the nearest folder.
+        """
+        sync_folder(folders[0])
+        for depth, (folder, above) in enumerate(pairwise(folders)):
+            if depth == 0 or folder not in self._settled:
+                sync_folder(above)
+            if depth:
+                self._settled.add(folder)
+        if len(self._settled) > _REMEMBERED:
+            self._settled.clear()
 
     def _walk(self, above: str, start: str) -> Iterator[Stat]:
         # "/" sorts before every other character of a key, so one folder after the other is key order.

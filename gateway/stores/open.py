@@ -15,7 +15,7 @@ class FolderSettings:
 
     name: str
     path: Path
-    threads: int = 4
+    threads: int = 8
 
 
 def open_store(settings: FolderSettings | S3Settings) -> Store:

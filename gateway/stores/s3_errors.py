@@ -13,12 +13,10 @@ import aiohttp
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    CredentialRetrievalError,
     NoAuthTokenError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
-    TokenRetrievalError,
 )
 from botocore.parsers import ResponseParserError
 
@@ -68,9 +66,7 @@ _REDIRECT_ONCE = 307  # a new bucket of AWS, until its name has spread
 _WITHOUT_RIGHT = (
     NoCredentialsError,
     PartialCredentialsError,
-    CredentialRetrievalError,
     NoAuthTokenError,
-    TokenRetrievalError,
     ProfileNotFound,
 )
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
