@@ -38,11 +38,15 @@ class _Section(BaseModel):
 
 
 class Listen(_Section):
-    """Where applications connect: an address and port, or a Unix socket instead."""
+    """Where applications connect: an address and port, or a Unix socket instead.
+
+    `shared` lets several processes listen on the port, each taking a share of the connections.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
     unix_socket: Path | None = None
+    shared: bool = False
 
 
 class Tls(_Section):
@@ -159,6 +163,8 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     reaper: ReaperSettings = ReaperSettings()
     heartbeat: Annotated[float, Field(gt=0, le=60)] = 15.0
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    drain_delay: Seconds = 0.0
     drain_timeout: Seconds = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -1,17 +1,20 @@
 """`sealgate serve`: the gateway itself."""
 
 import resource
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from gateway import logs
-from gateway.cli.command import Config, run, settings_of, teach
+from gateway import workers as workers_of
+from gateway.cli.command import USAGE, Config, run, settings_of, teach
+from gateway.config import ConfigError, Settings
 
 HELP = teach(
     "Run the gateway until SIGTERM or Ctrl-C, then finish running streams and stop.",
     "sealgate serve --config /etc/sealgate/sealgate.toml",
-    "sealgate serve --config sealgate.toml --host 127.0.0.1 --port 8081",
+    "sealgate serve --config sealgate.toml --host 127.0.0.1 --port 8081 --workers 2",
 )
 
 
@@ -20,12 +23,35 @@ def serve(
     config: Config = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (listen.host).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the port (workers).")
+    ] = None,
+    worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:
     """Run the gateway."""
-    from gateway import app  # noqa: PLC0415 - help answers at once
-
-    listen = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
-    settings = settings_of(config, {"listen": listen} if listen else {})
+    listen: dict[str, Any] = {"host": host, "port": port, "shared": worker or None}
+    listen = {name: value for name, value in listen.items() if value is not None}
+    flags: dict[str, Any] = {"listen": listen, "workers": 1 if worker else workers}
+    settings = settings_of(config, {name: value for name, value in flags.items() if value})
     logs.configure(settings.log_level)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys and plaintext
+    if settings.workers > 1 and config is not None:
+        if not run(_parent(settings, config)):
+            raise typer.Exit(USAGE)
+        return
+    from gateway import app  # noqa: PLC0415 - help, and the parent of workers, do without it
+
     run(app.serve(settings))
+
+
+async def _parent(settings: Settings, config: Path) -> bool:
+    """Keep the workers running until told to stop; tell whether they could start."""
+    if settings.listen.unix_socket is not None:
+        raise ConfigError("workers share a port; a Unix socket has one process: set workers = 1")
+    with workers_of.reserved(settings.listen.host, settings.listen.port) as port:
+        return await workers_of.Workers(
+            workers_of.command(config, settings.listen.host, port),
+            settings.workers,
+            drain_timeout=settings.drain_delay + settings.drain_timeout,
+            fatal=USAGE,
+        ).run()

@@ -56,7 +56,7 @@ class Child:
 @contextlib.asynccontextmanager
 async def running(name: str, arguments: Sequence[str], log: Path) -> AsyncIterator[Child]:
     """Run `python -m` with these arguments while the block lasts; its output goes to `log`."""
-    leash = [sys.executable, "-m", "gateway.dev.leash", str(os.getpid())]
+    leash = [sys.executable, "-m", "gateway.leash", str(os.getpid())]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SEALGATE_")}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

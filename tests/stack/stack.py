@@ -47,13 +47,14 @@ class Bucket:
 
 @dataclass(slots=True)
 class Stack:
-    """One stack below `home`. `extra` overrides or adds gateway settings by section."""
+    """One stack below `home`. `extra` adds gateway settings by section, `top` those above them."""
 
     home: Path
     targets: Mapping[str, Bucket | Path]
     catalog: str
     vault: PreparedVault | None = None
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    top: Mapping[str, Any] = field(default_factory=dict)
     keys: Daemon = field(init=False)
     gateway: Daemon = field(init=False)
     url: str = field(init=False)
@@ -159,6 +160,7 @@ class Stack:
 
     def _gateway(self, certs: Path, port: int) -> dict[str, Any]:
         settings: dict[str, Any] = {
+            **self.top,
             "listen": {"host": LOOPBACK, "port": port},
             "keyservice": {
                 "url": self.keys_url,

@@ -1,6 +1,6 @@
 """Runs a command that is stopped when its parent dies, however the parent dies.
 
-`python -m gateway.dev.leash PARENT COMMAND...` becomes the command, under the same process id. Linux
+`python -m gateway.leash PARENT COMMAND...` becomes the command, under the same process id. Linux
 only; elsewhere a parent that is killed outright leaves the command behind.
 """
 
