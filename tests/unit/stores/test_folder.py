@@ -197,3 +197,41 @@ async def test_a_folder_of_somebody_else_is_denied(tmp_path: Path) -> None:
     finally:
         os.chmod(tmp_path, 0o700)  # noqa: PTH101
     await store.close()
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record, in order, what was put on the disk and what was given its name."""
+    told: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def watched_fsync(descriptor: int) -> None:
+        told.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.split(".")[0])
+        fsync(descriptor)
+
+    def watched_link(source: Path, target: Path, *, follow_symlinks: bool) -> None:
+        told.append("link")
+        link(source, target, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "link", watched_link)
+    return told
+
+
+async def test_bytes_are_on_the_disk_before_their_name(tmp_path: Path, steps: list[str]) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    store = FolderStore(root)
+    await store.put("t/a/b/body", piece())
+    assert steps == ["t-a-b-body", "link", "b", "a", "t", "root"]
+    steps.clear()
+    upload = await store.begin("t/a/c/body")
+    await upload.part(1, piece())
+    await upload.complete()
+    assert steps == ["t-a-c-body", "link", "c", "a"]  # the names above are there already
+    for key in ("t/a/b/body", "t/a/c/body"):
+        await store.delete(key)
+    steps.clear()
+    await store.put("t/a/b/body", piece())
+    assert steps == ["t-a-b-body", "link", "b", "a", "t", "root"]
+    await store.close()
