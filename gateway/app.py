@@ -148,7 +148,7 @@ def _wire(
     replication = Replication(
         targets,
         quorum=quorum,
-        pool=Pool(limits.part_size),
+        pool=Pool(limits.part_size, limits.parts_memory),
         background=background,
         settings=FanSettings(
             window=limits.parts_in_flight,

@@ -1,41 +1,66 @@
 """Ciphertext part buffers, reused so that a stream costs no allocation and a bounded share of memory.
 
-Guarantees that a buffer goes back to the pool only once every holder has let go of it and none of
-them failed while sending it: a broken transport may still look at the bytes. Does not limit how many
-are out; `replication.Fan` does, per upload.
+Guarantees that the parts of all uploads together hold no more than `budget` bytes, and that a buffer
+goes back to the pool only once every holder has let go of it and none of them failed while sending it:
+a broken transport may still look at the bytes. Buffers smaller than a part are not counted; how many
+there are is bounded by how many streams are admitted.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from awscrt.checksums import crc64nvme
 
+from gateway.errors import Busy
 from gateway.ports import Piece
 
-SLACK = 256 * 1024  # what one write may run past the part size, before it is carried over
+SLACK = 128 * 1024  # what one write may run past the part size, before it is carried over
 
 
 class Pool:
-    """A free list of equal buffers of `size` + SLACK bytes; keeps at most `keep` when idle."""
+    """Buffers of `size` + SLACK bytes and more; keeps at most `keep` of the common size when idle."""
 
-    def __init__(self, size: int, keep: int = 8) -> None:
+    def __init__(self, size: int, budget: int, *, keep: int = 8, patience: float = 10.0) -> None:
         self.size = size
+        self._budget = budget
         self._keep = keep
+        self._patience = patience
         self._free: list[bytearray] = []
+        self._out = 0
+        self._room = asyncio.Event()
 
     @property
     def idle(self) -> int:
         """How many buffers lie ready."""
         return len(self._free)
 
-    def draw(self, size: int) -> bytearray:
-        """Return a buffer with room for `size` + SLACK bytes, its content undefined."""
+    async def draw(self, size: int) -> bytearray:
+        """Return a buffer with room for `size` + SLACK bytes, its content undefined.
+
+        Waits while the budget is spent; raises Busy when it stays so.
+        """
+        if size < self.size:
+            return bytearray(size + SLACK)
+        try:
+            async with asyncio.timeout(self._patience):
+                while self._out and self._out + size > self._budget:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            raise Busy("uploads hold as much memory as they may; try again") from None
+        self._out += size
         if size == self.size and self._free:
             return self._free.pop()
         return bytearray(size + SLACK)
 
-    def put_back(self, data: bytearray) -> None:
-        """Keep a buffer for the next draw, if it has the common size and there is room."""
-        if len(data) == self.size + SLACK and len(self._free) < self._keep:
+    def put_back(self, data: bytearray, *, tainted: bool) -> None:
+        """Take a buffer back; keep it for the next draw if it is of the common size and untainted."""
+        size = len(data) - SLACK
+        if size < self.size:
+            return
+        self._out -= size
+        self._room.set()
+        if not tainted and size == self.size and len(self._free) < self._keep:
             self._free.append(data)
 
 
@@ -70,6 +95,5 @@ class Load:
         self._holders -= 1
         if self._holders:
             return
-        if not self._tainted:
-            self._pool.put_back(self._data)
+        self._pool.put_back(self._data, tainted=self._tainted)
         self._freed()

@@ -15,11 +15,11 @@ from gateway.errors import TooLarge
 from gateway.replication import Fan
 
 MiB = 1024 * 1024
-WRITE = (
-    64 * 1024
-)  # plaintext bytes sealed at once; a write and its overflow fit into a part's slack
+WRITE = 64 * 1024  # plaintext bytes sealed at once; they and what they push out fit into the slack
 EQUAL_PARTS = 2000  # parts of unknown length before they grow, so that 10,000 reach past 1 TiB
 GROWTH = 32 * 1024
+FIRST = 128 * 1024  # the first buffer of a body, which grows eightfold until it is a part
+GROW = 8
 MAX_PARTS = 10_000
 
 
@@ -52,7 +52,8 @@ class Pump:
         self._fan = fan
         self._declared = declared
         self._number = 1
-        self._limit = settings.part(1, declared)
+        self._part = settings.part(1, declared)
+        self._limit = min(self._part, FIRST)
 
     async def run(self, source: AsyncIterable[bytes], digests: Digests) -> bytes | None:
         """Pump the whole source; return the sealed body if it is to travel inline, else None."""
@@ -83,12 +84,25 @@ class Pump:
         load.used += self._sealer.update_into(data, load.view[load.used :])
         if load.used < self._limit:
             return load
+        if self._limit < self._part:
+            return await self._grow(load)
         self._number += 1
-        following = self._settings.part(self._number, self._declared)
-        over = bytes(load.view[self._limit : load.used])
-        load.used, self._limit = self._limit, following
+        over = bytes(load.view[self._part : load.used])
+        load.used = self._part
+        self._part = self._limit = self._settings.part(self._number, self._declared)
         self._fan.send(load)
-        fresh = await self._fan.take(following)
-        fresh.view[: len(over)] = over
-        fresh.used = len(over)
-        return fresh
+        return await self._filled(self._part, over)
+
+    async def _grow(self, load: Load) -> Load:
+        """Move the beginning of the first part to a larger buffer, so that small bodies stay small."""
+        self._limit = min(self._limit * GROW, self._part)
+        begun = bytes(load.view[: load.used])
+        load.release()
+        return await self._filled(self._limit, begun)
+
+    async def _filled(self, size: int, begun: bytes) -> Load:
+        """Return a buffer that begins with these bytes."""
+        load = await self._fan.take(size)
+        load.view[: len(begun)] = begun
+        load.used = len(begun)
+        return load

@@ -100,12 +100,16 @@ class Fan:
                     self._shared.background.start("clean up after a lane", lane.clean_up())
 
     async def take(self, size: int) -> Load:
-        """Return an empty buffer, waiting while `window` of them are out. Raises QuorumLost."""
+        """Return an empty buffer, waiting while `window` of them are out.
+
+        Raises QuorumLost, and Busy when the memory for parts stays spent.
+        """
         while self._out >= self._shared.settings.window:
             await self._wait(self._idle)
         self._check()
+        data = await self._shared.pool.draw(size)
         self._out += 1
-        return Load(self._shared.pool.draw(size), self._shared.pool, self._freed)
+        return Load(data, self._shared.pool, self._freed)
 
     def send(self, load: Load) -> None:
         """Send a filled buffer as one of several parts, and let go of it."""

@@ -60,7 +60,7 @@ class Bench:
         return Replication(
             self.targets,
             quorum=self.quorum,
-            pool=Pool(PART),
+            pool=Pool(PART, 16 * PART),
             background=self.background,
             settings=FanSettings(window=self.window, parallel=1, patience=self.patience),
         )

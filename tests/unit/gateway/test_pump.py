@@ -1,5 +1,6 @@
 """Any split of writes gives the same content; parts are equal; inline is exact at its limit."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
 
@@ -8,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envelope.segment import sealed_size
+from gateway.buffers import Pool
+from gateway.errors import Busy
 from gateway.pump import MAX_PARTS, MiB, PumpSettings
 from gateway.uploads import Draft
 from tests.unit.gateway.conftest import PART, Bench
@@ -70,3 +73,26 @@ def test_unknown_lengths_reach_a_tebibyte_within_the_parts_a_store_takes() -> No
 
     assert reached >= sealed_size(TiB)
     assert PumpSettings().part(2000, None) == 8 * MiB
+
+
+async def test_a_small_buffer_takes_no_part_of_the_memory_for_parts() -> None:
+    pool = Pool(PART, PART)
+    held = await pool.draw(PART)
+
+    assert len(await pool.draw(PART // 2)) < 2 * PART  # at once, though the budget is spent
+    pool.put_back(held, tainted=False)
+    assert pool.idle == 1
+
+
+async def test_memory_for_parts_is_waited_for_and_then_refused() -> None:
+    pool = Pool(PART, 2 * PART, patience=0.05)
+    first, _ = await pool.draw(PART), await pool.draw(PART)
+
+    with pytest.raises(Busy, match="memory"):
+        await pool.draw(PART)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(pool.draw(PART))
+        await asyncio.sleep(0)
+        pool.put_back(first, tainted=True)
+
+    assert waiting.result() is not first
