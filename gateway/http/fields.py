@@ -127,5 +127,15 @@ def described(attributes: Attributes) -> dict[str, str]:
     if digest := digest_field(attributes.digests):
         fields["Repr-Digest"] = digest
     for key, value in attributes.user.items():
-        fields[f"X-Sealgate-Meta-{key}"] = quote(value, safe=" !#$&'()*+,/:;=?@[]\"<>^`{|}")
+        fields[f"X-Sealgate-Meta-{key}"] = _escaped(value)
     return fields
+
+
+def _escaped(value: str) -> str:
+    """Return a metadata value as ASCII; blanks at its ends would be lost on the wire."""
+    inner = quote(value.strip(" "), safe=" !#$&'()*+,/:;=?@[]\"<>^`{|}")
+    if not inner:
+        return "%20" * len(value)
+    before = len(value) - len(value.lstrip(" "))
+    after = len(value) - len(value.rstrip(" "))
+    return "%20" * before + inner + "%20" * after

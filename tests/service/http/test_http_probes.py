@@ -190,7 +190,7 @@ async def test_logs_hold_no_names_ids_or_tokens(
     await client.send("DELETE", place)
     await client.send("GET", "/canary")
     for store in site.stores.values():
-        store.faults.refuse = StoreUnavailable("gone")
+        store.faults.refuse_writes = StoreUnavailable("gone")
     await client.put(place, bytes(100_000))
     site.mend()
     async with site.application("canary-token") as stranger:
