@@ -61,10 +61,18 @@ class PartUpload(Protocol):
     """
 
     async def part(self, number: int, piece: Piece) -> None:
-        """Send one part. Safe to repeat. Raises StoreUnavailable, StoreDamaged, StoreFull, StoreDenied."""
+        """Send one part. Safe to repeat.
+
+        Raises StoreUnavailable, StoreDamaged, StoreFull, StoreDenied, and ObjectMissing when the
+        upload was aborted or discarded meanwhile.
+        """
 
     async def complete(self) -> None:
-        """Make the object visible, whole, and durable. Raises ObjectExists when the key is taken."""
+        """Make the object visible, whole, and durable.
+
+        Raises ObjectExists when the key is taken, ObjectMissing when the upload was aborted or
+        discarded meanwhile, StoreDenied when parts are missing or there are none.
+        """
 
     async def abort(self) -> None:
         """Throw the parts away. Idempotent; safe after a failure at any point."""
@@ -73,7 +81,8 @@ class PartUpload(Protocol):
 class Store(Protocol):
     """A place for immutable objects under keys of `[a-z0-9/]`.
 
-    Raises only `StoreError`s. Neither a key's tenant nor a blob's content means anything to it.
+    Raises only `StoreError`s; StoreDenied for a key or a range that cannot be. Neither a key's tenant
+    nor a blob's content means anything to it.
     """
 
     async def put(self, key: str, piece: Piece) -> None:
