@@ -123,10 +123,11 @@ class RangeOpener:
             room[: stop - start] = bytes(room[start:stop])
         return stop - start
 
-    def finalize(self) -> None:
-        """Raise if ciphertext is missing."""
+    def finalize(self) -> bytes:
+        """Raise if ciphertext is missing; return no bytes, since `update` holds none back."""
         if self._failed or self._left:
             raise self._fail()
+        return b""
 
     def _fail(self) -> CannotOpen:
         self._failed = True

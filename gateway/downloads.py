@@ -15,6 +15,7 @@ import structlog
 from envelope.envelope import Attributes, Envelope, decode, open_attributes
 from envelope.errors import EnvelopeError
 from envelope.ranges import Extent, RangeOpener, plan
+from envelope.segment import SegmentOpener
 from gateway.errors import StoreError, Unreadable
 from gateway.keys import KeyService, unwrap
 from gateway.model import Found, ReplicaState, body_key
@@ -62,7 +63,7 @@ class Downloads:
                 body = memoryview(opened.envelope.body)
                 try:
                     plaintext = opener.update(body[extent.start : extent.stop])
-                    opener.finalize()
+                    plaintext += opener.finalize()
                 except EnvelopeError as error:
                     raise Unreadable("the body in the catalog is damaged") from error
                 yield plaintext
@@ -97,7 +98,8 @@ class Downloads:
                 async for sealed in pieces:
                     if plaintext := opener.update(sealed):
                         yield plaintext
-            opener.finalize()
+            if plaintext := opener.finalize():
+                yield plaintext
 
     def _candidates(self, found: Found) -> list[Target]:
         """Targets that hold the version, the primary first, as configured."""
@@ -135,6 +137,9 @@ def attributes_of(found: Found, envelope: Envelope, dek: bytes) -> Attributes:
     return attributes
 
 
-def _opener(opened: Opened, extent: Extent) -> RangeOpener:
+def _opener(opened: Opened, extent: Extent) -> RangeOpener | SegmentOpener:
     core = opened.envelope.core
-    return RangeOpener(opened.dek, core.context, core.segments[extent.segment], extent)
+    segment = core.segments[extent.segment]
+    if extent.take == segment.plaintext_size:  # the library opens a whole one, all in native code
+        return SegmentOpener(opened.dek, core.context, segment)
+    return RangeOpener(opened.dek, core.context, segment, extent)
