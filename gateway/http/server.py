@@ -86,11 +86,17 @@ def application(serving: Services) -> web.Application:
     """Return the application over these use cases."""
     app = web.Application(middlewares=[access, problems], client_max_size=MAX_JSON)
     app[SERVICES] = serving
+    app[openapi.DOCUMENT] = openapi.build(ROUTES)
     app.on_response_prepare.append(_finish)
     health.install(app)
+    router(app)
+    return app
+
+
+def router(app: web.Application) -> None:
+    """Give the application its routes."""
     own_head = {path for method, path, _ in ROUTES if method == "HEAD"}
     for method, path, handler in ROUTES:
         app.router.add_route(method, path, handler, expect_handler=no_answer_yet)
         if method == "GET" and path not in own_head:
             app.router.add_route("HEAD", path, handler, expect_handler=no_answer_yet)
-    return app

@@ -11,6 +11,8 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from tests.service.http.contract import described
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -71,9 +73,11 @@ class Application:
     async def send(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any
     ) -> Answer:
-        """Send a request and read the answer to the end."""
+        """Send a request, read the answer to the end, and hold it to the OpenAPI document."""
         async with self.open(method, path, headers=headers, **options) as answer:
-            return Answer(answer.status, answer.headers, await answer.read())
+            whole = Answer(answer.status, answer.headers, await answer.read())
+        described(method, path, whole.status, whole.headers, whole.body)
+        return whole
 
     async def put(
         self, path: str, data: Any = b"", headers: Mapping[str, str] | None = None

@@ -1,11 +1,12 @@
 """A peer's credit: earned by bytes, spent by waiting, never more than the grace."""
 
 import asyncio
+import time
 
 import pytest
 
 from gateway.errors import TooSlow
-from gateway.http.pace import Pace
+from gateway.http.pace import Pace, unsent
 
 
 async def test_a_peer_that_stalls_is_cut_after_its_grace() -> None:
@@ -44,3 +45,39 @@ async def test_credit_does_not_pile_up() -> None:
 
     with pytest.raises(TooSlow):
         await pace.wait(asyncio.sleep(5))
+
+
+async def test_a_large_write_earns_while_the_peer_takes_it() -> None:
+    pace, began = Pace(rate=1000, grace=0.2), time.monotonic()
+
+    def unsent() -> int:  # 2000 bytes a second, far longer than the grace
+        return 10_000 - round(2000 * (time.monotonic() - began))
+
+    await pace.wait(asyncio.sleep(0.8), unsent)
+
+
+async def test_a_large_write_that_the_peer_takes_too_slowly_is_cut() -> None:
+    pace, began = Pace(rate=1000, grace=0.2), time.monotonic()
+
+    def unsent() -> int:
+        return 10_000 - round(200 * (time.monotonic() - began))
+
+    with pytest.raises(TooSlow):
+        await pace.wait(asyncio.sleep(5), unsent)
+    assert time.monotonic() - began < 2
+
+
+async def test_what_a_peer_has_not_taken_is_counted_down_to_its_socket() -> None:
+    async def idle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.5)
+        writer.close()
+
+    server = await asyncio.start_server(idle, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    assert unsent(writer.transport) == 0
+    writer.write(bytes(20_000_000))
+    await asyncio.sleep(0.1)
+    assert unsent(writer.transport) > writer.transport.get_write_buffer_size() > 0
+    writer.transport.abort()
+    assert unsent(writer.transport) == unsent(None) == 0
+    server.close()
