@@ -215,7 +215,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     context = await asyncio.to_thread(server_context, settings)
     async with core(settings) as wired, contextlib.AsyncExitStack() as stack:
         app = application(wired.services)
-        runner = Runner(app, drain_timeout=settings.drain_timeout)
+        runner = Runner(
+            app,
+            drain_timeout=settings.drain_timeout,
+            head_timeout=settings.limits.head_timeout,
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await _warm_up(wired)

@@ -133,6 +133,7 @@ class Limits(_Section):
     tenant_streams: Annotated[int, Field(ge=1, le=100_000)] = 128
     min_rate: Annotated[float, Field(gt=0, le=1024 * MiB)] = 512.0
     slow_grace: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    head_timeout: Annotated[float, Field(ge=1, le=3600)] = 15.0
 
 
 class ReaperSettings(_Section):

@@ -19,25 +19,40 @@ from gateway.http.requests import request_id
 
 log = structlog.get_logger()
 KEEPALIVE = 75.0
-HEAD_TIMEOUT = 15.0
 SERVER = "sealgate"
 
 
 class Connection(web.RequestHandler):
-    """One client's connection; cut when the head of a request takes longer than HEAD_TIMEOUT."""
+    """One client's connection; cut when the head of a request takes longer than `head_timeout`."""
 
-    __slots__ = ("_head_since", "_head_timer")
+    __slots__ = ("_head_since", "_head_timeout", "_head_timer")
+
+    def __init__(self, *args: Any, head_timeout: float, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self._head_timeout = head_timeout
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a first request."""
         super().connection_made(transport)
         self._head_since: float | None = self._loop.time()
-        self._head_timer = self._loop.call_later(HEAD_TIMEOUT, self._watch_head)
+        self._head_timer = self._loop.call_later(self._head_timeout, self._watch_head)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop waiting."""
         self._head_timer.cancel()
         super().connection_lost(exc)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
+        """Let the request that runs end in time, then cancel it; aiohttp would wait as long again."""
+        running = self._task_handler
+        timer = None
+        if timeout is not None and running is not None:
+            timer = self._loop.call_later(timeout, running.cancel)
+        try:
+            await super().shutdown(timeout)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Note whether this leaves the head of a request begun and not ended."""
@@ -78,7 +93,7 @@ class Connection(web.RequestHandler):
             body.set_exception(web.RequestPayloadError("the body is malformed"))
 
     def _watch_head(self) -> None:
-        left = HEAD_TIMEOUT
+        left = self._head_timeout
         if self._head_since is not None:
             left -= self._loop.time() - self._head_since
         if left <= 0:
@@ -131,17 +146,20 @@ class Runner(web.AppRunner):
     """Runs the application on connections of ours.
 
     A client that leaves ends its request at once; a body is never decompressed, because it is stored as
-    it was sent; a connection without a request is closed after `KEEPALIVE` seconds.
+    it was sent; a connection without a request is closed after `KEEPALIVE` seconds, and one whose
+    request does not come whole after `head_timeout`. What still runs `drain_timeout` seconds after the
+    end began is cut.
     """
 
     __slots__ = ("_options",)
 
-    def __init__(self, app: web.Application, *, drain_timeout: float) -> None:
+    def __init__(self, app: web.Application, *, drain_timeout: float, head_timeout: float) -> None:
         super().__init__(app, handler_cancellation=True, shutdown_timeout=drain_timeout)
         self._options = {
             "access_log": None,
             "auto_decompress": False,
             "keepalive_timeout": KEEPALIVE,
+            "head_timeout": head_timeout,
         }
 
     async def _make_server(self) -> web.Server:

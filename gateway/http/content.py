@@ -5,11 +5,13 @@ the head, the head waits for the first authentic byte, and what fails later cuts
 """
 
 from contextlib import aclosing
+from functools import partial
 
 from aiohttp import web
 
 from gateway.downloads import Opened
 from gateway.http import conditions, fields, ranges
+from gateway.http.pace import unsent
 from gateway.http.requests import (
     BEGUN,
     authorize,
@@ -79,6 +81,7 @@ async def _send(
 ) -> None:
     serving = services(request)
     pace = serving.pace()
+    taken = partial(pace.wait, unsent=partial(unsent, request.transport))
     for span in spans:
         ahead = frame.head(span) if frame is not None else b""
         async with aclosing(serving.downloads.read(opened, span.start, span.stop)) as pieces:
@@ -87,16 +90,16 @@ async def _send(
                     request[BEGUN] = True
                     await response.prepare(request)
                 if ahead:
-                    await response.write(ahead)
+                    await taken(response.write(ahead))
                     ahead = b""
-                await pace.wait(response.write(data))
+                await taken(response.write(data))
                 pace.moved(len(data))
                 serving.metrics.sent.inc(len(data))
     if frame is not None:
-        await response.write(frame.tail())
+        await taken(response.write(frame.tail()))
     if not response.prepared:  # an empty content
         await response.prepare(request)
-    await response.write_eof()
+    await taken(response.write_eof())
 
 
 def _validators(found: Found) -> dict[str, str]:

@@ -1,17 +1,24 @@
 """A peer that hardly moves is cut off, so that slow connections cannot pile up.
 
 Time is credit: every byte moved earns `1 / rate` seconds, every second of waiting for the peer costs
-one, and nobody holds more than `grace` seconds. Waiting for a store costs the peer nothing.
+one, and nobody holds more than `grace` seconds. Waiting for a store costs the peer nothing. A peer that
+takes a large write slowly earns while it takes it: the kernel is asked what has not arrived.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable
-from typing import TypeVar
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
 
 from gateway.errors import TooSlow
 
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
 T = TypeVar("T")
+LOOKS = 8  # times in one grace that a waiting peer is looked at
 
 
 class Pace:
@@ -22,17 +29,80 @@ class Pace:
         self._grace = grace
         self._credit = grace
 
-    async def wait(self, step: Awaitable[T]) -> T:
-        """Wait for the peer's next step. Raises TooSlow when its credit is used up."""
-        began = time.monotonic()
+    async def wait(self, step: Awaitable[T], unsent: Callable[[], int] | None = None) -> T:
+        """Wait for the peer's next step. Raises TooSlow when its credit is used up.
+
+        When the step is a write, `unsent` tells how many bytes the peer has yet to take.
+        """
+        watch = _Watch(self, self._grace / LOOKS, unsent)
         try:
-            async with asyncio.timeout(max(self._credit, 0)):
+            async with asyncio.timeout(max(self._credit, 0)) as limit:
+                watch.start(limit)
                 return await step
         except TimeoutError:
             raise TooSlow(f"less than {self._rate:.0f} bytes a second") from None
         finally:
-            self._credit -= time.monotonic() - began
+            watch.stop()
 
     def moved(self, size: int) -> None:
         """Earn the credit of `size` bytes."""
         self._credit = min(self._credit + size / self._rate, self._grace)
+
+    def waited(self, seconds: float) -> float:
+        """Pay for a wait and return what is left."""
+        self._credit -= seconds
+        return self._credit
+
+
+class _Watch:
+    """Charges for one wait, and lets what the peer takes meanwhile count at once."""
+
+    def __init__(self, pace: Pace, pause: float, unsent: Callable[[], int] | None) -> None:
+        self._pace = pace
+        self._pause = pause
+        self._unsent = unsent
+        self._left: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, limit: asyncio.Timeout) -> None:
+        if self._unsent is not None:
+            self._timer = self._loop.call_later(self._pause, self._look, limit, self._unsent)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pay()
+
+    def _pay(self) -> float:
+        now = self._loop.time()
+        since, self._since = self._since, now
+        return self._pace.waited(now - since)
+
+    def _look(self, limit: asyncio.Timeout, unsent: Callable[[], int]) -> None:
+        if limit.expired() or self._pay() <= 0:
+            return  # the limit fires by itself
+        left = unsent()
+        if self._left is not None:
+            self._pace.moved(max(self._left - left, 0))
+        self._left = left
+        limit.reschedule(self._loop.time() + self._pace.waited(0))
+        self._timer = self._loop.call_later(self._pause, self._look, limit, unsent)
+
+
+def unsent(transport: asyncio.BaseTransport | None) -> int:
+    """Return how many bytes the peer of a transport has not acknowledged, as far as can be told.
+
+    Where the kernel does not tell (not Linux), only what it was not given yet.
+    """
+    if transport is None or transport.is_closing():
+        return 0
+    waiting: int = cast("asyncio.WriteTransport", transport).get_write_buffer_size()
+    connection = transport.get_extra_info("socket")
+    if connection is None or sys.platform != "linux":
+        return waiting
+    with contextlib.suppress(OSError, ValueError):  # the connection is gone
+        answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+        waiting += int.from_bytes(answer, sys.byteorder)
+    return waiting
