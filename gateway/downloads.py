@@ -57,10 +57,10 @@ class Downloads:
 
     async def read(self, opened: Opened, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Stream the plaintext [start, stop). Raises Unreadable when no target can serve it."""
-        if opened.envelope.body is not None:
+        inline = opened.found.version.inline
+        if inline is not None:
             for extent in plan(opened.envelope.core.segments, start, stop):
-                opener = _opener(opened, extent)
-                body = memoryview(opened.envelope.body)
+                opener, body = _opener(opened, extent), memoryview(inline)
                 try:
                     plaintext = opener.update(body[extent.start : extent.stop])
                     plaintext += opener.finalize()

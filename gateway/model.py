@@ -82,7 +82,8 @@ class Version:
     created: datetime
     size: int  # plaintext bytes
     body_size: int  # ciphertext bytes of the body object; 0 when the body travels in the envelope
-    envelope: bytes = field(repr=False)
+    envelope: bytes = field(repr=False)  # as in the stores, but without a body
+    inline: bytes | None = field(default=None, repr=False)  # that body, sealed; never in a listing
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,8 +189,12 @@ class Catalog(Protocol):
         removes what an upload wrote asks here first: a commit whose answer was lost counts.
         """
 
-    async def stale(self, before: datetime, limit: int) -> Sequence[Upload]:
+    async def stale(
+        self, before: datetime, limit: int, after: Upload | None = None
+    ) -> Sequence[Upload]:
         """Fence uploads last touched before `before` (they can no longer commit) and return them.
+
+        Oldest first; `after` goes on behind the last one of the page before.
 
         Already fenced ones are returned again until `forget`, so a reaper that died is no loss.
         """
@@ -217,12 +221,15 @@ class Catalog(Protocol):
         """
 
     async def versions(self, tenant: str, reference: str) -> Sequence[Found]:
-        """Every version of a live attachment, newest first. Raises NotFound."""
+        """Every version of a live attachment, newest first, without inline bodies. Raises NotFound."""
 
     async def list(
         self, tenant: str, prefix: str, after: str | None, limit: int
     ) -> Sequence[Found]:
-        """Page through the current versions of live attachments in code point order of reference."""
+        """Page through the current versions of live attachments in code point order of reference.
+
+        Without inline bodies.
+        """
 
     async def trash(
         self, tenant: str, reference: str, precondition: Precondition, at: datetime
@@ -240,6 +247,9 @@ class Catalog(Protocol):
 
     async def release(self, tenant: str, key_hash: bytes, upload: str) -> None:
         """Give a running claim of `upload` back, so that the client can try again. Idempotent."""
+
+    async def expire(self, before: datetime) -> int:
+        """Forget idempotency keys whose request ended before `before`; return how many."""
 
     async def check(self) -> None:
         """Raise CatalogUnavailable unless the database answers and its schema is current."""

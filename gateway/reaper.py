@@ -36,7 +36,7 @@ class Reaper:
     """The use case, over one catalog and one set of targets.
 
     `grace` is how long an upload may go without a heartbeat; `age` how old an object or a multipart
-    upload that no row knows must be.
+    upload that no row knows must be; `keys_kept` how long an idempotency key is remembered.
     """
 
     def __init__(
@@ -46,26 +46,33 @@ class Reaper:
         *,
         grace: timedelta = timedelta(minutes=15),
         age: timedelta = timedelta(hours=24),
+        keys_kept: timedelta = timedelta(hours=24),
     ) -> None:
         self._catalog = catalog
         self._targets = targets
         self._grace = grace
         self._age = age
+        self._keys_kept = keys_kept
 
     async def uploads(self) -> int:
         """Fence and remove uploads that stopped beating; return how many were finished off."""
-        count = 0
-        for upload in await self._catalog.stale(now() - self._grace, PAGE):
-            try:
-                for target in self._targets:
-                    await self._remove(target, upload)
-            except StoreError as error:
-                # The row stays, so that the next run tries again.
-                log.warning("leftovers remain", blob=upload.blob, reason=type(error).__name__)
-                continue
-            await self._catalog.forget(upload.id)
-            count += 1
+        before, count, last = now() - self._grace, 0, None
+        while page := await self._catalog.stale(before, PAGE, last):
+            last = page[-1]
+            for upload in page:
+                count += await self._finish_off(upload)
         return count
+
+    async def _finish_off(self, upload: Upload) -> bool:
+        """Remove what an upload left; when a store refuses, leave the row for the next run."""
+        try:
+            for target in self._targets:
+                await self._remove(target, upload)
+        except StoreError as error:
+            log.warning("leftovers remain", blob=upload.blob, reason=type(error).__name__)
+            return False
+        await self._catalog.forget(upload.id)
+        return True
 
     async def _remove(self, target: Target, upload: Upload) -> None:
         body = body_key(upload.tenant, upload.blob)
@@ -120,6 +127,7 @@ class Reaper:
         uploads = parts = orphans = 0
         try:
             uploads = await self.uploads()
+            await self._catalog.expire(now() - self._keys_kept)
             for target in self._targets if sweep else ():
                 swept = await self.sweep(target)
                 parts, orphans = parts + swept[0], orphans + swept[1]

@@ -8,7 +8,7 @@ and that a request with an idempotency key makes exactly one version. Implements
 
 import time
 from collections.abc import AsyncIterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from awscrt.checksums import crc64nvme
 
@@ -137,7 +137,8 @@ class Uploads:
         inline = await pump.run(source, digests)
         digests.verify(draft.digests)
         core = Core(context=context, created=time.time_ns() // 1000, segments=(sealer.segment,))
-        sealed = encode(_envelope(draft, core, key, digests, inline))
+        envelope = _envelope(draft, core, key, digests)
+        sealed = encode(envelope if inline is None else replace(envelope, body=inline))
         stored = await fan.finish(Piece(memoryview(sealed), crc64nvme(sealed)))
         version = Version(
             id=draft.id,
@@ -147,7 +148,8 @@ class Uploads:
             created=now(),
             size=core.plaintext_size,
             body_size=fan.body_size,
-            envelope=sealed,
+            envelope=sealed if inline is None else encode(envelope),
+            inline=inline,
         )
         await self._commit(draft, version, stored)
         shown = {n: value for n, value in digests.values().items() if n != INTERNAL}
@@ -185,9 +187,7 @@ class Uploads:
             await self._catalog.forget(upload)
 
 
-def _envelope(
-    draft: Draft, core: Core, key: DataKey, digests: Digests, inline: bytes | None
-) -> Envelope:
+def _envelope(draft: Draft, core: Core, key: DataKey, digests: Digests) -> Envelope:
     attributes = Attributes(
         name=draft.name,
         content_type=draft.content_type,
@@ -199,5 +199,5 @@ def _envelope(
         core=core,
         attributes=seal_attributes(key.dek, core, attributes),
         wraps=(Wrap(kek=key.kek, wrapped=key.wrapped, created=core.created),),
-        body=inline,
+        body=None,
     )

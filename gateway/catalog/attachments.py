@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, null, select, update
 
 from gateway.catalog import tables
 from gateway.catalog.references import beyond, searchable
@@ -31,8 +31,12 @@ _COLUMNS = (
     _VERSIONS.c.body_size,
     _VERSIONS.c.envelope,
 )
-_CURRENT = select(*_COLUMNS).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
-_EVERY = select(*_COLUMNS).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
+_WHOLE = (*_COLUMNS, _VERSIONS.c.inline)
+_LISTED = (*_COLUMNS, null().label("inline"))
+_CURRENT = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
+_EVERY = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
+_PAGE = select(*_LISTED).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
+_HISTORY = select(*_LISTED).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
 
 
 def find(connection: Connection, tenant: str, reference: str, version: str | None = None) -> Found:
@@ -49,7 +53,7 @@ def by_version(connection: Connection, tenant: str, version: str) -> Found:
 
 def versions(connection: Connection, tenant: str, reference: str) -> Sequence[Found]:
     """Implement `Catalog.versions`."""
-    newest_first = _EVERY.where(*_live(tenant, reference)).order_by(_VERSIONS.c.number.desc())
+    newest_first = _HISTORY.where(*_live(tenant, reference)).order_by(_VERSIONS.c.number.desc())
     found = _found(connection, newest_first)
     if not found:
         raise NotFound("no such attachment")
@@ -63,7 +67,7 @@ def page(
     reference = _ATTACHMENTS.c.reference
     if not searchable(prefix) or not searchable(after or ""):
         return []
-    query = _CURRENT.where(_ATTACHMENTS.c.tenant == tenant, tables.LIVE)
+    query = _PAGE.where(_ATTACHMENTS.c.tenant == tenant, tables.LIVE)
     if after is not None and after >= prefix:
         query = query.where(reference > after)
     elif prefix:
@@ -161,4 +165,5 @@ def _version(row: Row[*tuple[Any, ...]]) -> Version:
         size=row.size,
         body_size=row.body_size,
         envelope=row.envelope,
+        inline=row.inline,
     )

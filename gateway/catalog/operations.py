@@ -82,6 +82,12 @@ def drop(connection: Connection, upload: str) -> None:
     connection.execute(delete(_OPERATIONS).where(_OPERATIONS.c.upload == upload, _RUNNING))
 
 
+def expire(connection: Connection, before: datetime) -> int:
+    """Implement `Catalog.expire`."""
+    old = delete(_OPERATIONS).where(_OPERATIONS.c.touched < before, ~_RUNNING)
+    return connection.execute(old).rowcount
+
+
 def _named(tenant: str, key_hash: bytes) -> tuple[ColumnElement[bool], ...]:
     return _OPERATIONS.c.tenant == tenant, _OPERATIONS.c.key_hash == key_hash
 

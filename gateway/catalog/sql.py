@@ -87,9 +87,11 @@ class SqlCatalog:
         """Implement `Catalog.fence`."""
         return await self._write(upload_rows.fence, upload)
 
-    async def stale(self, before: datetime, limit: int) -> Sequence[Upload]:
+    async def stale(
+        self, before: datetime, limit: int, after: Upload | None = None
+    ) -> Sequence[Upload]:
         """Implement `Catalog.stale`."""
-        return await self._write(upload_rows.stale, before, limit)
+        return await self._write(upload_rows.stale, before, limit, after)
 
     async def forget(self, upload: str) -> None:
         """Implement `Catalog.forget`."""
@@ -130,6 +132,10 @@ class SqlCatalog:
     async def release(self, tenant: str, key_hash: bytes, upload: str) -> None:
         """Implement `Catalog.release`."""
         await self._write(operations.release, tenant, key_hash, upload)
+
+    async def expire(self, before: datetime) -> int:
+        """Implement `Catalog.expire`."""
+        return await self._write(operations.expire, before)
 
     async def check(self) -> None:
         """Implement `Catalog.check`."""

@@ -117,6 +117,7 @@ versions = Table(
     Column("size", BigInteger, nullable=False),
     Column("body_size", BigInteger, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
+    Column("inline", LargeBinary),  # apart from the envelope, which listings read
     UniqueConstraint("attachment", "number"),
     CheckConstraint("size >= 0 AND body_size >= 0", name="sizes"),
 )

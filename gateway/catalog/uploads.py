@@ -19,6 +19,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    tuple_,
     union,
     update,
 )
@@ -98,11 +99,15 @@ def fence(connection: Connection, upload: str) -> bool:
     return connection.execute(fenced).rowcount == 1 or not _is_version(connection, upload)
 
 
-def stale(connection: Connection, before: datetime, limit: int) -> Sequence[Upload]:
+def stale(
+    connection: Connection, before: datetime, limit: int, after: Upload | None = None
+) -> Sequence[Upload]:
     """Implement `Catalog.stale`; an upload that is just being committed is left alone."""
+    order = tuple_(_UPLOADS.c.touched, _UPLOADS.c.id)
+    passed = [] if after is None else [order > (after.touched, after.id)]
     chosen = (
         select(_UPLOADS)
-        .where(or_(_UPLOADS.c.touched < before, _UPLOADS.c.state == "fenced"))
+        .where(or_(_UPLOADS.c.touched < before, _UPLOADS.c.state == "fenced"), *passed)
         .order_by(_UPLOADS.c.touched, _UPLOADS.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -195,6 +200,7 @@ def _serve(connection: Connection, version: Version, precondition: Precondition)
             "size": version.size,
             "body_size": version.body_size,
             "envelope": version.envelope,
+            "inline": version.inline,
         },
     )
     served = update(_ATTACHMENTS).where(_ATTACHMENTS.c.id == row.id)

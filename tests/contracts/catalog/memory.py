@@ -82,9 +82,12 @@ class MemoryCatalog:
             self._fenced[upload] = self._open.pop(upload)
         return not self.committed(upload)
 
-    def stale(self, before: datetime, limit: int) -> Sequence[Upload]:
+    def stale(self, before: datetime, limit: int, after: Upload | None = None) -> Sequence[Upload]:
         silent = [u for u in self._open.values() if u.touched < before]
-        found = sorted([*silent, *self._fenced.values()], key=lambda u: (u.touched, u.id))[:limit]
+        found = sorted([*silent, *self._fenced.values()], key=lambda u: (u.touched, u.id))
+        if after is not None:
+            found = [u for u in found if (u.touched, u.id) > (after.touched, after.id)]
+        found = found[:limit]
         for upload in found:
             self.fence(upload.id)
         return found

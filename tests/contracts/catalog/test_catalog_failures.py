@@ -55,6 +55,7 @@ EVERY_METHOD: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "trash": lambda c: c.trash(TENANT, CANARY, Precondition(), START),
     "claim": lambda c: c.claim(new_operation(TENANT, key=CANARY.encode()), START, 60),
     "release": lambda c: c.release(TENANT, CANARY.encode(), UPLOAD.id),
+    "expire": lambda c: c.expire(START),
     "check": lambda c: c.check(),
 }
 

@@ -124,3 +124,19 @@ async def test_commit_needs_the_claim(catalog: Catalog, tenant: str) -> None:
     with pytest.raises(UploadLost):
         await catalog.commit(version, STORED, ANY, (tenant, operation.key_hash))
     await catalog.commit(version, STORED, ANY, None)
+
+
+async def test_ended_keys_expire_and_running_ones_do_not(catalog: Catalog, tenant: str) -> None:
+    ended, running = new_operation(tenant), new_operation(tenant, key=b"r" * 32)
+    await catalog.claim(ended, START, 60)
+    await catalog.claim(running, START, 60)
+    upload = replace(new_upload(tenant), id=ended.upload)
+    version = version_of(upload, await catalog.begin(upload, "r"))
+    await catalog.commit(version, STORED, ANY, (tenant, ended.key_hash))
+
+    assert await catalog.expire(START) == 0
+    assert await catalog.expire(at(1)) == 1
+
+    again = replace(new_operation(tenant), fingerprint=b"other" + bytes(27))
+    assert await catalog.claim(again, at(2), 60) == again
+    assert (await catalog.claim(replace(running, upload="0" * 32), at(2), 60)) == running

@@ -261,3 +261,32 @@ def _with(version: Version, field: str, value: str) -> Version:
 
 def _as(upload: Upload, id_: str) -> Upload:
     return replace(upload, id=id_)
+
+
+async def test_stale_goes_on_behind_a_page(catalog: Catalog, tenant: str) -> None:
+    uploads = [new_upload(tenant, started=at(second)) for second in (0, 0, 1, 2)]
+    for number, upload in enumerate(uploads):
+        await catalog.begin(upload, f"r{number}")
+
+    first = await catalog.stale(at(9), 2)
+    second = await catalog.stale(at(9), 2, first[-1])
+    third = await catalog.stale(at(9), 2, second[-1])
+
+    assert {u.id for u in [*first, *second]} == {u.id for u in uploads}
+    assert third == []
+
+
+async def test_an_inline_body_comes_with_one_version_and_not_with_many(
+    catalog: Catalog, tenant: str
+) -> None:
+    upload = new_upload(tenant)
+    version = version_of(upload, await catalog.begin(upload, "r"))
+    version = replace(version, body_size=0, inline=b"sealed" * 100)
+    await catalog.commit(version, STORED, ANY, None)
+
+    assert (await catalog.find(tenant, "r")).version == version
+    assert (await catalog.find(tenant, "r", version.id)).version == version
+    assert (await catalog.by_version(tenant, version.id)).version == version
+    without = replace(version, inline=None)
+    assert [found.version for found in await catalog.list(tenant, "", None, 9)] == [without]
+    assert [found.version for found in await catalog.versions(tenant, "r")] == [without]

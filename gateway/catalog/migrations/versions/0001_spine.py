@@ -81,6 +81,7 @@ def _attachments() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("body_size", sa.BigInteger(), nullable=False),
         sa.Column("envelope", sa.LargeBinary(), nullable=False),
+        sa.Column("inline", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_versions")),
         sa.ForeignKeyConstraint(
             ["attachment"], ["attachments.id"], name=op.f("fk_versions_attachment")
