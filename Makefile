@@ -46,10 +46,9 @@ format: $(DEV) ## Format the code and mend what ruff can mend
 	@$(VENV)/bin/ruff format .
 
 .PHONY: bench
-bench: $(DEV) ## Measure ratios against the bare library and direct S3
+bench: $(DEV) ## Measure ratios to a plain proxy and direct S3 (QUICK=1: two minutes)
 	@$(PY) -m tests.servers.install
-	@for script in $$(grep -l '"__main__"' benchmarks/*.py); do \
-		echo "bench: $$script"; $(PY) -m "benchmarks.$$(basename "$$script" .py)"; done
+	@$(PY) -m benchmarks $(if $(QUICK),--quick)
 
 .PHONY: soak
 soak: $(DEV) ## Run the long proofs (5 GiB, 200 kills)
