@@ -12,10 +12,10 @@ from gateway.http.text import is_plain, size_of
 
 MAX_NAME = 1024
 _TYPE = re.compile(r"\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*")
-_PARAMETER = re.compile(
-    r";\s*(?:([!#$%&'+.^_`|~0-9A-Za-z-]+\*?)\s*=\s*"  # name
-    r'(?:"((?:[^"\\]|\\.)*)"|([^";]*?)))?\s*(?=;|$)'  # quoted or plain value; or nothing at all
-)
+# Each step is linear in what it passes: a field is a few KiB, and the loop serves everyone.
+_NAME = re.compile(r";\s*(?:([!#$%&'+.^_`|~0-9A-Za-z-]+\*?)\s*=\s*)?")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*')
+_PLAIN = re.compile(r'[^";]*')
 _EXTENDED = re.compile(r"(utf-8|iso-8859-1)'[^']*'((?:[^%'\s]|%[0-9A-F]{2})*)", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^ !#$&+\-.0-9A-Z^_`a-z{}~()\[\],;=@]")
 _ATTR_CHAR = "!#$&+-.^_`|~"
@@ -41,14 +41,18 @@ def _parameters(value: str) -> dict[str, str]:
         raise malformed
     position, found = start.end(), dict[str, str]()
     while position < len(value):
-        match = _PARAMETER.match(value, position)
-        if match is None or (match[1] or "").lower() in found:
+        named = _NAME.match(value, position)
+        if named is None or (named[1] or "").lower() in found:
             raise malformed
-        if match[1]:
-            quoted, plain = match[2], match[3]
-            text = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain
-            found[match[1].lower()] = text
-        position = match.end()
+        name, position = named[1], named.end()
+        quoted = _QUOTED.match(value, position) if name else None
+        given = quoted or _PLAIN.match(value, position)
+        if given is None or (not name and given[0].strip()):
+            raise malformed
+        position = given.end()
+        if name:
+            plain = given[0].strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
+            found[name.lower()] = plain
     return found
 
 
