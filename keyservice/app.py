@@ -22,6 +22,7 @@ from keyservice.audit import Auditor
 from keyservice.audit_file import FileAuditSink
 from keyservice.callers import DEVELOPMENT, TokenCheck
 from keyservice.config import ConfigError, Listen, RootSettings, Settings, VaultSettings
+from keyservice.connection import Runner
 from keyservice.files import read_secret
 from keyservice.health import Health
 from keyservice.http import Api, probe_application
@@ -36,7 +37,6 @@ from keyservice.records import Tier
 from keyservice.service import KeyService
 from keyservice.tls import server_context
 
-KEEPALIVE = 75.0
 MIN_TOKEN = 32
 
 log = structlog.get_logger(__name__)
@@ -280,8 +280,9 @@ def _reload_certificate(settings: Settings, context: ssl.SSLContext) -> None:
         # Tried apart first: a failed load would leave the live context without its key.
         server_context(tls.certificate, tls.private_key, tls.client_ca)
         context.load_cert_chain(tls.certificate, tls.private_key)
-    except OSError:
-        log.exception("certificate not reloaded; the old one stays in use")
+    except OSError as error:  # ssl.SSLError too
+        reason = error.strerror or type(error).__name__
+        log.error("certificate not reloaded; the old one stays in use", reason=reason)  # noqa: TRY400 - the reason says it all
     else:
         log.info("certificate loaded")
 
@@ -293,9 +294,7 @@ async def _listen(
     context: ssl.SSLContext | None,
     drain: float,
 ) -> str:
-    runner = web.AppRunner(
-        application, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=drain
-    )
+    runner = Runner(application, drain=drain)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     if listen.unix_socket is not None:

@@ -8,7 +8,6 @@ It knows no vendor and decides nothing about keys.
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 import secrets
 import time
@@ -19,6 +18,7 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel
 
+from keyservice import answers
 from keyservice.callers import TokenCheck, of_certificate
 from keyservice.errors import Invalid, KeyServiceError, TooLarge
 from keyservice.health import Health
@@ -92,7 +92,7 @@ class Api:
         new = await self._service.create_tenant(
             _call(request, message.reason), message.tenant, message.tier
         )
-        return _json(Created(tenant=message.tenant), status=201 if new else 200)
+        return answers.json(Created(tenant=message.tenant), status=201 if new else 200)
 
     async def tenant_status(self, request: web.Request) -> web.Response:
         """Return the tenant's tier, state and KEKs, without any key."""
@@ -105,7 +105,7 @@ class Api:
             cache_ttl=record.cache_ttl,
             keks=tuple(KekView(id=k.id, state=k.state, created=k.created) for k in record.keks),
         )
-        return _json(view)
+        return answers.json(view)
 
     async def data_keys(self, request: web.Request) -> web.Response:
         """Return one fresh key for each context."""
@@ -134,7 +134,7 @@ class Api:
     async def status(self, _request: web.Request) -> web.Response:
         """Return what the root is and whether it answers."""
         found = await self._service.status()
-        return _json(StatusView(root=found.root, healthy=found.healthy, detail=found.detail))
+        return answers.json(StatusView(root=found.root, healthy=found.healthy, detail=found.detail))
 
     @web.middleware
     async def _known(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -209,17 +209,15 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         response = await handler(request)
     except KeyServiceError as error:
-        response = _problem(to_problem(error))
+        response = answers.problem(to_problem(error))
     except web.HTTPException as error:
-        response = _problem(
+        response = answers.problem(
             Problem(type=PREFIX + "http", status=error.status, detail=error.reason.lower())
         )
     except Exception:
         log.exception("request failed for a reason nobody foresaw")
-        response = _problem(to_problem(KeyServiceError()))
-    response.headers["X-Request-Id"] = request[REQUEST_ID_KEY]
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Server"] = "sealgate-keyservice"  # and not which library, which version
+        response = answers.problem(to_problem(KeyServiceError()))
+    answers.finish(response, request[REQUEST_ID_KEY])
     caller = request.get(CALLER)
     if request.path in PROBES:
         return response
@@ -245,6 +243,9 @@ async def _body(request: web.Request) -> bytes:
         raise TooLarge(f"request body is larger than {MAX_BODY} bytes") from None
     except TimeoutError:
         raise Invalid("request body did not arrive in time") from None
+    except (ConnectionError, web.RequestPayloadError):
+        # The errors of aiohttp quote what was sent.
+        raise Invalid("request body did not arrive whole") from None
 
 
 def _call(request: web.Request, reason: str) -> Call:
@@ -266,20 +267,4 @@ def _failed(error: KeyServiceError) -> Item:
 
 
 def _items(items: Sequence[Item]) -> web.Response:
-    return _json(Items(items=tuple(items)))
-
-
-def _json(message: BaseModel, status: int = 200) -> web.Response:
-    text = message.model_dump_json(exclude_none=True)
-    return web.Response(text=text, status=status, content_type="application/json")
-
-
-def _problem(problem: Problem) -> web.Response:
-    response = web.Response(
-        text=problem.model_dump_json(exclude_none=True),
-        status=problem.status,
-        content_type="application/problem+json",
-    )
-    if problem.retry_after is not None:
-        response.headers["Retry-After"] = str(math.ceil(problem.retry_after))
-    return response
+    return answers.json(Items(items=tuple(items)))
