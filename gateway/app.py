@@ -48,6 +48,8 @@ from gateway.uploads import Uploads
 from keyservice.client import KeyServiceClient
 from keyservice.wire import Unavailable
 
+SETTLED = 600.0  # seconds after the start before whole targets are swept
+
 log = structlog.get_logger()
 
 
@@ -144,7 +146,7 @@ def _wire(
     targets: tuple[Target, ...],
     background: Background,
 ) -> Core:
-    limits, quorum = settings.limits, Quorum(settings.quorum.backups)
+    limits, quorum = settings.limits, Quorum(settings.required_backups)
     replication = Replication(
         targets,
         quorum=quorum,
@@ -205,6 +207,7 @@ def _wire(
         targets,
         grace=timedelta(seconds=settings.reaper.grace),
         age=timedelta(seconds=settings.reaper.sweep_age),
+        keep=timedelta(seconds=settings.reaper.keep_complete),
     )
     return Core(services, catalog, targets, reaper, heartbeat)
 
@@ -226,10 +229,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         url = await _listen(runner, settings, context)
         log.info("serving", url=url, targets=[target.name for target in wired.targets])
         async with asyncio.TaskGroup() as tasks:
-            loops = (
-                tasks.create_task(wired.heartbeat.run()),
-                tasks.create_task(_reap(wired.reaper, settings)),
-            )
+            loops = [tasks.create_task(wired.heartbeat.run())]
+            if settings.reaper.enabled:
+                loops.append(tasks.create_task(_reap(wired.reaper, settings)))
             try:
                 yield url
             finally:
@@ -267,7 +269,8 @@ async def _listen(runner: web.AppRunner, settings: Settings, context: ssl.SSLCon
 async def _reap(reaper: Reaper, settings: Settings) -> None:
     """Reap now and then until cancelled; sweep whole targets more rarely."""
     loop = asyncio.get_running_loop()
-    swept = loop.time()
+    # The first sweep comes soon, so that a gateway which is often restarted sweeps at all.
+    swept = loop.time() - settings.reaper.sweep_every + SETTLED
     while True:
         await asyncio.sleep(settings.reaper.every)
         sweep = loop.time() - swept >= settings.reaper.sweep_every

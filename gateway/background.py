@@ -13,6 +13,7 @@ from typing import Any, Self
 import structlog
 
 log = structlog.get_logger()
+QUEUE = 16  # how many wait for each that runs
 
 
 class Background:
@@ -20,6 +21,7 @@ class Background:
 
     def __init__(self, *, most: int = 64, timeout: float = 60.0, drain: float = 10.0) -> None:
         self._room = asyncio.Semaphore(most)
+        self._most = most * QUEUE
         self._timeout = timeout
         self._drain = drain
         self._group = asyncio.TaskGroup()
@@ -47,14 +49,21 @@ class Background:
             await asyncio.wait(self._running)
 
     def start(self, what: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside everything else; `what` names it in the log if it fails."""
+        """Run `work` beside everything else; `what` names it in the log if it fails.
+
+        Drops it when too much waits already.
+        """
+        if len(self._running) >= self._most:
+            log.warning("background work dropped", work=what)
+            work.close()
+            return
         task = self._group.create_task(self._run(what, work), name=what)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
     async def _run(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with self._room, asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout), self._room:
                 await work
         except Exception as error:  # noqa: BLE001 - its failure must not end its neighbours
             log.warning("background work failed", work=what, error=type(error).__name__)

@@ -1,12 +1,13 @@
 """Ciphertext part buffers, reused so that a stream costs no allocation and a bounded share of memory.
 
-Guarantees that the parts of all uploads together hold no more than `budget` bytes, and that a buffer
-goes back to the pool only once every holder has let go of it and none of them failed while sending it:
-a broken transport may still look at the bytes. Buffers smaller than a part are not counted; how many
-there are is bounded by how many streams are admitted.
+Guarantees that the parts of all uploads together hold no more than `budget` bytes, those of one owner
+no more than half of it, and that a buffer goes back to the pool only once every holder has let go of
+it and none of them failed while sending it: a broken transport may still look at the bytes. Buffers
+smaller than a part are not counted; how many there are is bounded by how many streams are admitted.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from awscrt.checksums import crc64nvme
@@ -26,7 +27,7 @@ class Pool:
         self._keep = keep
         self._patience = patience
         self._free: list[bytearray] = []
-        self._out = 0
+        self._out: Counter[str] = Counter()
         self._room = asyncio.Event()
 
     @property
@@ -34,31 +35,38 @@ class Pool:
         """How many buffers lie ready."""
         return len(self._free)
 
-    async def draw(self, size: int) -> bytearray:
+    async def draw(self, size: int, owner: str) -> bytearray:
         """Return a buffer with room for `size` + SLACK bytes, its content undefined.
 
-        Waits while the budget is spent; raises Busy when it stays so.
+        Waits while the budget, or the owner's half of it, is spent; raises Busy when it stays so.
         """
         if size < self.size:
             return bytearray(size + SLACK)
         try:
             async with asyncio.timeout(self._patience):
-                while self._out and self._out + size > self._budget:
+                while not self._fits(size, owner):
                     self._room.clear()
                     await self._room.wait()
         except TimeoutError:
             raise Busy("uploads hold as much memory as they may; try again") from None
-        self._out += size
+        self._out[owner] += size
         if size == self.size and self._free:
             return self._free.pop()
         return bytearray(size + SLACK)
 
-    def put_back(self, data: bytearray, *, tainted: bool) -> None:
+    def _fits(self, size: int, owner: str) -> bool:
+        all_out, own = self._out.total(), self._out[owner]
+        in_all = not all_out or all_out + size <= self._budget
+        return in_all and (not own or own + size <= self._budget // 2)
+
+    def put_back(self, data: bytearray, owner: str, *, tainted: bool) -> None:
         """Take a buffer back; keep it for the next draw if it is of the common size and untainted."""
         size = len(data) - SLACK
         if size < self.size:
             return
-        self._out -= size
+        self._out[owner] -= size
+        if not self._out[owner]:
+            del self._out[owner]
         self._room.set()
         if not tainted and size == self.size and len(self._free) < self._keep:
             self._free.append(data)
@@ -67,11 +75,14 @@ class Pool:
 class Load:
     """One buffer on its way to several targets: filled by the pump, held by lanes until sent."""
 
-    def __init__(self, data: bytearray, pool: Pool, freed: Callable[[], None]) -> None:
+    def __init__(
+        self, data: bytearray, pool: Pool, owner: str, freed: "Callable[[Load], None]"
+    ) -> None:
         self.view = memoryview(data)
         self.used = 0
         self._data = data
         self._pool = pool
+        self._owner = owner
         self._freed = freed
         self._holders = 1
         self._tainted = False
@@ -93,7 +104,12 @@ class Load:
         """Let go. The last holder gives the buffer back, unless anyone's transport may still read it."""
         self._tainted = self._tainted or tainted
         self._holders -= 1
+        if self._holders == 0:
+            self._pool.put_back(self._data, self._owner, tainted=self._tainted)
+            self._freed(self)
+
+    def abandon(self) -> None:
+        """Let go for everyone: who held it is gone without a word."""
+        self._holders = min(self._holders, 1)
         if self._holders:
-            return
-        self._pool.put_back(self._data, tainted=self._tainted)
-        self._freed()
+            self.release(tainted=True)

@@ -94,6 +94,11 @@ class FolderTarget(_Target):
     kind: Literal["folder"]
     path: Path
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What tells this target's objects from any other's."""
+        return ("folder", os.path.realpath(self.path))
+
 
 class S3Target(_Target):
     """A bucket that exists. Without key files the standard chain of AWS is searched."""
@@ -109,14 +114,23 @@ class S3Target(_Target):
     ca_file: Path | None = None
     connections: Annotated[int, Field(ge=1, le=1000)] = 64
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What tells this target's objects from any other's."""
+        endpoint = (self.endpoint or f"aws {self.region}").rstrip("/").lower()
+        return ("s3", endpoint, self.bucket)
+
 
 Target = Annotated[FolderTarget | S3Target, Field(discriminator="kind")]
 
 
 class QuorumSettings(_Section):
-    """How many backups must hold an upload, besides the primary, before it is acknowledged."""
+    """How many backups must hold an upload, besides the primary, before it is acknowledged.
 
-    backups: Annotated[int, Field(ge=0, le=16)] = 1
+    Unset it is one where there are backups, and none where there are not.
+    """
+
+    backups: Annotated[int, Field(ge=0, le=16)] | None = None
 
 
 class Limits(_Section):
@@ -137,12 +151,14 @@ class Limits(_Section):
 
 
 class ReaperSettings(_Section):
-    """How often leftovers are removed, and how old they must be. Seconds."""
+    """Whether and how often leftovers are removed, and how old they must be. Seconds."""
 
+    enabled: bool = True
     every: Seconds = 60.0
     grace: Annotated[float, Field(ge=1)] = 15 * 60.0
     sweep_every: Seconds = 6 * 3600.0
     sweep_age: Annotated[float, Field(ge=60)] = 24 * 3600.0
+    keep_complete: Annotated[float, Field(ge=0)] = 30 * 86400.0
 
 
 class Settings(BaseSettings):
@@ -177,9 +193,21 @@ class Settings(BaseSettings):
             raise ValueError("every target has a name of its own")
         if sum(target.role == "primary" for target in self.targets) != 1:
             raise ValueError("exactly one target is the primary")
-        if self.quorum.backups > sum(target.role == "backup" for target in self.targets) > 0:
+        places = [target.place for target in self.targets]
+        if len(set(places)) != len(places):
+            raise ValueError("every target has a place of its own: a bucket or a folder")
+        if (self.quorum.backups or 0) > len(self.targets) - 1:
             raise ValueError("quorum.backups asks for more backups than there are")
+        if self.reaper.grace < 4 * self.heartbeat:
+            raise ValueError("reaper.grace is at least four times heartbeat, or uploads are cut")
         return self
+
+    @property
+    def required_backups(self) -> int:
+        """How many backups the quorum asks for."""
+        if self.quorum.backups is not None:
+            return self.quorum.backups
+        return min(1, len(self.targets) - 1)
 
 
 def load(

@@ -16,6 +16,13 @@ class GatewayError(Exception):
             self.retry_after = retry_after
 
 
+def first(error: BaseException) -> BaseException:
+    """Return the first error of a group, however deep; an error that is none, itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class StoreError(GatewayError):
     """Base of what a store can answer. Adapters raise nothing else."""
 
@@ -119,7 +126,7 @@ class RangeInvalid(GatewayError):
 
 
 class Busy(GatewayError):
-    """As many streams run as may; nothing of this request was begun."""
+    """As many streams run, or hold as much memory, as may; nothing of this request is kept."""
 
     retry_after = 1.0
 

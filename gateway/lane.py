@@ -6,12 +6,12 @@ failed for a moment is the store's `retrying` decorator's work, not done here.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from gateway.buffers import Load
-from gateway.errors import StoreError
+from gateway.errors import ObjectExists, StoreError, StoreUnavailable, first
 from gateway.model import body_key, envelope_key
 from gateway.ports import PartUpload, Piece
 from gateway.quorum import Target
@@ -34,7 +34,8 @@ class Lane:
         self.target = target
         self.stored = False
         self.error: StoreError | None = None
-        self.touched = False  # whether anything may have been written
+        self._made_body = False  # whether there may be a body, or an envelope, of our making
+        self._made_envelope = False
         self._changed = changed  # called whenever this lane got further
         self._body = body_key(tenant, blob)
         self._envelope = envelope_key(tenant, blob)
@@ -102,12 +103,17 @@ class Lane:
             await self._close(job)
             self.stored = True
         except* StoreError as group:
-            error = _first(group)
-            self.error = self.error or error
-            log.warning("target failed", target=self.target.name, reason=type(error).__name__)
+            self._fail(first(group))
+        except* Exception as group:  # noqa: BLE001 - one target's defect is not the others'
+            kind = type(first(group)).__name__  # its text could quote what it was sending
+            self._fail(StoreUnavailable(f"the target failed unforeseen ({kind})"))
+
+    def _fail(self, error: BaseException) -> None:
+        if self.error is None and isinstance(error, StoreError):
+            self.error = error
+        log.warning("target failed", target=self.target.name, reason=type(error).__name__)
 
     async def _open(self, job: Load) -> PartUpload | None:
-        self.touched = True
         if job is self._single:
             return None
         if self._upload is None:
@@ -117,7 +123,7 @@ class Lane:
     async def _send(self, number: int, job: Load, upload: PartUpload | None) -> None:
         try:
             if upload is None:
-                await self.target.store.put(self._body, job.piece)
+                await self._create_body(self.target.store.put(self._body, job.piece))
             else:
                 await upload.part(number, job.piece)
             self._drop(job, tainted=False)
@@ -125,10 +131,23 @@ class Lane:
             self._slots.release()
 
     async def _close(self, envelope: Piece) -> None:
-        self.touched = True
         if self._upload is not None:
-            await self._upload.complete()
-        await self.target.store.put(self._envelope, envelope)
+            await self._create_body(self._upload.complete())
+        self._made_envelope = True
+        try:
+            await self.target.store.put(self._envelope, envelope)
+        except ObjectExists:
+            self._made_envelope = False
+            raise
+
+    async def _create_body(self, creation: Awaitable[None]) -> None:
+        """Create the body, and remember that it is ours to remove: not one that was there before."""
+        self._made_body = True
+        try:
+            await creation
+        except ObjectExists:
+            self._made_body = False
+            raise
 
     def _drop(self, load: Load, *, tainted: bool) -> None:
         self._held.discard(load)
@@ -136,16 +155,13 @@ class Lane:
         self._changed()
 
     async def clean_up(self) -> None:
-        """Remove whatever this lane may have written. Raises StoreError when it could not."""
-        if not self.touched:
-            return
+        """Remove whatever this lane may have created. Raises StoreError when it could not.
+
+        What the store refused to create because it was there is not ours, and stays.
+        """
         if self._upload is not None:
             await self._upload.abort()
-        await self.target.store.delete(self._envelope)
-        await self.target.store.delete(self._body)
-
-
-def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
-    """Return the first error of a group, however deep."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+        if self._made_envelope:
+            await self.target.store.delete(self._envelope)
+        if self._made_body:
+            await self.target.store.delete(self._body)

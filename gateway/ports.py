@@ -211,6 +211,9 @@ class Catalog(Protocol):
         What a store holds beyond them, and is old enough, is an orphan.
         """
 
+    async def running(self, blobs: Sequence[str]) -> frozenset[str]:
+        """Of these blobs, the ones that an upload row owns."""
+
     async def find(self, tenant: str, reference: str, version: str | None = None) -> Found:
         """Return the current (or the named) version of a live attachment. Raises NotFound."""
 

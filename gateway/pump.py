@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from envelope.segment import SegmentSealer, sealed_size
 from gateway.buffers import Load
 from gateway.digests import Digests
-from gateway.errors import TooLarge
+from gateway.errors import Disconnected, TooLarge
 from gateway.replication import Fan
 
 MiB = 1024 * 1024
@@ -70,6 +70,8 @@ class Pump:
                 view = memoryview(data)
                 for start in range(0, len(data), WRITE):
                     load = await self._write(load, view[start : start + WRITE])
+        if self._declared is not None and size != self._declared:
+            raise Disconnected("the body is not as long as it was declared")
         tail = self._sealer.finalize()
         load.view[load.used : load.used + len(tail)] = tail
         load.used += len(tail)

@@ -41,4 +41,4 @@ class Quorum:
         backups = [target.name for target in targets if target.role is Role.BACKUP]
         primaries = [target.name for target in targets if target.role is Role.PRIMARY]
         held = sum(name in names for name in backups)
-        return all(name in names for name in primaries) and held >= min(self.backups, len(backups))
+        return all(name in names for name in primaries) and held >= self.backups

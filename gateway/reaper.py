@@ -1,19 +1,20 @@
 """Removes what broken uploads left behind: bodies, envelopes, parts, and the rows that name them.
 
-Guarantees that nothing of a committed version is ever touched: an upload is fenced in the catalog
-before its leftovers go. Of what no row knows, only bodies without an envelope go, and only once older
-than `age`: what has an envelope could be read again, so a catalog that is empty, wrong or rolled back
-costs nothing. Works without keys, page by page, and may be killed anywhere; the next run converges.
+Guarantees that nothing of a committed version is ever touched, even where the catalog has forgotten it:
+an upload is fenced before its leftovers go; one whose envelope is in a store was complete, and may have
+been acknowledged before the catalog was rolled back or failed over, so it is kept for `keep`; and of
+what no row knows, only bodies without an envelope go, and only once older than `age`. Works without
+keys, page by page, and may be killed anywhere; the next run converges.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
-from gateway.errors import CatalogError, StoreError
+from gateway.errors import CatalogError, ObjectMissing, StoreError
 from gateway.model import Upload, body_key, envelope_key, now
 from gateway.ports import Catalog, Stat, Unfinished
 from gateway.quorum import Target
@@ -35,8 +36,9 @@ class Reaped:
 class Reaper:
     """The use case, over one catalog and one set of targets.
 
-    `grace` is how long an upload may go without a heartbeat; `age` how old an object or a multipart
-    upload that no row knows must be; `keys_kept` how long an idempotency key is remembered.
+    `grace` is how long an upload may go without a heartbeat, `keep` how long a complete one that has
+    no version stays, `age` how old an object or a multipart upload that no row knows must be, and
+    `keys_kept` how long an idempotency key is remembered.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Reaper:
         *,
         grace: timedelta = timedelta(minutes=15),
         age: timedelta = timedelta(hours=24),
+        keep: timedelta = timedelta(days=30),
         keys_kept: timedelta = timedelta(hours=24),
     ) -> None:
         self._catalog = catalog
         self._targets = targets
         self._grace = grace
         self._age = age
+        self._keep = keep
         self._keys_kept = keys_kept
 
     async def uploads(self) -> int:
@@ -66,6 +70,9 @@ class Reaper:
     async def _finish_off(self, upload: Upload) -> bool:
         """Remove what an upload left; when a store refuses, leave the row for the next run."""
         try:
+            if upload.touched > now() - self._keep and await self._complete(upload):
+                log.info("complete upload kept", blob=upload.blob, tenant=upload.tenant)
+                return False
             for target in self._targets:
                 await self._remove(target, upload)
         except StoreError as error:
@@ -73,6 +80,16 @@ class Reaper:
             return False
         await self._catalog.forget(upload.id)
         return True
+
+    async def _complete(self, upload: Upload) -> bool:
+        """Tell whether any target holds the upload's envelope. Raises StoreError if one cannot say."""
+        for target in self._targets:
+            try:
+                await target.store.stat(envelope_key(upload.tenant, upload.blob))
+            except ObjectMissing:
+                continue
+            return True
+        return False
 
     async def _remove(self, target: Target, upload: Upload) -> None:
         body = body_key(upload.tenant, upload.blob)
@@ -92,9 +109,9 @@ class Reaper:
         old: list[Unfinished] = [
             item async for item in target.store.unfinished("t/") if item.started < before
         ]
-        known = await self._known([item.key for item in old])
-        for item in old:
-            if _blob(item.key) and _blob(item.key) not in known:
+        running = await self._owned([item.key for item in old], self._catalog.running)
+        for item in old:  # a version is no reason to keep one: what it needed was completed
+            if _blob(item.key) and _blob(item.key) not in running:
                 await target.store.discard(item)
                 parts += 1
         bodies: list[Stat] = []
@@ -109,18 +126,19 @@ class Reaper:
         return parts, orphans + await self._prune(target, bodies)
 
     async def _prune(self, target: Target, bodies: Sequence[Stat]) -> int:
-        known = await self._known([stat.key for stat in bodies])
+        known = await self._owned([stat.key for stat in bodies], self._catalog.known)
         orphans = [stat for stat in bodies if _blob(stat.key) not in known]
         for stat in orphans:
             await target.store.delete(stat.key)
         return len(orphans)
 
-    async def _known(self, keys: Sequence[str]) -> frozenset[str]:
+    async def _owned(
+        self, keys: Sequence[str], ask: Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+    ) -> frozenset[str]:
+        """Ask the catalog about the blobs of these keys, page by page."""
         blobs = list({_blob(key) for key in keys})
-        known: set[str] = set()
-        for start in range(0, len(blobs), PAGE):
-            known |= await self._catalog.known(blobs[start : start + PAGE])
-        return frozenset(known)
+        pages = [await ask(blobs[at : at + PAGE]) for at in range(0, len(blobs), PAGE)]
+        return frozenset().union(*pages)
 
     async def run(self, *, sweep: bool) -> Reaped:
         """Reap once, over all targets; a target or a catalog that fails is left for the next run."""
@@ -128,11 +146,15 @@ class Reaper:
         try:
             uploads = await self.uploads()
             await self._catalog.expire(now() - self._keys_kept)
-            for target in self._targets if sweep else ():
-                swept = await self.sweep(target)
-                parts, orphans = parts + swept[0], orphans + swept[1]
-        except (StoreError, CatalogError) as error:
+        except CatalogError as error:
             log.warning("reaper stopped early", reason=type(error).__name__)
+        for target in self._targets if sweep else ():
+            try:
+                swept = await self.sweep(target)
+            except (StoreError, CatalogError) as error:
+                log.warning("sweep ended early", target=target.name, reason=type(error).__name__)
+            else:
+                parts, orphans = parts + swept[0], orphans + swept[1]
         return Reaped(uploads, parts, orphans)
 
 

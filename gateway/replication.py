@@ -72,7 +72,8 @@ class Fan:
             for target in shared.targets
         ]
         self._tasks: list[asyncio.Task[None]] = []
-        self._out = 0
+        self._out: set[Load] = set()
+        self._tenant = tenant
         self._sent = False
         self._began = time.monotonic()
         self._waited = 0.0
@@ -93,10 +94,13 @@ class Fan:
     ) -> None:
         for task in self._tasks:
             task.cancel()
-        await self._group.__aexit__(None, None, None)
-        if error is None:
+        try:
+            await self._group.__aexit__(None, None, None)
+        finally:
+            for load in tuple(self._out):  # of a source that broke, or a lane that never ran
+                load.abandon()
             for lane in self._lanes:
-                if lane.failed:
+                if lane.failed and error is None:
                     self._shared.background.start("clean up after a lane", lane.clean_up())
 
     async def take(self, size: int) -> Load:
@@ -104,12 +108,13 @@ class Fan:
 
         Raises QuorumLost, and Busy when the memory for parts stays spent.
         """
-        while self._out >= self._shared.settings.window:
+        while len(self._out) >= self._shared.settings.window:
             await self._wait(self._idle)
         self._check()
-        data = await self._shared.pool.draw(size)
-        self._out += 1
-        return Load(data, self._shared.pool, self._freed)
+        data = await self._shared.pool.draw(size, self._tenant)
+        load = Load(data, self._shared.pool, self._tenant, self._freed)
+        self._out.add(load)
+        return load
 
     def send(self, load: Load) -> None:
         """Send a filled buffer as one of several parts, and let go of it."""
@@ -187,5 +192,5 @@ class Fan:
             )
         raise QuorumLost(f"too few targets can hold the upload (failed: {names}); try again later")
 
-    def _freed(self) -> None:
-        self._out -= 1
+    def _freed(self, load: Load) -> None:
+        self._out.discard(load)

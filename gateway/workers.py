@@ -22,6 +22,7 @@ from prometheus_client import multiprocess
 
 log = structlog.get_logger()
 FIGURES = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client keeps what workers share
+ONE_REAPS = {"SEALGATE_REAPER__ENABLED": "false"}  # for all workers but the first
 STEADY = 30.0  # seconds after which a worker that dies had been well
 SLOWEST = 30.0  # seconds between tries to start one that does not live
 PATIENCE = 5.0  # seconds beyond the drain time
@@ -67,7 +68,10 @@ class Workers:
         pause = 0.0
         while not self._stop.is_set():
             began = time.monotonic()
-            worker = await asyncio.create_subprocess_exec(*self._command, env=environment)
+            alone = {} if number == 0 else ONE_REAPS
+            worker = await asyncio.create_subprocess_exec(
+                *self._command, env={**environment, **alone}
+            )
             log.info("worker started", worker=number, pid=worker.pid)
             code = await self._until_end(worker)
             with contextlib.suppress(FileNotFoundError):

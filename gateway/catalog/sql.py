@@ -101,6 +101,10 @@ class SqlCatalog:
         """Implement `Catalog.known`."""
         return await self._read(upload_rows.known, blobs)
 
+    async def running(self, blobs: Sequence[str]) -> frozenset[str]:
+        """Implement `Catalog.running`."""
+        return await self._read(upload_rows.running, blobs)
+
     async def find(self, tenant: str, reference: str, version: str | None = None) -> Found:
         """Implement `Catalog.find`."""
         return await self._read(attachments.find, tenant, reference, version)

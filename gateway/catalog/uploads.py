@@ -148,6 +148,13 @@ def known(connection: Connection, blobs: Sequence[str]) -> frozenset[str]:
     return frozenset(connection.scalars(owned))
 
 
+def running(connection: Connection, blobs: Sequence[str]) -> frozenset[str]:
+    """Implement `Catalog.running`."""
+    return frozenset(
+        connection.scalars(select(_UPLOADS.c.blob).where(_UPLOADS.c.blob.in_(list(blobs))))
+    )
+
+
 def _attachment_for(connection: Connection, upload: Upload, reference: str) -> Attachment:
     new = Attachment(
         id=upload.attachment, tenant=upload.tenant, reference=reference, created=upload.started

@@ -14,7 +14,7 @@ import uvloop
 
 from gateway import logs
 from gateway.config import ENV_FILE, ConfigError, Settings, load
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, first
 
 if TYPE_CHECKING:
     from gateway.app import Core
@@ -68,13 +68,6 @@ def run(work: Coroutine[Any, Any, T], *expected: type[Exception]) -> T:
         if isinstance(cause, (GatewayError, KeyServiceError, OSError, *expected)):
             fail(str(cause) or type(cause).__name__)
         raise
-
-
-def first(error: BaseException) -> BaseException:
-    """Return the first error of a group, however deep."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 @contextlib.asynccontextmanager

@@ -48,6 +48,7 @@ EVERY_METHOD: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "stale": lambda c: c.stale(START, 9),
     "forget": lambda c: c.forget(UPLOAD.id),
     "known": lambda c: c.known([UPLOAD.blob]),
+    "running": lambda c: c.running([UPLOAD.blob]),
     "find": lambda c: c.find(TENANT, CANARY),
     "by_version": lambda c: c.by_version(TENANT, UPLOAD.id),
     "versions": lambda c: c.versions(TENANT, CANARY),

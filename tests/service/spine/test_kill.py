@@ -145,7 +145,8 @@ async def test_killed_at_any_point_nothing_acknowledged_is_lost(  # noqa: PLR091
         targets={name: Bucket(s3, s3.new_bucket()) for name in NAMES},
         catalog=f"sqlite:///{tmp_path / 'catalog.db'}",
         vault=await asyncio.to_thread(prepare, vault, tmp_path),
-        extra={"reaper": {"grace": 1.0}},
+        extra={"reaper": {"grace": 1.0, "keep_complete": 0}},
+        top={"heartbeat": 0.25},
     )
     token = await asyncio.to_thread(stack.admin_token)
     async with Client(stack.url, token) as client:

@@ -39,6 +39,7 @@ class Bench:
     window: int = 3
     inline: int = 1024
     max_size: int = 64 * PART
+    pool: Pool = field(default_factory=lambda: Pool(PART, 16 * PART))
 
     @property
     def stores(self) -> tuple[FaultyStore, ...]:
@@ -60,7 +61,7 @@ class Bench:
         return Replication(
             self.targets,
             quorum=self.quorum,
-            pool=Pool(PART, 16 * PART),
+            pool=self.pool,
             background=self.background,
             settings=FanSettings(window=self.window, parallel=1, patience=self.patience),
         )

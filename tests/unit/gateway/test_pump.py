@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from envelope.segment import sealed_size
 from gateway.buffers import Pool
-from gateway.errors import Busy
+from gateway.errors import Busy, Disconnected, GatewayError
 from gateway.pump import MAX_PARTS, MiB, PumpSettings
 from gateway.uploads import Draft
 from tests.unit.gateway.conftest import PART, Bench
@@ -77,22 +77,58 @@ def test_unknown_lengths_reach_a_tebibyte_within_the_parts_a_store_takes() -> No
 
 async def test_a_small_buffer_takes_no_part_of_the_memory_for_parts() -> None:
     pool = Pool(PART, PART)
-    held = await pool.draw(PART)
+    held = await pool.draw(PART, "a")
 
-    assert len(await pool.draw(PART // 2)) < 2 * PART  # at once, though the budget is spent
-    pool.put_back(held, tainted=False)
+    assert len(await pool.draw(PART // 2, "b")) < 2 * PART  # at once, though the budget is spent
+    pool.put_back(held, "a", tainted=False)
     assert pool.idle == 1
 
 
 async def test_memory_for_parts_is_waited_for_and_then_refused() -> None:
     pool = Pool(PART, 2 * PART, patience=0.05)
-    first, _ = await pool.draw(PART), await pool.draw(PART)
+    first, _ = await pool.draw(PART, "a"), await pool.draw(PART, "b")
 
     with pytest.raises(Busy, match="memory"):
-        await pool.draw(PART)
+        await pool.draw(PART, "c")
     async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(pool.draw(PART))
+        waiting = group.create_task(pool.draw(PART, "c"))
         await asyncio.sleep(0)
-        pool.put_back(first, tainted=True)
+        pool.put_back(first, "a", tainted=True)
 
     assert waiting.result() is not first
+
+
+async def test_one_tenant_cannot_hold_all_the_memory_for_parts() -> None:
+    pool = Pool(PART, 4 * PART, patience=0.05)
+    await pool.draw(PART, "greedy")
+    await pool.draw(PART, "greedy")
+
+    with pytest.raises(Busy):
+        await pool.draw(PART, "greedy")
+    await pool.draw(PART, "modest")
+
+
+@pytest.mark.parametrize("fault", ["source", "digest", "cancel", "oversize", "short"])
+async def test_a_broken_upload_gives_its_memory_back(bench: Bench, fault: str) -> None:
+    async def source() -> AsyncGenerator[bytes]:
+        for _ in range(20):
+            yield bytes(65536)
+        if fault == "source":
+            raise Disconnected("gone")
+        if fault == "cancel":
+            await asyncio.sleep(60)
+
+    bench.max_size = 19 * 65536 if fault == "oversize" else bench.max_size
+    draft = Draft(
+        bench.tenant,
+        "r",
+        digests={"sha-256": bytes(32)} if fault == "digest" else {},
+        length=21 * 65536 if fault == "short" else None,
+    )
+
+    with pytest.raises((GatewayError, TimeoutError)):
+        async with asyncio.timeout(0.3 if fault == "cancel" else 10):
+            await bench.uploads.store(draft, source())
+
+    await bench.background.settle()
+    assert bench.pool._out.total() == 0

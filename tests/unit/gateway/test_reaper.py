@@ -1,6 +1,7 @@
 """The reaper removes what broken uploads left, and nothing that could ever be read again."""
 
 import os
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ from awscrt.checksums import crc64nvme
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Upload, body_key, envelope_key, new_id, now
-from gateway.ports import Piece
+from gateway.ports import Piece, Unfinished
 from gateway.reaper import Reaper
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench
@@ -27,13 +28,14 @@ def aged(store: FaultyStore, days: int) -> None:
         upload.started -= timedelta(days=days)
 
 
-async def broken_upload(bench: Bench, *, silent_for: timedelta) -> Upload:
+async def broken_upload(bench: Bench, *, silent_for: timedelta, complete: bool = False) -> Upload:
     """Leave what a kill in the middle leaves: an intent, a body, an open multipart upload."""
     at = now() - silent_for
     upload = Upload(new_id(), bench.tenant, new_id(), new_id(), at, at)
     await bench.catalog.begin(upload, "broken")
     await bench.primary.put(body_key(bench.tenant, upload.blob), piece(b"body"))
-    await bench.primary.put(envelope_key(bench.tenant, upload.blob), piece(b"envelope"))
+    if complete:
+        await bench.west.put(envelope_key(bench.tenant, upload.blob), piece(b"envelope"))
     await bench.east.begin(body_key(bench.tenant, upload.blob))
     return upload
 
@@ -53,12 +55,53 @@ async def test_an_upload_that_stopped_beating_is_removed_whole(bench: Bench) -> 
     assert await bench.catalog.stale(now(), 10) == []
 
 
+async def test_a_complete_upload_is_kept_for_a_catalog_that_may_know_it(bench: Bench) -> None:
+    """After a rollback or failover, an acknowledged upload looks like one that never committed."""
+    await broken_upload(bench, silent_for=timedelta(days=29), complete=True)
+
+    assert (await reaper(bench).run(sweep=True)).uploads == 0
+
+    assert len(bench.primary.keys) == len(bench.west.keys) == 1
+
+
+async def test_a_complete_upload_that_nobody_missed_is_removed_in_the_end(bench: Bench) -> None:
+    await broken_upload(bench, silent_for=timedelta(days=31), complete=True)
+
+    assert (await reaper(bench).run(sweep=False)).uploads == 1
+
+    assert bench.primary.keys == bench.west.keys == []
+
+
+async def test_parts_that_a_dead_backup_kept_of_a_committed_version_are_swept(
+    bench: Bench,
+) -> None:
+    receipt = await bench.store(os.urandom(PART))
+    await bench.east.begin(body_key(bench.tenant, receipt.version.blob))
+    aged(bench.east, 2)
+
+    assert (await reaper(bench).run(sweep=True)).parts == 1
+
+    assert len(bench.east.keys) == 2
+
+
+async def test_a_target_that_is_down_does_not_end_the_sweep_of_others(bench: Bench) -> None:
+    await bench.west.put(body_key(bench.tenant, new_id()), piece(b"orphan"))
+    aged(bench.west, 2)
+
+    def down(prefix: str) -> AsyncIterator[Unfinished]:
+        raise StoreUnavailable(prefix)
+
+    bench.primary.unfinished = down  # type: ignore[method-assign]
+
+    assert (await reaper(bench).run(sweep=True)).orphans == 1
+
+
 async def test_a_running_upload_is_left_alone(bench: Bench) -> None:
     await broken_upload(bench, silent_for=timedelta(minutes=1))
 
     await reaper(bench).run(sweep=True)
 
-    assert len(bench.primary.keys) == 2
+    assert len(bench.primary.keys) == 1
     assert bench.east.open_uploads == 1
 
 

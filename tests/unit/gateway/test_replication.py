@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import StoreFull, StoreUnavailable
 from gateway.model import ReplicaState
+from gateway.ports import PartUpload
 from gateway.quorum import Quorum, QuorumLost
 from gateway.uploads import Draft
 from tests.unit.gateway.conftest import PART, Bench
@@ -155,3 +156,26 @@ async def test_buffers_are_reused_and_never_after_a_failure(bench: Bench) -> Non
 
     # The first buffer failed on one target, whose transport may still read it.
     assert 0 < pooled < 3
+
+
+async def test_a_lane_leaves_what_it_was_refused_to_create(bench: Bench) -> None:
+    """Two targets on one bucket by mistake: the second must not remove what the first wrote."""
+    bench.west = bench.primary
+
+    receipt = await bench.store(content := os.urandom(2 * PART))
+
+    await bench.background.settle()
+    assert receipt.stored >= {"east"}
+    assert await bench.read() == content
+    assert len(bench.primary.keys) == 2
+
+
+async def test_a_defect_in_one_target_is_not_the_others(bench: Bench) -> None:
+    async def broken(key: str) -> PartUpload:
+        raise RuntimeError(key)
+
+    bench.west.begin = broken  # type: ignore[method-assign]
+
+    receipt = await bench.store(os.urandom(3 * PART))
+
+    assert receipt.stored == {"primary", "east"}
