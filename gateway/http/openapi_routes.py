@@ -86,6 +86,8 @@ _UPLOAD_PROBLEMS = (
     "upload-lost",
     "quorum-lost",
     "store-full",
+    "key-damaged",  # as a repetition, which opens what the first request stored
+    "unreadable",
 )
 _READ_PROBLEMS = (
     *AUTHORIZED,

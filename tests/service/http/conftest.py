@@ -49,12 +49,13 @@ async def shared_site(site_home: Callable[[], Path]) -> AsyncIterator[Site]:
         yield running
 
 
-@pytest.fixture
-def site(shared_site: Site) -> Iterator[Site]:
-    """Give the shared gateway with nothing broken, and mend it afterwards."""
+@pytest_asyncio.fixture(loop_scope="session")
+async def site(shared_site: Site) -> AsyncIterator[Site]:
+    """Give the shared gateway with nothing broken; afterwards no upload is left half done."""
     shared_site.mend()
     yield shared_site
     shared_site.mend()
+    await shared_site.settled()
 
 
 @pytest.fixture

@@ -38,7 +38,8 @@ def described(method: str, path: str, status: int, headers: Mapping[str, str], b
         assert not shown.startswith("Sealgate-") or shown in {h.title() for h in answer["headers"]}
     if not body:
         return
-    media = answer["content"].get(kind) or answer["content"]["*/*"]
+    content = answer["content"]
+    media = content[kind] if kind in content else content["*/*"]
     if "$ref" in media.get("schema", {}):
         _validator(media["schema"]["$ref"]).validate(json.loads(body))
 

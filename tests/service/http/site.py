@@ -193,7 +193,7 @@ def _settings(home: Path, names: Sequence[str], extra: dict[str, Any]) -> Settin
                 "name": name,
                 "role": "primary" if name == "primary" else "backup",
                 "kind": "folder",
-                "path": home,
+                "path": home / name,
             }
             for name in names
         ],

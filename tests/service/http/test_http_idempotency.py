@@ -143,7 +143,7 @@ async def test_a_key_is_free_again_after_a_failure(
 ) -> None:
     wrong = {**KEY, "Repr-Digest": "sha-256=:" + "A" * 43 + "=:"}
     assert (await client.put(path, b"content", wrong)).problem == "digest-mismatch"
-    site.stores["primary"].faults.refuse = StoreDenied("no")
+    site.stores["primary"].faults.refuse_writes = StoreDenied("no")
     assert (await client.put(path, b"content", KEY)).problem == "quorum-lost"
     site.mend()
 
