@@ -6,6 +6,7 @@ a test that breaks its server starts its own with `new_vault` or `new_s3`.
 """
 
 import itertools
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Never
 
 import pytest
+import structlog
 from blockbuster import blockbuster_ctx
 
 from tests.servers import binary
@@ -46,6 +48,19 @@ def _loop_never_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
         for function in blockbuster.functions.values():
             function.can_block_in("gateway/stores/s3_client.py", "_made")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Undo what a test that configures logs leaves: they would go to its closed output."""
+    settings = structlog.get_config()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.configure(**settings)
+    root.setLevel(level)
+    for added in set(root.handlers).difference(handlers):
+        root.removeHandler(added)
 
 
 @pytest.fixture(scope="session")
