@@ -14,7 +14,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import structlog
@@ -65,7 +65,7 @@ class Outcome(Generic[T]):
     """What became of one key: its KEK's id where one was named, and the value or the refusal."""
 
     kek: str
-    value: T | KeyServiceError
+    value: T | KeyServiceError = field(repr=False)
 
 
 class KeyService:
