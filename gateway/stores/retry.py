@@ -39,6 +39,10 @@ class RetryPolicy:
         return min(self.longest_pause, self.first_pause * 2.0 ** (failures - 1))
 
 
+class Overdue(StoreUnavailable):
+    """The deadline passed: nobody knows what the last try has done, or still does."""
+
+
 class RetryBudget:
     """A bucket of tokens: trying again takes one, a success puts a part of one back."""
 
@@ -88,8 +92,12 @@ class Tries:
         return await self._make(call, self.policy.call_deadline, _CALL)
 
     async def body(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call that sends a body, or settles one, and may safely be repeated."""
+        """Make a call that sends a body and may safely be repeated."""
         return await self._make(call, self.policy.body_deadline, _BODY)
+
+    async def settle(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call that settles what was sent: it cannot mend damage, so it does not try to."""
+        return await self._make(call, self.policy.body_deadline, _CALL)
 
     async def pause(self, failures: int, error: StoreError) -> None:
         """Wait before the next try, or raise `error` if there shall be none."""
@@ -118,4 +126,4 @@ class Tries:
                         self.budget.succeeded()
                         return result
         except TimeoutError:
-            raise last from None
+            raise Overdue(str(last), retry_after=last.retry_after) from None

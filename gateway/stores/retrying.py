@@ -3,16 +3,22 @@
 Guarantees: a call is tried a bounded number of times within its deadline; nothing is created twice or
 taken for somebody else's because an answer was lost; a broken read goes on at the byte where it broke.
 Tries again what was unavailable, and bodies that arrived damaged. A damaged object, a refusal, a full
-store and `check` are told at once.
+store and `check` are told at once, and what a store once called damaged is never taken for good.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
-from gateway.errors import ObjectExists, ObjectMissing, StoreError, StoreUnavailable
+from gateway.errors import (
+    ObjectExists,
+    ObjectMissing,
+    StoreDamaged,
+    StoreError,
+    StoreUnavailable,
+)
 from gateway.ports import PartUpload, Piece, Stat, Store, Unfinished
-from gateway.stores.retry import RetryBudget, RetryPolicy, Tries, full_jitter
+from gateway.stores.retry import Overdue, RetryBudget, RetryPolicy, Tries, full_jitter
 
 
 class RetryingStore:
@@ -35,9 +41,8 @@ class RetryingStore:
 
     async def put(self, key: str, piece: Piece) -> None:
         """See the port."""
-        await _Creation(self._store, key, lambda: self._store.put(key, piece), self._tries).make(
-            len(piece.data)
-        )
+        creation = _Creation(self._store, key, lambda: self._store.put(key, piece), self._tries)
+        await creation.make(self._tries.body, len(piece.data))
 
     async def begin(self, key: str) -> PartUpload:
         """See the port. A lost answer may leave an unfinished upload behind."""
@@ -125,7 +130,9 @@ class RetryingStore:
 class _Creation:
     """One object's creation, which may find that an earlier try of its own has succeeded.
 
-    Keys are random, so what lies under ours with our size after an answer was lost is ours.
+    Keys are random, so what lies under ours with our size after an answer was lost is ours. Not so
+    when the store called any try damaged (a size proves no bytes), nor when the deadline ended one:
+    what it left may be visible before it is durable.
     """
 
     def __init__(
@@ -136,11 +143,16 @@ class _Creation:
         self._create = create
         self._tries = tries
         self._tried = False
+        self._damaged: StoreDamaged | None = None
 
-    async def make(self, size: int) -> None:
-        """Create it, as often as it takes. Raises ObjectExists if it is somebody else's."""
+    async def make(
+        self, repeat: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]], size: int
+    ) -> None:
+        """Create it, as often as `repeat` likes. Raises ObjectExists if it is somebody else's."""
         try:
-            await self._tries.body(lambda: self._try(size))
+            await repeat(lambda: self._try(size))
+        except Overdue:
+            raise
         except StoreUnavailable as error:
             # A store that refuses a body before it has read it may cut off its own answer.
             try:
@@ -153,6 +165,9 @@ class _Creation:
         before, self._tried = self._tried, True
         try:
             await self._create()
+        except StoreDamaged as error:
+            self._damaged = error
+            raise
         except (ObjectExists, ObjectMissing) as error:  # the key is taken, or the upload is over
             if not before:
                 raise
@@ -160,6 +175,8 @@ class _Creation:
 
     async def _recognise(self, size: int, error: StoreError) -> None:
         """Return if what we were to create is there; else raise what that means."""
+        if self._damaged is not None:
+            raise self._damaged
         try:
             found = await self._store.stat(self._key)
         except ObjectMissing:
@@ -182,7 +199,7 @@ class _RetryingUpload:
         self._sizes[number] = len(piece.data)
 
     async def complete(self) -> None:
-        await self._creation.make(sum(self._sizes.values()))
+        await self._creation.make(self._tries.settle, sum(self._sizes.values()))
 
     async def abort(self) -> None:
         await self._tries.call(self._upload.abort)

@@ -218,6 +218,44 @@ async def test_a_completion_whose_answer_was_lost_has_succeeded() -> None:
     assert (await store.stat(KEY)).size == 6
 
 
+async def test_an_object_that_was_completed_damaged_stays_damaged() -> None:
+    # The store has made the object and then tells, by another checksum, that it is a bad one.
+    store = Scripted(None, StoreDamaged("other bytes"), after=True)
+    upload = await retrying(store).begin(KEY)
+    await upload.part(1, piece())
+    for _ in range(2):  # who asks again learns the same
+        with pytest.raises(StoreDamaged, match="other bytes"):
+            await upload.complete()
+    assert (await store.stat(KEY)).size == 6
+
+
+async def test_a_damaged_completion_is_not_tried_again() -> None:
+    store = Scripted(None, StoreDamaged())
+    upload = await retrying(store).begin(KEY)
+    await upload.part(1, piece())
+    with pytest.raises(StoreDamaged):
+        await upload.complete()
+    assert store.calls == 2
+
+
+async def test_a_put_that_left_a_damaged_object_is_not_taken_for_good() -> None:
+    store = Scripted(StoreDamaged("other bytes"), after=True)
+    with pytest.raises(StoreDamaged, match="other bytes"):
+        await retrying(store).put(KEY, piece())
+
+
+async def test_what_an_overdue_try_left_is_not_taken_for_good() -> None:
+    class Slow(MemoryStore):
+        async def put(self, key: str, piece: Piece) -> None:
+            await super().put(key, piece)  # visible, but not known to be durable
+            await asyncio.sleep(60)
+
+    store = Slow()
+    with pytest.raises(StoreUnavailable, match="in time"):
+        await retrying(store, RetryPolicy(body_deadline=0.05)).put(KEY, piece())
+    assert (await store.stat(KEY)).size == 6
+
+
 async def test_an_upload_that_was_taken_away_is_missing() -> None:
     store = Scripted(None, StoreUnavailable())
     upload = await retrying(store).begin(KEY)
