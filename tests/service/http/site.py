@@ -4,6 +4,7 @@ Everything runs in the test's own event loop, so that a test can break a store, 
 into the catalog between two requests.
 """
 
+import asyncio
 import contextlib
 import secrets
 import sqlite3
@@ -216,7 +217,7 @@ async def running_site(
         return clients[-1]
 
     keys_up = key_app.running(_key_settings(home))
-    settings = _settings(home, targets, extra)
+    settings = await asyncio.to_thread(_settings, home, targets, extra)  # it looks at the disk
     url = settings.catalog.url or ""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "open_store", lambda store: stores[store.name])
