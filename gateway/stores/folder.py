@@ -111,5 +111,6 @@ class FolderStore:
             finish(path, len(data))
             self._tree.publish(path, key)
         except BaseException:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the first error counts
+                path.unlink(missing_ok=True)
             raise

@@ -63,7 +63,10 @@ def write(path: Path, offset: int, data: memoryview, stop: Flag) -> None:
 
 
 def copy(source: Path, start: int, size: int, target: Path, offset: int) -> None:
-    """Copy a piece of one file into another. A piece that is cut short counts as missing."""
+    """Copy a piece of one file into another. A piece that is cut short counts as missing.
+
+    Fails if the disk could not take the source's bytes: what was read may then be others.
+    """
     descriptor = os.open(source, _READ)
     try:
         done = 0
@@ -73,6 +76,7 @@ def copy(source: Path, start: int, size: int, target: Path, offset: int) -> None
                 raise FileNotFoundError(errno.ENOENT, "cut short")
             write(target, offset + done, memoryview(block), Flag())
             done += len(block)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -3,7 +3,8 @@
 Objects are files at their key's path. What is not finished lies in `.unfinished`, which no key can
 name, under `{key, with - for /}.{upload id}`, so that a listing tells whose it is. A file gets its
 final name by a hard link, which never overwrites, once its bytes are on the disk; the folders on the
-way are synced after it. Needs a file system with hard links.
+way are synced after it. What cannot be synced is taken back, since a disk tells an error once only: a
+second sync would succeed and prove nothing. Needs a file system with hard links.
 """
 
 import errno
@@ -13,17 +14,15 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreDamaged, StoreUnavailable
 from gateway.model import new_id, now
 from gateway.ports import Stat, Unfinished
 from gateway.stores.folder_io import create, sync_folder
 
 _SECOND = 1_000_000
 _TRIES = 10  # of a link whose folder concurrent deletes keep removing
-_REMEMBERED = 10_000  # folders
 _WORD = re.compile(r"[a-z0-9]+")
 _NAME = re.compile(r"(?P<key>[a-z0-9-]+)\.(?P<upload>[0-9a-f]{32})(?:\..*)?")
 
@@ -34,7 +33,6 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._unfinished = root / ".unfinished"
-        self._settled: set[Path] = set()  # folders whose own names are on the disk
 
     def temporary(self, key: str) -> Path:
         """Create an empty unfinished file for `key`, with a fresh upload id."""
@@ -81,8 +79,15 @@ class Tree:
             path.lstat()  # raises if it is the upload that is gone
         else:
             raise StoreUnavailable("the folders above the object keep changing")
-        path.unlink(missing_ok=True)
-        self._sync(folders)
+        try:
+            path.unlink(missing_ok=True)
+            # Each folder on the way, whoever made it: somebody else may not have come to its sync yet,
+            # and may have removed and made it again since we last looked.
+            for folder in folders:
+                sync_folder(folder)
+        except OSError:
+            self._take_back(target, folders)
+            raise
 
     def stat(self, key: str) -> Stat:
         """Describe an object. What is not a plain file counts as missing."""
@@ -98,7 +103,6 @@ class Tree:
             try:
                 if folder == self.root:
                     raise OSError  # noqa: TRY301 - the root stays, as a folder that is not empty
-                self._settled.discard(folder)
                 folder.rmdir()
             except OSError:
                 sync_folder(folder)
@@ -120,23 +124,16 @@ class Tree:
         except FileExistsError:
             if not folder.is_dir():
                 raise
-        else:
-            self._settled.discard(folder)
 
-    def _sync(self, folders: Sequence[Path]) -> None:
-        """Put an object's name on the disk, and the names of the folders that lead to it.
-
-        Also of those that somebody else made: they may not have come to it yet. Each sync may cost a
-        flush of the disk, so what is known to be there is left out, but for the nearest folder.
-        """
-        sync_folder(folders[0])
-        for depth, (folder, above) in enumerate(pairwise(folders)):
-            if depth == 0 or folder not in self._settled:
-                sync_folder(above)
-            if depth:
-                self._settled.add(folder)
-        if len(self._settled) > _REMEMBERED:
-            self._settled.clear()
+    def _take_back(self, target: Path, folders: Sequence[Path]) -> None:
+        """Remove a name that may not be on the disk, so that another try writes all of it anew."""
+        try:
+            target.unlink(missing_ok=True)
+        except OSError:
+            raise StoreDamaged("the disk keeps a name that it could not make durable") from None
+        with suppress(OSError):
+            for folder in folders[:-1]:
+                folder.rmdir()
 
     def _walk(self, above: str, start: str) -> Iterator[Stat]:
         # "/" sorts before every other character of a key, so one folder after the other is key order.

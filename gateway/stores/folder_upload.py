@@ -5,10 +5,11 @@ that overtakes another, or comes again with another size, waits in a file of its
 copies the whole once; a sender that begins its parts in order never pays for that.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.errors import StoreDenied
+from gateway.errors import ObjectMissing, StoreDenied
 from gateway.ports import Piece
 from gateway.stores.folder_io import copy, create, finish, write
 from gateway.stores.folder_tree import Tree
@@ -36,6 +37,7 @@ class FolderUpload:
         self._written: dict[int, _Place] = {}
         self._beside: set[Path] = set()
         self._end = 0
+        self._lost = False
 
     async def part(self, number: int, piece: Piece) -> None:
         """See the port."""
@@ -72,8 +74,17 @@ class FolderUpload:
         write(place.path, place.offset, data, stop)
 
     def _complete(self, places: list[_Place]) -> None:
-        path = self._path if self._contiguous(places) else self._gathered(places)
-        finish(path, sum(place.size for place in places))
+        if self._lost:
+            raise ObjectMissing("the upload is no longer there")
+        try:
+            path = self._path if self._contiguous(places) else self._gathered(places)
+            finish(path, sum(place.size for place in places))
+        except OSError:
+            # A disk tells once only that it lost bytes: nobody may complete this any more.
+            self._lost = True
+            with suppress(OSError):
+                self._abort()
+            raise
         self._tree.publish(path, self._key)
         self._abort()
 

@@ -228,10 +228,24 @@ async def test_bytes_are_on_the_disk_before_their_name(tmp_path: Path, steps: li
     upload = await store.begin("t/a/c/body")
     await upload.part(1, piece())
     await upload.complete()
-    assert steps == ["t-a-c-body", "link", "c", "a"]  # the names above are there already
+    assert steps == ["t-a-c-body", "link", "c", "a", "t", "root"]
     for key in ("t/a/b/body", "t/a/c/body"):
         await store.delete(key)
     steps.clear()
     await store.put("t/a/b/body", piece())
     assert steps == ["t-a-b-body", "link", "b", "a", "t", "root"]
     await store.close()
+
+
+async def test_folders_that_somebody_else_made_are_synced(tmp_path: Path, steps: list[str]) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    one, other = FolderStore(root), FolderStore(root)
+    await one.put("t/a/b/body", piece())
+    await other.delete("t/a/b/body")
+    (root / "t/a/c").mkdir(parents=True)  # the other one again, which has not come to its syncs
+    steps.clear()
+    await one.put("t/a/b/body", piece())
+    assert steps == ["t-a-b-body", "link", "b", "a", "t", "root"]
+    await one.close()
+    await other.close()
