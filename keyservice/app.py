@@ -112,7 +112,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             metrics=metrics,
         )
         context, token = await asyncio.to_thread(_trust, settings)
-        api = Api(service, token, health, metrics).application()
+        api = Api(service, token, health, metrics, root.kind).application()
         url = await _listen(stack, api, settings.listen, context, settings.drain_timeout)
         probes_url = None
         if settings.probes is not None:

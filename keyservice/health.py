@@ -43,13 +43,10 @@ class Health:
 
     async def ready(self) -> tuple[bool, str]:
         """Return whether to send requests here, and a line for each dependency."""
-        async with self._lock:
-            if self._clock() - self._asked >= FRESH_FOR:
-                self._found = {name: await self._ask(name) for name in self._checks}
-                self._asked = self._clock()
+        found = await self._fresh()
         ready = not self.draining
         lines = ["draining: finishing what was accepted"] if self.draining else []
-        for name, status in self._found.items():
+        for name, status in found.items():
             word = "ok"
             if not status.healthy:
                 bridged = name in self._cached and self._serves_cached()
@@ -57,6 +54,17 @@ class Health:
                 ready = ready and bridged
             lines.append(f"{name}: {word}: {status.detail}")
         return ready, "\n".join(lines) + "\n"
+
+    async def of(self, name: str) -> RootStatus:
+        """Return how one dependency is, as it was within the last two seconds."""
+        return (await self._fresh())[name]
+
+    async def _fresh(self) -> Mapping[str, RootStatus]:
+        async with self._lock:
+            if self._clock() - self._asked >= FRESH_FOR:
+                self._found = {name: await self._ask(name) for name in self._checks}
+                self._asked = self._clock()
+            return self._found
 
     async def _ask(self, name: str) -> RootStatus:
         try:

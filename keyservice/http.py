@@ -36,7 +36,8 @@ from keyservice.messages import (
     parse,
 )
 from keyservice.metrics import Metrics
-from keyservice.policy import Caller, Operation
+from keyservice.policy import NOBODY, Caller, Operation
+from keyservice.ports import RootKind
 from keyservice.problems import PREFIX, to_problem
 from keyservice.records import is_tenant
 from keyservice.service import Call, KeyService
@@ -44,6 +45,7 @@ from keyservice.wire import MAX_REQUEST_ID, DataKey, WrappedKey
 
 MAX_BODY = 2 * 1024 * 1024
 BODY_TIMEOUT = 10.0
+TENANT = "/v1/tenants/{tenant}"
 PROBES = ("/livez", "/readyz", "/metrics")
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID}}}")
 
@@ -59,23 +61,29 @@ class Api:
     """The routes under `/v1`, for callers who said who they are."""
 
     def __init__(
-        self, service: KeyService, token: TokenCheck | None, health: Health, metrics: Metrics
+        self,
+        service: KeyService,
+        token: TokenCheck | None,
+        health: Health,
+        metrics: Metrics,
+        root: RootKind,
     ) -> None:
         self._service = service
         self._token = token
         self._health = health
         self._metrics = metrics
+        self._root = root
 
     def application(self) -> web.Application:
         """Return an application with these routes, its checks and its error answers."""
         app = web.Application(client_max_size=MAX_BODY, middlewares=[_answer_errors, self._known])
         app.add_routes(
             [
-                web.post("/v1/tenants", self.create_tenant),
-                web.get("/v1/tenants/{tenant}", self.tenant_status),
-                web.post("/v1/tenants/{tenant}/data-keys", self.data_keys),
-                web.post("/v1/tenants/{tenant}/unwrap", self.unwrap),
-                web.post("/v1/tenants/{tenant}/rewrap", self.rewrap),
+                web.post("/v1/tenants", self.create_tenant, name=Operation.CREATE_TENANT),
+                web.get(TENANT, self.tenant_status, name=Operation.TENANT_STATUS),
+                web.post(f"{TENANT}/data-keys", self.data_keys, name=Operation.DATA_KEYS),
+                web.post(f"{TENANT}/unwrap", self.unwrap, name=Operation.UNWRAP),
+                web.post(f"{TENANT}/rewrap", self.rewrap, name=Operation.REWRAP),
                 web.get("/v1/status", self.status),
                 *_probes(self._health, self._metrics),
             ]
@@ -132,26 +140,40 @@ class Api:
         )
 
     async def status(self, _request: web.Request) -> web.Response:
-        """Return what the root is and whether it answers."""
-        found = await self._service.status()
-        return answers.json(StatusView(root=found.root, healthy=found.healthy, detail=found.detail))
+        """Return what the root is and whether it answered a moment ago."""
+        found = await self._health.of("root")
+        return answers.json(StatusView(root=self._root, healthy=found.healthy, detail=found.detail))
 
     @web.middleware
     async def _known(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in PROBES:
             return await handler(request)
+        try:
+            request[CALLER] = self._caller(request)
+            if (given := request.headers.get("X-Request-Id")) is not None:
+                request[REQUEST_ID_KEY] = _request_id(given)
+        except KeyServiceError as error:
+            await self._turn_away(request, error)
+            raise
+        return await handler(request)
+
+    def _caller(self, request: web.Request) -> Caller:
         transport = request.transport
         certificate = transport.get_extra_info("peercert") if transport is not None else None
         if certificate is None and self._token is not None:
-            request[CALLER] = self._token.caller(request.headers.get("Authorization"))
-        else:
-            request[CALLER] = of_certificate(certificate)
-        given = request.headers.get("X-Request-Id")
-        if given is not None:
-            if not REQUEST_ID.fullmatch(given):
-                raise Invalid("X-Request-Id must be 1 to 64 letters, digits or .:_-")
-            request[REQUEST_ID_KEY] = given
-        return await handler(request)
+            return self._token.caller(request.headers.get("Authorization"))
+        return of_certificate(certificate)
+
+    async def _turn_away(self, request: web.Request, error: KeyServiceError) -> None:
+        """Put on record who was refused at the door, as far as they are known, and at which one."""
+        tenant = request.match_info.get("tenant", "")
+        name = request.match_info.route.name
+        await self._service.refuse(
+            Call(request.get(CALLER, NOBODY), request[REQUEST_ID_KEY], ""),
+            tenant if is_tenant(tenant) else "",
+            Operation(name) if name else None,
+            error,
+        )
 
     async def _asked(
         self, request: web.Request, operation: Operation, kind: type[M]
@@ -233,6 +255,12 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         seconds=round(time.monotonic() - started, 6),
     )
     return response
+
+
+def _request_id(given: str) -> str:
+    if not REQUEST_ID.fullmatch(given):
+        raise Invalid("X-Request-Id must be 1 to 64 letters, digits or .:_-")
+    return given
 
 
 async def _body(request: web.Request) -> bytes:

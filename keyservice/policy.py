@@ -49,6 +49,10 @@ class Caller:
         return self.names[0]
 
 
+NOBODY = Caller(("",))
+"""A caller that proved no identity: for the record of its refusal, never for a rule."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

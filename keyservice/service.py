@@ -42,7 +42,7 @@ from keyservice.records import (
     TenantState,
     Tier,
 )
-from keyservice.wire import DataKey, Status, WrappedKey
+from keyservice.wire import DataKey, WrappedKey
 
 KEY_SIZE = 32
 YIELD_EVERY = 64
@@ -149,17 +149,13 @@ class KeyService:
             raise value
         return value
 
-    async def status(self) -> Status:
-        """Return how the root is; any caller that is known may ask, and no key is used."""
-        found = await self._root.status()
-        return Status(self._root.kind, found.healthy, found.detail)
-
     async def refuse(
-        self, call: Call, tenant: str, operation: Operation, error: KeyServiceError
+        self, call: Call, tenant: str, operation: Operation | None, error: KeyServiceError
     ) -> None:
         """Put on record a request that was refused before it could be understood."""
         await self._record(call, tenant, operation, Counter({("", error.code): 1}))
-        self._metrics.request(operation, error.code, 0.0)
+        if operation is not None:
+            self._metrics.request(operation, error.code, 0.0)
 
     async def _answer(
         self,
@@ -196,14 +192,14 @@ class KeyService:
         return [item.value for item in outcomes]
 
     async def _record(
-        self, call: Call, tenant: str, operation: Operation, uses: Counter[tuple[str, str]]
+        self, call: Call, tenant: str, operation: Operation | None, uses: Counter[tuple[str, str]]
     ) -> None:
         record = AuditRecord(
             time=dt.datetime.now(dt.UTC),
             request_id=call.request_id,
             caller=call.caller.name,
             tenant=tenant,
-            operation=operation.value,
+            operation=operation.value if operation else "",
             key="",
             reason=call.reason,
             outcome="",

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from keyservice.app import Running, running
+from keyservice.health import FRESH_FOR
 from keyservice.http import MAX_BODY
 from keyservice.problems import PREFIX
 from keyservice.wire import MAX_BATCH
@@ -149,6 +150,52 @@ async def test_a_refused_request_is_on_record(site: Site, caller: Caller, tenant
     lines = await asyncio.to_thread((site.folder / "audit.jsonl").read_text)
     last = json.loads(lines.splitlines()[-1])
     assert (last["operation"], last["outcome"], last["tenant"]) == ("unwrap", "invalid", tenant)
+
+
+@pytest.mark.parametrize(
+    ("path", "named", "operation"),
+    [
+        (f"/v1/tenants/{'e' * 32}/unwrap", "e" * 32, "unwrap"),
+        ("/v1/tenants/NOT-ONE/data-keys", "", "data-keys"),
+        ("/v1/tenants", "", "create-tenant"),
+        ("/v1/nothing", "", ""),
+    ],
+)
+@pytest.mark.parametrize(
+    ("headers", "caller_name", "outcome"),
+    [
+        ({"Authorization": "Bearer wrong"}, "", "unauthenticated"),
+        ({"X-Request-Id": "a b"}, "token:development", "invalid"),
+    ],
+)
+async def test_who_is_turned_away_at_the_door_is_on_record(
+    *,
+    site: Site,
+    caller: Caller,
+    path: str,
+    named: str,
+    operation: str,
+    headers: dict[str, str],
+    caller_name: str,
+    outcome: str,
+) -> None:
+    status, _, response = await caller.ask("POST", path, {}, headers=headers)
+    assert status in {400, 401}
+    lines = await asyncio.to_thread((site.folder / "audit.jsonl").read_text)
+    last = json.loads(lines.splitlines()[-1])
+    assert (last["caller"], last["outcome"]) == (caller_name, outcome)
+    assert (last["operation"], last["tenant"]) == (operation, named)
+    assert last["request_id"] == response.headers["X-Request-Id"]
+
+
+async def test_status_asks_the_root_no_more_often_than_readiness_does(
+    site: Site, caller: Caller
+) -> None:
+    assert (await caller.ask("GET", "/v1/status"))[1]["healthy"]
+    await asyncio.to_thread((site.folder / "root.key").unlink)
+    assert (await caller.ask("GET", "/v1/status"))[1]["healthy"]
+    await asyncio.sleep(FRESH_FOR)
+    assert not (await caller.ask("GET", "/v1/status"))[1]["healthy"]
 
 
 async def test_readiness_and_figures(caller: Caller) -> None:

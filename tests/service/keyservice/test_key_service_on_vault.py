@@ -11,6 +11,7 @@ import pytest
 from keyservice.app import running
 from keyservice.client import KeyServiceClient
 from keyservice.errors import Unavailable
+from keyservice.health import FRESH_FOR
 from keyservice.wire import DataKey, WrappedKey
 from tests.servers.prepared import PreparedVault, prepare
 from tests.servers.vault import NewVault, Vault
@@ -100,4 +101,5 @@ async def test_a_sealed_vault_leaves_warm_tenants_alone(
             assert "root: degraded" in await response.text()
         await asyncio.to_thread(server.open)
         assert await one_key(client, cold)
+        await asyncio.sleep(FRESH_FOR)
         assert (await client.status()).healthy

@@ -72,3 +72,13 @@ async def test_dependencies_are_not_asked_more_than_every_two_seconds() -> None:
     parts.clock.now += 2
     await parts.health.ready()
     assert parts.asked == 4
+
+
+async def test_one_dependency_comes_from_the_same_answers() -> None:
+    parts = Parts()
+    await parts.health.ready()
+    parts.fit["root"] = False
+    assert (await parts.health.of("root")).healthy
+    assert parts.asked == 2
+    parts.clock.now += 2
+    assert not (await parts.health.of("root")).healthy
