@@ -12,6 +12,7 @@ from gateway.errors import CatalogUnavailable, StoreUnavailable
 from gateway.http import health
 from keyservice.wire import Status, Unavailable
 from tests.service.http.application import Application
+from tests.service.http.contract import DOCUMENT
 from tests.service.http.site import Site
 from tests.service.http.wire import Wire
 
@@ -225,3 +226,23 @@ async def test_a_record_a_request(
     ]
     assert answer.headers["X-Request-Id"] == records[0]["request_id"] == "my-own.1"
     assert json.dumps(records)
+
+
+async def test_the_document_is_served(site: Site) -> None:
+    async with site.application(None) as anyone:
+        answer = await anyone.get("/openapi.json")
+
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert answer.json == json.loads(json.dumps(DOCUMENT))
+
+
+async def test_every_get_answers_head(client: Application, path: str) -> None:
+    await client.stored(path, b"content")
+    places = ["/livez", "/readyz", "/metrics", "/openapi.json", path.rpartition("/")[0]]
+
+    for place in [*places, path, f"{path}/versions"]:
+        whole, head = await client.get(place), await client.send("HEAD", place)
+        assert head.status == whole.status == 200
+        assert head.body == b""
+        assert head.headers["Content-Type"] == whole.headers["Content-Type"]
