@@ -20,7 +20,7 @@ from keyservice.errors import Unavailable
 
 RENEW_AT = 2 / 3
 HOLD = 5.0
-"""Seconds between log-ins after a refusal: Vault locks out who insists."""
+"""Seconds between log-ins after a refusal, of the log-in or of a path: Vault locks out who insists."""
 
 TokenRequest = Callable[[str, str, Mapping[str, Any] | None, str], Mapping[str, Any]]
 """Sends (method, path, body, token) and returns the answer's JSON; raises `Refused` for 400 and
@@ -79,19 +79,6 @@ class KubernetesLogin:
         return _granted(request("post", f"auth/{self.mount}/login", body, ""))
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogin:
-    """A token in a file, kept there and renewed by somebody else; for development."""
-
-    token_file: Path
-
-    def log_in(self, request: TokenRequest) -> Token:
-        """See `Login.log_in`."""
-        value = _read(self.token_file, "token file")
-        data = request("get", "auth/token/lookup-self", None, value).get("data")
-        return _token(data, value, "ttl")
-
-
 class Tokens:
     """The current token of one service, shared by its threads."""
 
@@ -109,7 +96,8 @@ class Tokens:
         self._token: Token | None = None
         self._renew_at = 0.0
         self._expires_at = 0.0
-        self._held_until = 0.0
+        self._held_until = float("-inf")
+        self._forbidden_until = float("-inf")
 
     def current(self) -> str:
         """Return a token that should be good now; raise Refused or Unavailable."""
@@ -121,11 +109,23 @@ class Tokens:
                 return self._renew(self._token, now)
             return self._token.value
 
-    def lost(self, value: str) -> None:
-        """Forget the token that Vault refused; nothing happens when it was replaced already."""
+    def lost(self, value: str) -> bool:
+        """Forget the token that Vault refused, unless it was replaced already.
+
+        False, and nothing is forgotten, where a fresh token was refused a moment ago: then it was
+        the path, and to log in again would cost all who share the token.
+        """
         with self._lock:
+            if self._clock() < self._forbidden_until:
+                return False
             if self._token is not None and self._token.value == value:
                 self._token = None
+            return True
+
+    def forbidden(self) -> None:
+        """Note that Vault refused a path to a token that had just been fetched."""
+        with self._lock:
+            self._forbidden_until = self._clock() + HOLD
 
     def _log_in(self, now: float) -> str:
         if now < self._held_until:
@@ -164,12 +164,12 @@ class Tokens:
 def _granted(answer: Mapping[str, Any]) -> Token:
     auth = answer.get("auth")
     value = auth.get("client_token") if isinstance(auth, dict) else None
-    return _token(auth, value, "lease_duration")
+    return _token(auth, value)
 
 
-def _token(grant: Any, value: object, life: str) -> Token:
+def _token(grant: Any, value: object) -> Token:
     try:
-        ttl, renewable = float(grant[life]), bool(grant.get("renewable"))
+        ttl, renewable = float(grant["lease_duration"]), bool(grant.get("renewable"))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Unavailable("vault gave a log-in answer that makes no sense") from None
     if not (isinstance(value, str) and value):

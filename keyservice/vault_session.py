@@ -3,9 +3,10 @@
 Guarantees: no call outlives its deadline; at most `threads` are under way at once; an answer that a
 busy, restarting or standing-by server could still give is asked for again, with jitter; a call that
 might have been carried out is repeated only where the caller says that this is safe; a lost token
-is replaced once. What fails is Unavailable with a time to come back, and no error holds a URL, a
-token or a body. Redirects are not followed (servers forward by themselves), and neither proxies nor
-`VAULT_*` of the environment are looked at: only what the constructor is given.
+is replaced once, and a path that stays forbidden replaces no more. What fails is Unavailable with a
+time to come back, and no error holds a URL, a token or a body. Redirects are not followed (servers
+forward by themselves), and neither proxies nor `VAULT_*` of the environment are looked at: only what
+the constructor is given.
 """
 
 from __future__ import annotations
@@ -160,10 +161,11 @@ class VaultSession:
                 continue
             if answer.status != requests.codes.forbidden:
                 return answer
-            if fresh:
-                raise Refused("vault forbids the path to this identity", retry_after=RETRY_AFTER)
             # A token revoked meanwhile looks like a forbidden path: log in once and see.
-            self._tokens.lost(token)
+            if fresh:
+                self._tokens.forbidden()
+            if fresh or not self._tokens.lost(token):
+                raise Refused("vault forbids the path to this identity", retry_after=RETRY_AFTER)
             fresh = True
         raise failure
 

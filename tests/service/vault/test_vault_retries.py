@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyservice.errors import Unavailable
-from keyservice.vault_login import TokenLogin
+from keyservice.vault_login import AppRoleLogin, Refused
 from keyservice.vault_session import ATTEMPTS, VaultSession
 
 DROP = 0
@@ -24,16 +24,18 @@ class Stub:
         self.calls = 0
         self.running = 0
         self.most = 0
+        self.log_ins = 0
         self.failing_log_ins = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             status, headers = 200, {"": ""}
-            if "lookup-self" in head and self.failing_log_ins:
-                self.failing_log_ins -= 1
-                status = 500
-            elif "lookup-self" not in head:
+            if "/login" in head:
+                self.log_ins += 1
+                status = 500 if self.failing_log_ins else 200
+                self.failing_log_ins = max(0, self.failing_log_ins - 1)
+            else:
                 self.calls += 1
                 self.running += 1
                 self.most = max(self.most, self.running)
@@ -41,7 +43,9 @@ class Stub:
                 self.running -= 1
                 status, headers = self.answers(self.calls)
             if status != DROP:
-                body = json.dumps({"data": {"ttl": 0}, "errors": []})
+                token = f"s.stub-{self.log_ins}"
+                auth = {"client_token": token, "lease_duration": 0, "renewable": False}
+                body = json.dumps({"auth": auth, "data": {}, "errors": []})
                 lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}"]
                 lines += [f"{name}: {value}" for name, value in headers.items() if name]
                 lines += ["Connection: close", "", body]
@@ -56,9 +60,9 @@ async def stubbed(answers: Answers, folder: Path) -> AsyncIterator[tuple[Stub, V
     stub = Stub(answers)
     server = await asyncio.start_server(stub.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    token = folder / "token"
-    await asyncio.to_thread(token.write_text, "s.stub")
-    session = VaultSession(f"http://127.0.0.1:{port}", TokenLogin(token), threads=4)
+    word = folder / "word"
+    await asyncio.to_thread(word.write_text, "word")
+    session = VaultSession(f"http://127.0.0.1:{port}", AppRoleLogin(word, word), threads=4)
     try:
         yield stub, session
     finally:
@@ -139,3 +143,19 @@ async def test_threads_bound_what_is_under_way(tmp_path: Path) -> None:
         await asyncio.gather(*(session.call("get", "x") for _ in range(40)))
         assert stub.calls == 40
         assert stub.most <= 4
+
+
+async def test_a_forbidden_path_does_not_throw_the_shared_token_away(tmp_path: Path) -> None:
+    async with stubbed(lambda _: (403, {}), tmp_path) as (stub, session):
+        for _ in range(5):
+            with pytest.raises(Refused):
+                await session.call("get", "x")
+        assert stub.log_ins == 2  # the first, and one to see whether it was the token
+        assert stub.calls == 6
+
+
+async def test_a_lost_token_is_replaced(tmp_path: Path) -> None:
+    async with stubbed(lambda n: (403 if n in {2, 4} else 200, {}), tmp_path) as (stub, session):
+        for _ in range(3):
+            assert (await session.call("get", "x")).status == 200
+        assert (stub.calls, stub.log_ins) == (5, 3)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from keyservice.errors import Unavailable
 from keyservice.records import TenantRecord, TenantState, Tier
 from keyservice.vault import VaultRoot
-from keyservice.vault_login import AppRoleLogin, KubernetesLogin, Refused, TokenLogin
+from keyservice.vault_login import AppRoleLogin, KubernetesLogin, Refused
 from keyservice.vault_session import VaultSession
 from tests.servers import certificates
 from tests.servers.prepared import PreparedVault, prepare
@@ -121,16 +121,6 @@ async def test_a_service_account_logs_in(prepared: PreparedVault, tmp_path: Path
     file = tmp_path / "token"
     file.write_text(_jwt(key, "system:serviceaccount:sealgate:keyservice"))
     session = prepared.session(KubernetesLogin("keyservice", file, mount))
-    try:
-        assert (await prepared.root(session).status()).healthy
-    finally:
-        await session.close()
-
-
-async def test_a_token_file_serves_development(prepared: PreparedVault, tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    file.write_text(prepared.server.root_token)
-    session = prepared.session(TokenLogin(file))
     try:
         assert (await prepared.root(session).status()).healthy
     finally:

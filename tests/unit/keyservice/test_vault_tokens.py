@@ -15,7 +15,6 @@ from keyservice.vault_login import (
     KubernetesLogin,
     Login,
     Refused,
-    TokenLogin,
     Tokens,
 )
 
@@ -40,8 +39,6 @@ class FakeVault:
         value, ttl = f"s.token-{len(self.asked)}", TTL
         if path == "auth/token/renew-self":
             value, ttl = token, self.renewed_ttl
-        if path == "auth/token/lookup-self":
-            return {"data": {"ttl": 0, "renewable": False}}
         return {"auth": {"client_token": value, "lease_duration": ttl, "renewable": True}}
 
     @property
@@ -175,14 +172,34 @@ def test_kubernetes_sends_the_projected_token(vault: FakeVault, tmp_path: Path) 
     assert vault.asked == [("post", path, body, "")]
 
 
-def test_a_token_that_never_expires_is_never_renewed(vault: FakeVault, tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    file.write_text("s.root")
-    tokens = Tokens(TokenLogin(file), vault.request, clock=lambda: vault.now)
-    assert tokens.current() == "s.root"
+def test_a_token_that_never_expires_is_never_renewed(
+    vault: FakeVault, approle: AppRoleLogin
+) -> None:
+    auth = {"client_token": "s.lasting", "lease_duration": 0, "renewable": False}
+    asked: list[str] = []
+
+    def request(_method: str, path: str, _body: object, _token: str) -> Mapping[str, Any]:
+        asked.append(path)
+        return {"auth": auth}
+
+    tokens = Tokens(approle, request, clock=lambda: vault.now)
+    assert tokens.current() == "s.lasting"
     vault.now = 1e9
-    assert tokens.current() == "s.root"
-    assert vault.paths == ["lookup-self"]
+    assert tokens.current() == "s.lasting"
+    assert asked == ["auth/approle/login"]
+
+
+def test_a_forbidden_path_costs_one_log_in_a_while(vault: FakeVault, tokens: Tokens) -> None:
+    assert tokens.lost(tokens.current())
+    fresh = tokens.current()
+    tokens.forbidden()
+    for _ in range(5):
+        assert not tokens.lost(fresh)
+        assert tokens.current() == fresh
+    assert vault.paths == ["login", "login"]
+    vault.now = HOLD
+    assert tokens.lost(fresh)
+    assert tokens.current() != fresh
 
 
 @pytest.mark.parametrize("content", [None, " \n"])
@@ -192,7 +209,7 @@ def test_a_missing_or_empty_file_is_named(
     file = tmp_path / "hidden-name"
     if content is not None:
         file.write_text(content)
-    logins: list[Login] = [TokenLogin(file), KubernetesLogin("r", file), AppRoleLogin(file, file)]
+    logins: list[Login] = [KubernetesLogin("r", file), AppRoleLogin(file, file)]
     for login in logins:
         with pytest.raises(Unavailable, match=r"file (cannot be read|is empty)") as failed:
             Tokens(login, vault.request).current()
