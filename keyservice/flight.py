@@ -60,13 +60,6 @@ class FlightCache(Generic[K, V]):
             if not flight.cancelled():
                 return flight.result()
 
-    def forget(self, wanted: Callable[[K], bool]) -> None:
-        """Drop the entries whose key is wanted; a load under way is not kept either."""
-        for key in [key for key in self._entries if wanted(key)]:
-            del self._entries[key]
-        for key in [key for key in self._flights if wanted(key)]:
-            del self._flights[key]
-
     def has_fresh(self) -> bool:
         """Say whether anything at all could be served without a load."""
         now = self._clock()
@@ -96,12 +89,10 @@ class FlightCache(Generic[K, V]):
             raise
         else:
             flight.set_result(loaded)
-            if self._flights.get(key) is flight:
-                self._keep(key, loaded)
+            self._keep(key, loaded)
             return loaded
         finally:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
+            del self._flights[key]
 
     def _keep(self, key: K, loaded: Loaded[V]) -> None:
         if loaded.deadline <= self._clock():

@@ -78,11 +78,6 @@ class Keyring:
         loaded = await self.keks.get(key, lambda: self._open(tenancy, version))
         return loaded.value
 
-    def forget(self, tenant: str) -> None:
-        """Drop all that is cached for the tenant, in this process."""
-        self.tenancies.forget(lambda key: key == tenant)
-        self.keks.forget(lambda key: key.tenant == tenant)
-
     async def _read(self, tenant: str) -> Loaded[Tenancy]:
         # The time runs from before the read: a revocation during it must count as later.
         started = self._clock()

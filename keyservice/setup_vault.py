@@ -86,7 +86,6 @@ def policy(setup: VaultSetup) -> str:
 # Wrap and open KEKs. Without "create", encrypting with a missing key does not make one.
 path "{transit}/encrypt/+" {{ capabilities = ["update"] }}
 path "{transit}/decrypt/+" {{ capabilities = ["update"] }}
-path "{transit}/rewrap/+"  {{ capabilities = ["update"] }}
 
 # See that a key exists; make a business tenant's own, of this kind only. "+" is one segment:
 # neither .../config nor .../rotate nor .../trim nor .../import is meant.
@@ -102,8 +101,7 @@ path "{transit}/keys/+" {{
 path "{kv}/data/tenants/+" {{ capabilities = ["create", "read", "update"] }}
 
 # Keep the own token alive.
-path "auth/token/renew-self"  {{ capabilities = ["update"] }}
-path "auth/token/lookup-self" {{ capabilities = ["read"] }}
+path "auth/token/renew-self" {{ capabilities = ["update"] }}
 """
 
 

@@ -2,7 +2,7 @@
 
 Root keys never leave transit: KEKs travel there to be wrapped. All transit keys are derived, with
 the tenant id as the context, so that what was wrapped for one tenant opens for no other, and still
-can be rewrapped (`associated_data` cannot). `setup_vault` makes the mounts, the shared key and the
+Vault can rewrap it (with `associated_data` it cannot). `setup_vault` makes the mounts, the shared key and the
 policy that these adapters need; without it they answer Unavailable. A standby that serves old reads
 (performance standbys) must not be put before the key store.
 """
@@ -74,14 +74,6 @@ class VaultRoot:
         if len(kek) != KEK_SIZE:
             raise CannotUnwrap
         return kek
-
-    async def rewrap(self, tenant: str, tier: Tier, wrapped: str) -> str:
-        """Return the same KEK under the newest version of its root key, without seeing it.
-
-        Idempotent but for the text, which differs each time. Raises as `unwrap`.
-        """
-        answer = await self._transit("rewrap", tenant, tier, {"ciphertext": wrapped})
-        return _text(answer, "ciphertext")
 
     async def status(self) -> RootStatus:
         """See `Root.status`: asks for the shared key, which needs all that a tenant needs."""

@@ -117,18 +117,6 @@ async def test_a_cancelled_later_waiter_does_not_cancel_the_load() -> None:
     assert calls == ["load"]
 
 
-async def test_what_was_forgotten_during_its_load_is_not_kept() -> None:
-    clock, calls = FakeClock(), list[str]()
-    cache: FlightCache[str, bytes] = FlightCache(10, clock)
-    load = loading(clock, calls, b"v")
-    task = asyncio.ensure_future(cache.get("k", load))
-    await asyncio.sleep(0)
-    cache.forget(lambda key: key == "k")
-    assert (await task).value == b"v"
-    await cache.get("k", load)
-    assert len(calls) == 2
-
-
 @given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 8), st.floats(0, 5)), max_size=60))
 def test_it_is_bounded_and_never_serves_what_is_over(
     capacity: int, steps: list[tuple[int, float]]
