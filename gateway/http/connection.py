@@ -6,26 +6,32 @@ record tells the kind of fault only.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
+from gateway.http.pace import unsent
 from gateway.http.problem_types import INTERNAL, ROUTING
 from gateway.http.problems import render
 from gateway.http.requests import request_id
 
 log = structlog.get_logger()
 KEEPALIVE = 75.0
+LOOK = 0.05  # seconds between two looks whether an answer was taken at the end
 SERVER = "sealgate"
 
 
 class Connection(web.RequestHandler):
-    """One client's connection; cut when the head of a request takes longer than `head_timeout`."""
+    """One client's connection.
 
-    __slots__ = ("_head_since", "_head_timeout", "_head_timer")
+    Cut when the head of a request takes longer than `head_timeout`, and when the client takes nothing of
+    what waits for it for `KEEPALIVE` seconds, also while the connection is being closed.
+    """
+
+    __slots__ = ("_head_since", "_head_timeout", "_left", "_left_since", "_timer", "_wire")
 
     def __init__(self, *args: Any, head_timeout: float, **kw: Any) -> None:
         super().__init__(*args, **kw)
@@ -35,24 +41,31 @@ class Connection(web.RequestHandler):
         """Begin to wait for a first request."""
         super().connection_made(transport)
         self._head_since: float | None = self._loop.time()
-        self._head_timer = self._loop.call_later(self._head_timeout, self._watch_head)
+        self._wire = cast("asyncio.WriteTransport", transport)
+        self._left, self._left_since = 0, self._loop.time()
+        self._timer = self._loop.call_later(self._head_timeout, self._watch)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop waiting."""
-        self._head_timer.cancel()
+        self._timer.cancel()
         super().connection_lost(exc)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
-        """Let the request that runs end in time, then cancel it; aiohttp would wait as long again."""
+        """Let the request that runs end, and the client take the answer, in time; then cut.
+
+        aiohttp would wait twice as long, and then for a client that takes nothing without end.
+        """
+        until = self._loop.time() + (timeout or 0)
         running = self._task_handler
-        timer = None
-        if timeout is not None and running is not None:
-            timer = self._loop.call_later(timeout, running.cancel)
+        timer = self._loop.call_at(until, running.cancel) if running is not None else None
         try:
             await super().shutdown(timeout)
+            while self._wire.get_write_buffer_size() and self._loop.time() < until:  # noqa: ASYNC110
+                await asyncio.sleep(LOOK)
         finally:
             if timer is not None:
                 timer.cancel()
+            self._wire.abort()
 
     def data_received(self, data: bytes) -> None:
         """Note whether this leaves the head of a request begun and not ended."""
@@ -92,15 +105,19 @@ class Connection(web.RequestHandler):
         if body is not None:
             body.set_exception(web.RequestPayloadError("the body is malformed"))
 
-    def _watch_head(self) -> None:
-        left = self._head_timeout
+    def _watch(self) -> None:
+        """Look after what is overdue now and then."""
+        now, pause = self._loop.time(), self._head_timeout
         if self._head_since is not None:
-            left -= self._loop.time() - self._head_since
-        if left <= 0:
-            log.info("refused", reason="no request in time")
-            self.force_close()
+            pause -= now - self._head_since
+        left = unsent(self._wire)
+        if not left or left != self._left:
+            self._left, self._left_since = left, now
+        if pause <= 0 or now - self._left_since >= KEEPALIVE:
+            log.info("refused", reason="no request in time" if pause <= 0 else "nothing taken")
+            self._wire.abort()
             return
-        self._head_timer = self._loop.call_later(left, self._watch_head)
+        self._timer = self._loop.call_later(pause, self._watch)
 
     def handle_error(
         self,

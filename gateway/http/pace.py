@@ -96,7 +96,7 @@ def unsent(transport: asyncio.BaseTransport | None) -> int:
 
     Where the kernel does not tell (not Linux), only what it was not given yet.
     """
-    if transport is None or transport.is_closing():
+    if transport is None:
         return 0
     waiting: int = cast("asyncio.WriteTransport", transport).get_write_buffer_size()
     connection = transport.get_extra_info("socket")
