@@ -19,7 +19,7 @@ from gateway import app
 from gateway.config import load
 from gateway.downloads import Downloads
 from gateway.errors import NotFound
-from gateway.model import now
+from gateway.model import ReplicaState, envelope_key, now
 from tests.servers.prepared import prepare
 from tests.servers.vault import Vault
 from tests.servers.versitygw import Versitygw
@@ -101,21 +101,23 @@ async def read_from(stack: Stack, tenant: str, journal: Journal) -> dict[str, se
     settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
     intact: dict[str, set[str]] = {}
     async with app.core(settings) as core:
-        for page in [await core.catalog.list(tenant, "", None, 100_000)]:
-            for found in page:
-                reference = found.attachment.reference
-                intact[reference] = set()
-                for target in core.targets:
-                    alone = Downloads(core.catalog, core.services.downloads._keys, [target])
-                    opened = await alone.open(found, request_id="test")
-                    running = hashlib.sha256()
-                    if found.replicas[target.name].value != "stored":
-                        continue
-                    async with aclosing(alone.read(opened, 0, opened.size)) as stream:
-                        async for piece in stream:
-                            running.update(piece)
-                    assert running.hexdigest() == journal.sent_whole[reference]
-                    intact[reference].add(target.name)
+        for listed in await core.catalog.list(tenant, "", None, 100_000):
+            reference = listed.attachment.reference
+            found = await core.catalog.find(tenant, reference)
+            intact[reference] = set()
+            for target in core.targets:
+                if found.replicas[target.name] is not ReplicaState.STORED:
+                    continue
+                # The envelope lies there too, and with it all that a rebuilt catalog would need.
+                await target.store.stat(envelope_key(tenant, found.version.blob))
+                alone = Downloads(core.catalog, core.services.downloads._keys, [target])
+                opened = await alone.open(found, request_id="test")
+                running = hashlib.sha256()
+                async with aclosing(alone.read(opened, 0, opened.size)) as stream:
+                    async for piece in stream:
+                        running.update(piece)
+                assert running.hexdigest() == journal.sent_whole[reference]
+                intact[reference].add(target.name)
         await core.reaper.uploads()
         assert await core.catalog.stale(now(), 10) == []
         for target in core.targets:
