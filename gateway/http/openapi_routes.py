@@ -40,7 +40,13 @@ class Operation:
     required: bool = False
 
 
-AUTHORIZED = ("unauthorized", "forbidden", "catalog-unavailable", "internal")
+AUTHORIZED = (
+    "invalid-request",
+    "unauthorized",
+    "forbidden",
+    "catalog-unavailable",
+    "internal",
+)
 KEYED = (
     "key-denied",
     "tenant-suspended",
@@ -50,6 +56,7 @@ KEYED = (
     "key-service",
     "keys-unavailable",
 )
+_OPEN = ("invalid-request", "internal")
 _PATH = ("tenant", "attachment")
 _CHANGE = ("If-Match", "If-None-Match", "If-Unmodified-Since")
 _UPLOAD = (
@@ -70,7 +77,6 @@ _STORED = {
 _UPLOAD_PROBLEMS = (
     *AUTHORIZED,
     *KEYED,
-    "invalid-request",
     "digest-mismatch",
     "incomplete-body",
     "not-found",
@@ -92,7 +98,6 @@ _UPLOAD_PROBLEMS = (
 _READ_PROBLEMS = (
     *AUTHORIZED,
     *KEYED,
-    "invalid-request",
     "not-found",
     "precondition-failed",
     "range-not-satisfiable",
@@ -105,12 +110,10 @@ _DESCRIBED = (*_VALIDATORS, "Content-Disposition", "Repr-Digest")
 _READ = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 _UNCHANGED = Answer("the client has it already", headers=_VALIDATORS)
 _PAGED = ("limit", "cursor")
-_JSON_PROBLEMS = ("invalid-request", "too-large", "unsupported-encoding", "expectation-failed")
+_JSON_PROBLEMS = ("too-large", "unsupported-encoding", "expectation-failed")
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
-    ("GET", "/livez"): Operation(
-        "livez", "probes", None, {200: Answer("alive", (PLAIN,))}, ("internal",)
-    ),
+    ("GET", "/livez"): Operation("livez", "probes", None, {200: Answer("alive", (PLAIN,))}, _OPEN),
     ("GET", "/readyz"): Operation(
         "readyz",
         "probes",
@@ -119,13 +122,13 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             200: Answer("ready; one line a dependency", (PLAIN,)),
             503: Answer("not ready, or draining; one line a dependency", (PLAIN,)),
         },
-        ("internal",),
+        _OPEN,
     ),
     ("GET", "/metrics"): Operation(
-        "metrics", "probes", None, {200: Answer("figures", (PLAIN,))}, ("internal",)
+        "metrics", "probes", None, {200: Answer("figures", (PLAIN,))}, _OPEN
     ),
     ("GET", "/openapi.json"): Operation(
-        "openapi", "probes", None, {200: Answer("this document", (JSON,))}, ("internal",)
+        "openapi", "probes", None, {200: Answer("this document", (JSON,))}, _OPEN
     ),
     ("POST", "/v1/tenants"): Operation(
         "createTenant",
@@ -140,7 +143,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "tenants",
         Right.ADMIN,
         {200: Answer("a page of tenants", (JSON,), "Tenants")},
-        (*AUTHORIZED, "invalid-request"),
+        AUTHORIZED,
         _PAGED,
     ),
     ("GET", ONE): Operation(
@@ -182,7 +185,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "attachments",
         Right.READ,
         {200: Answer("a page of attachments", (JSON,), "Attachments")},
-        (*AUTHORIZED, *KEYED, "invalid-request", "not-found", "unreadable"),
+        (*AUTHORIZED, *KEYED, "not-found", "unreadable"),
         ("tenant", *_PAGED, "prefix", "names"),
     ),
     ("POST", ONE + "/attachments"): Operation(
@@ -235,15 +238,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "attachments",
         Right.DELETE,
         {204: Answer("in the trash")},
-        (*AUTHORIZED, "invalid-request", "not-found", "precondition-failed"),
+        (*AUTHORIZED, "not-found", "precondition-failed"),
         (*_PATH, *_CHANGE),
     ),
     ("GET", ATTACHMENT + "/versions"): Operation(
         "listVersions",
         "attachments",
         Right.READ,
-        {200: Answer("every version, newest first", (JSON,), "Versions")},
+        {200: Answer("a page of versions, newest first", (JSON,), "Versions")},
         (*AUTHORIZED, "invalid-request", "not-found"),
-        _PATH,
+        (*_PATH, *_PAGED),
     ),
 }

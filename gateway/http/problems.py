@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from gateway import errors
 from gateway.http.problem_types import FAILED, INTERNAL, PROBLEMS, ROUTING, Problem
 from gateway.http.requests import BEGUN, expectation, request_id, unread
+from gateway.http.targets import refuse_lost_parts
 from keyservice import wire
 
 log = structlog.get_logger()
@@ -82,6 +83,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Answer errors; cut the connection when the answer has already begun."""
     try:
         expectation(request)
+        refuse_lost_parts(request)
         return await handler(request)
     except web.HTTPException as error:
         return _routing(request, error)

@@ -194,6 +194,40 @@ async def test_without_its_primary_nothing_is_taken(
     assert (await client.get(path)).status == 404
 
 
+async def test_a_primary_that_fails_midway_is_told_at_once(
+    site: Site, client: Application, path: str
+) -> None:
+    async with Wire(site.url) as wire:
+        await wire.request("PUT", path, _field(client), f"Content-Length: {4 * len(BODY)}")
+        await wire.send(BODY)
+        await eventually(lambda: site.objects_of(path))
+        site.stores["primary"].faults.refuse_writes = StoreDenied("no")
+        wire.writer.write(BODY)
+        answer = await wire.answer()  # while most of the body is still to come
+
+    assert answer.status == 503
+    assert answer.headers["Connection"] == "close"
+    await site.settled()
+    assert not await site.objects_of(path)
+
+
+async def test_what_is_read_when_it_stops_is_finished(new_site: NewSite) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with new_site(drain_timeout=5.0) as site, site.tenant() as (client, path):
+            await client.stored(path, BODY)
+            wire = await stack.enter_async_context(Wire(site.url))
+            await wire.request("GET", path, _field(client))
+            reading = asyncio.create_task(wire.answer())
+            await eventually(lambda: _began(site))
+        answer = await reading
+
+    assert answer.body == BODY
+
+
+async def _began(site: Site) -> bool:
+    return any(store.open_reads for store in site.stores.values())
+
+
 @pytest.mark.parametrize("size", [100, 12 * MiB])
 async def test_without_one_backup_the_receipt_says_so(
     site: Site, client: Application, path: str, size: int

@@ -152,6 +152,18 @@ async def test_only_the_current_version_of_what_is_not_deleted(
     assert row["version"] == second["version"]
 
 
+async def test_versions_come_in_pages_too(client: Application, path: str) -> None:
+    made = [(await client.stored(path, b"content"))["version"] for _ in range(3)]
+    answer = await client.get(f"{path}/versions?limit=2")
+    assert [row["version"] for row in answer.json["versions"]] == [made[2], made[1]]
+    answer = await client.get(f"{path}/versions?limit=2&cursor={answer.json['cursor']}")
+    assert [row["version"] for row in answer.json["versions"]] == [made[0]]
+    assert answer.json["cursor"] is None
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert (await client.get(f"{path}/versions?limit=0")).problem == "invalid-request"
+    assert (await client.get(f"{path}/versions?cursor=YWJj")).problem == "not-found"
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -336,3 +336,34 @@ async def test_a_request_id_is_echoed_or_made(site: Site) -> None:
         first = (await wire.answer()).headers["X-Request-Id"]
         await wire.request("GET", "/livez")
         assert (await wire.answer()).headers["X-Request-Id"] != first
+
+
+async def test_a_target_with_a_host_is_read(site: Site, client: Application, path: str) -> None:
+    await client.stored(path, b"content")
+
+    async with Wire(site.url) as wire:
+        await wire.request("GET", f"http://localhost{path}", _field(client))
+        assert (await wire.answer()).body == b"content"
+
+
+@pytest.mark.parametrize("mark", ["#part", "#", "%23x#y", "?part", "?part=1", "?limit=1", "?a=b#c"])
+async def test_a_target_of_which_a_part_would_be_lost_is_refused(
+    site: Site, client: Application, tenant: str, path: str, mark: str
+) -> None:
+    async with Wire(site.url) as wire:
+        await wire.request("PUT", path + mark, _field(client), "Content-Length: 1", body=b"x")
+        answer = await wire.answer()
+
+    assert (answer.status, _problem(answer)) == (400, "invalid-request")
+    assert (await client.get(f"/v1/tenants/{tenant}/attachments")).json["attachments"] == []
+
+
+async def test_a_body_nobody_asked_for_is_passed_over(
+    site: Site, client: Application, path: str
+) -> None:
+    await client.stored(path, b"content")
+
+    async with Wire(site.url) as wire:
+        for _ in range(2):
+            await wire.request("GET", path, _field(client), "Content-Length: 5", body=b"hello")
+            assert (await wire.answer()).body == b"content"
