@@ -223,8 +223,14 @@ class Catalog(Protocol):
         Answers the repetition of an idempotent request, whose reference the gateway assigned.
         """
 
-    async def versions(self, tenant: str, reference: str) -> Sequence[Found]:
-        """Every version of a live attachment, newest first, without inline bodies. Raises NotFound."""
+    async def versions(
+        self, tenant: str, reference: str, after: str | None = None, limit: int = 100
+    ) -> Sequence[Found]:
+        """Page through the versions of a live attachment, newest first, behind the version `after`.
+
+        With empty envelopes and without inline bodies. Raises NotFound, also when `after` is none of
+        its versions.
+        """
 
     async def list(
         self, tenant: str, prefix: str, after: str | None, limit: int

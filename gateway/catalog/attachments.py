@@ -1,14 +1,14 @@
 """Attachments and their versions, as functions over a connection that is in a transaction.
 
-Reading takes at most two queries, whatever the number of rows: one for attachments with their
-versions, one for all their replicas.
+Reading a page takes two queries: one for attachments with their versions, one for the replicas of
+a thousand of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, literal, null, select, update
 
 from gateway.catalog import tables
 from gateway.catalog.references import beyond, searchable
@@ -29,14 +29,15 @@ _COLUMNS = (
     _VERSIONS.c.created.label("committed"),
     _VERSIONS.c.size,
     _VERSIONS.c.body_size,
-    _VERSIONS.c.envelope,
 )
-_WHOLE = (*_COLUMNS, _VERSIONS.c.inline)
-_LISTED = (*_COLUMNS, null().label("inline"))
+_WHOLE = (*_COLUMNS, _VERSIONS.c.envelope, _VERSIONS.c.inline)
+_LISTED = (*_COLUMNS, _VERSIONS.c.envelope, null().label("inline"))
+_COUNTED = (*_COLUMNS, literal(b"").label("envelope"), null().label("inline"))
 _CURRENT = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
 _EVERY = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
 _PAGE = select(*_LISTED).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
-_HISTORY = select(*_LISTED).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
+_HISTORY = select(*_COUNTED).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
+_AT_ONCE = 1024  # far below the number of parameters that either database takes
 
 
 def find(connection: Connection, tenant: str, reference: str, version: str | None = None) -> Found:
@@ -51,12 +52,18 @@ def by_version(connection: Connection, tenant: str, version: str) -> Found:
     return _one(connection, named)
 
 
-def versions(connection: Connection, tenant: str, reference: str) -> Sequence[Found]:
+def versions(
+    connection: Connection, tenant: str, reference: str, after: str | None, limit: int
+) -> Sequence[Found]:
     """Implement `Catalog.versions`."""
-    newest_first = _HISTORY.where(*_live(tenant, reference)).order_by(_VERSIONS.c.number.desc())
-    found = _found(connection, newest_first)
+    query = _HISTORY.where(*_live(tenant, reference))
+    if after is not None:
+        last = _VERSIONS.alias()
+        of_last = and_(last.c.id == after, last.c.attachment == _ATTACHMENTS.c.id)
+        query = query.join(last, of_last).where(_VERSIONS.c.number < last.c.number)
+    found = _found(connection, query.order_by(_VERSIONS.c.number.desc()).limit(limit))
     if not found:
-        raise NotFound("no such attachment")
+        find(connection, tenant, reference, after)  # raises NotFound unless the page is just empty
     return found
 
 
@@ -135,8 +142,8 @@ def _one(connection: Connection, query: Select[*tuple[Any, ...]]) -> Found:
 def _found(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Found]:
     rows = connection.execute(query).all()
     replicas: dict[str, dict[str, ReplicaState]] = {row.version: {} for row in rows}
-    if rows:
-        of_rows = select(_REPLICAS).where(_REPLICAS.c.version.in_(list(replicas)))
+    for ids in _slices(list(replicas)):
+        of_rows = select(_REPLICAS).where(_REPLICAS.c.version.in_(ids))
         for replica in connection.execute(of_rows):
             replicas[replica.version][replica.target] = _state(replica.state)
     return [
@@ -148,6 +155,10 @@ def _found(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Foun
         )
         for row in rows
     ]
+
+
+def _slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
 
 
 def _state(word: str) -> ReplicaState:

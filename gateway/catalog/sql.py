@@ -113,9 +113,11 @@ class SqlCatalog:
         """Implement `Catalog.by_version`."""
         return await self._read(attachments.by_version, tenant, version)
 
-    async def versions(self, tenant: str, reference: str) -> Sequence[Found]:
+    async def versions(
+        self, tenant: str, reference: str, after: str | None = None, limit: int = 100
+    ) -> Sequence[Found]:
         """Implement `Catalog.versions`."""
-        return await self._read(attachments.versions, tenant, reference)
+        return await self._read(attachments.versions, tenant, reference, after, limit)
 
     async def list(
         self, tenant: str, prefix: str, after: str | None, limit: int

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.errors import Invalid, NotFound
 from gateway.http import conditions, disposition, fields
+from gateway.http.paging import FRESH, after, cursor_of, limit_of
 from gateway.http.requests import (
     authorize,
     body_of,
@@ -141,14 +142,15 @@ async def delete(request: web.Request) -> web.StreamResponse:
 
 
 async def versions(request: web.Request) -> web.StreamResponse:
-    """List every version of the attachment, newest first."""
+    """List the attachment's versions, newest first, page by page."""
     serving = services(request)
     tenant, reference = tenant_of(request), reference_of(request)
     await authorize(request, serving.tokens, Right.READ, tenant)
-    found = await serving.catalog.versions(tenant, reference)
-    return web.json_response(
-        {"versions": [_version(item) for item in found]}, headers={"Cache-Control": "no-store"}
-    )
+    limit = limit_of(request)
+    found = await serving.catalog.versions(tenant, reference, after(request), limit + 1)
+    more = found[limit - 1].version.id if len(found) > limit else None
+    shown = [_version(item) for item in found[:limit]]
+    return web.json_response({"versions": shown, "cursor": cursor_of(more)}, headers=FRESH)
 
 
 def _version(item: Found) -> dict[str, Any]:

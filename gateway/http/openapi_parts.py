@@ -107,7 +107,7 @@ SCHEMAS: Part = {
             },
         }
     ),
-    "Versions": _list("versions", "Version", cursor=False),
+    "Versions": _list("versions", "Version", cursor=True),
     "Tenant": _object({"tenant": ID, "tier": {"enum": list(TIERS)}, "created": TIME}),
     "Tenants": _list("tenants", "Tenant", cursor=True),
     "NewTenant": _object({"tier": {"enum": list(TIERS), "default": TIERS[0]}}, "tier"),

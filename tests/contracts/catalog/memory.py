@@ -109,7 +109,8 @@ class MemoryCatalog:
         return frozenset([u.blob for u in running] + [v.blob for v in versions])
 
     def find(self, tenant: str, reference: str, version: str | None = None) -> Found:
-        for found in self.versions(tenant, reference):
+        line = self._live(tenant, reference)
+        for found in _newest_first(line) if line else []:
             if found.current if version is None else found.version.id == version:
                 return found
         raise NotFound
@@ -121,11 +122,19 @@ class MemoryCatalog:
                     return found
         raise NotFound
 
-    def versions(self, tenant: str, reference: str) -> Sequence[Found]:
+    def versions(
+        self, tenant: str, reference: str, after: str | None = None, limit: int = 100
+    ) -> Sequence[Found]:
         line = self._live(tenant, reference)
-        if line is None or not line.found:
+        found = _newest_first(line) if line else []
+        ids = [f.version.id for f in found]
+        if not found or (after is not None and after not in ids):
             raise NotFound
-        return _newest_first(line)
+        start = 0 if after is None else ids.index(after) + 1
+        return [
+            replace(f, version=replace(f.version, envelope=b""))
+            for f in found[start : start + limit]
+        ]
 
     def list(self, tenant: str, prefix: str, after: str | None, limit: int) -> Sequence[Found]:
         found = [

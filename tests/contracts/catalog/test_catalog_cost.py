@@ -76,6 +76,7 @@ async def test_everything_goes_by_an_index(catalog: SqlCatalog, full: str) -> No
         await catalog.find(full, "new")
         await catalog.by_version(full, version.id)
         await catalog.versions(full, "new")
+        await catalog.versions(full, "new", version.id)
         await catalog.known([version.blob, new_id()])
         await catalog.fence(version.id)
         await catalog.forget(upload.id)

@@ -144,6 +144,11 @@ class CatalogMachine(RuleBasedStateMachine):
     def page(self, tenant: str, prefix: str, after: str | None, limit: int) -> None:
         self._both("list", tenant, prefix, after, limit)
 
+    @rule(tenant=tenants, reference=references, after=uploads, limit=st.integers(1, 3))
+    def page_of_versions(self, tenant: str, reference: str, after: str, limit: int) -> None:
+        self._both("versions", tenant, reference, None, limit)
+        self._both("versions", tenant, reference, after, limit)
+
     @invariant()
     def reads_agree(self) -> None:
         for tenant in TENANTS:

@@ -289,4 +289,5 @@ async def test_an_inline_body_comes_with_one_version_and_not_with_many(
     assert (await catalog.by_version(tenant, version.id)).version == version
     without = replace(version, inline=None)
     assert [found.version for found in await catalog.list(tenant, "", None, 9)] == [without]
-    assert [found.version for found in await catalog.versions(tenant, "r")] == [without]
+    bare = replace(without, envelope=b"")
+    assert [found.version for found in await catalog.versions(tenant, "r")] == [bare]
