@@ -4,8 +4,10 @@ Guarantees one catalog query and at most one key service request a page, and no 
 whose name cannot be opened is listed all the same, and says so.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from envelope.envelope import Attributes, Envelope
 from gateway.downloads import attributes_of, envelope_of
@@ -14,6 +16,9 @@ from gateway.keys import KeyService, wrapped_key
 from gateway.model import Found
 from gateway.ports import Catalog
 from keyservice.wire import KeyServiceError
+
+T = TypeVar("T")
+_YIELD_EVERY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Listing:
         return Page(await self._named(tenant, found, request_id), more)
 
     async def _named(self, tenant: str, found: Sequence[Found], request_id: str) -> list[Row]:
-        envelopes = [_envelope(item) for item in found]
+        envelopes = [_envelope(item) async for item in _in_turns(found)]
         keys = await self._keys.unwrap(
             tenant,
             [wrapped_key(envelope) for envelope in envelopes if envelope is not None],
@@ -70,8 +75,16 @@ class Listing:
         opened = iter(keys)
         return [
             Row(item, None, "damaged") if envelope is None else _row(item, envelope, next(opened))
-            for item, envelope in zip(found, envelopes, strict=True)
+            async for item, envelope in _in_turns(list(zip(found, envelopes, strict=True)))
         ]
+
+
+async def _in_turns(items: Sequence[T]) -> AsyncIterator[T]:
+    """Yield the items, letting others run now and then: a page may hold a thousand envelopes."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % _YIELD_EVERY == 0:
+            await asyncio.sleep(0)
 
 
 def _envelope(found: Found) -> Envelope | None:
