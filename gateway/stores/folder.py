@@ -25,13 +25,22 @@ PAGE = 1000  # objects of a listing that one hop looks up
 
 
 class FolderStore:
-    """Objects as files under `root`. Several processes may share it."""
+    """Objects as files under `root`. Several processes may share it.
 
-    def __init__(self, root: Path | str, *, name: str = "folder", threads: int = 8) -> None:
+    What a disk should answer soon it must answer within `patience` seconds; `put`, `part` and
+    `complete` take as long as their caller lets them. Cancelled, each returns at once.
+    """
+
+    def __init__(
+        self, root: Path | str, *, name: str = "folder", threads: int = 8, patience: float = 30.0
+    ) -> None:
         self._name = name
         self._tree = Tree(Path(root).absolute())
         self._workers = Workers(
-            threads, f"store-{name}", functools.partial(file_errors, self._tree.root)
+            threads,
+            f"store-{name}",
+            functools.partial(file_errors, self._tree.root),
+            patience=patience,
         )
 
     def __repr__(self) -> str:
@@ -109,6 +118,7 @@ class FolderStore:
         try:
             write(path, 0, data, stop)
             finish(path, len(data))
+            stop.check()
             self._tree.publish(path, key)
         except BaseException:
             with suppress(OSError):  # the first error counts

@@ -3,9 +3,12 @@
 import errno
 import os
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.stores.workers import Flag
+from gateway.stores.workers import Flag, Stopped
 
 BLOCK = 1024 * 1024  # bytes of one write; a request to stop is seen between two
 
@@ -13,32 +16,60 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _WRITE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Stopped(Exception):
-    """The caller was cancelled, so nobody wants the bytes any more."""
-
-
 class Reader:
-    """A file open for reading. `close` may be called at any time, also when `open` failed."""
+    """A file open for reading. `close` may be called at any time, also while a thread is reading.
+
+    That thread then closes the file when it comes back, so that nobody reads another file which got
+    the same number.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._lock = threading.Lock()
+        self._busy = False
+        self._closed = False
 
     def open(self) -> int:
         """Open the file and return its size. What is not a plain file counts as missing."""
-        self._descriptor = os.open(self._path, _READ)
-        found = os.fstat(self._descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise FileNotFoundError(errno.ENOENT, "not a plain file")
-        return found.st_size
+        with self._used():
+            self._descriptor = os.open(self._path, _READ)
+            found = os.fstat(self._descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise FileNotFoundError(errno.ENOENT, "not a plain file")
+            return found.st_size
 
     def read(self, start: int, stop: int) -> bytes:
         """Return some of the bytes [start, stop), none only at the end of the file."""
-        assert self._descriptor is not None  # noqa: S101 - `open` has returned
-        return os.pread(self._descriptor, stop - start, start)
+        with self._used():
+            assert self._descriptor is not None  # noqa: S101 - `open` has returned
+            return os.pread(self._descriptor, stop - start, start)
 
     def close(self) -> None:
-        """Close the file. Idempotent."""
+        """Close the file, or have it closed. Idempotent."""
+        with self._lock:
+            self._closed = True
+            if not self._busy:
+                self._release()
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise Stopped
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._come_back()
+
+    def _come_back(self) -> None:
+        with self._lock:
+            self._busy = False
+            if self._closed:
+                self._release()
+
+    def _release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -55,8 +86,7 @@ def write(path: Path, offset: int, data: memoryview, stop: Flag) -> None:
     try:
         done = 0
         while done < len(data):
-            if stop.up:
-                raise Stopped
+            stop.check()
             done += os.pwrite(descriptor, data[done : done + BLOCK], offset + done)
     finally:
         os.close(descriptor)

@@ -52,7 +52,8 @@ class FolderUpload:
         numbers = sorted(self._written)
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
             raise StoreDenied("an upload needs parts numbered from 1 without gaps")
-        await self._workers.run(self._complete, [self._written[each] for each in numbers])
+        places, stop = [self._written[each] for each in numbers], Flag()
+        await self._workers.run_until(stop, self._complete, places, stop)
 
     async def abort(self) -> None:
         """See the port."""
@@ -73,7 +74,7 @@ class FolderUpload:
             self._create(place.path)
         write(place.path, place.offset, data, stop)
 
-    def _complete(self, places: list[_Place]) -> None:
+    def _complete(self, places: list[_Place], stop: Flag) -> None:
         if self._lost:
             raise ObjectMissing("the upload is no longer there")
         try:
@@ -85,6 +86,7 @@ class FolderUpload:
             with suppress(OSError):
                 self._abort()
             raise
+        stop.check()
         self._tree.publish(path, self._key)
         self._abort()
 

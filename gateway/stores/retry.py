@@ -25,12 +25,13 @@ class RetryPolicy:
     """How patient to be with one call. Times are seconds.
 
     A store that asks for a longer pause than `longest_pause` is not tried again: its caller may know
-    another one. Deadlines hold for a call with all its tries.
+    another one. Deadlines hold for a call with all its tries; a check has one try.
     """
 
     tries: int = 4
     first_pause: float = 0.1
     longest_pause: float = 5.0
+    check_deadline: float = 10.0
     call_deadline: float = 60.0
     body_deadline: float = 300.0
 

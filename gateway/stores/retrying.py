@@ -117,7 +117,7 @@ class RetryingStore:
     async def check(self) -> None:
         """See the port. Not tried again: it is asked how the store is now."""
         try:
-            async with asyncio.timeout(self._tries.policy.call_deadline):
+            async with asyncio.timeout(self._tries.policy.check_deadline):
                 await self._store.check()
         except TimeoutError:
             raise StoreUnavailable("the store did not answer in time") from None

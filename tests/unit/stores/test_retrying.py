@@ -331,7 +331,7 @@ async def test_a_deadline_holds_for_all_tries() -> None:
         async def check(self) -> None:
             await asyncio.sleep(60)
 
-    policy = RetryPolicy(call_deadline=0.05, body_deadline=0.05, longest_pause=0.05)
+    policy = RetryPolicy(check_deadline=0.05, call_deadline=0.05, body_deadline=0.05)
     store = retrying(Silent(), policy)
     async with asyncio.timeout(5):
         for call in (store.stat(KEY), store.put(KEY, piece()), store.check()):

@@ -1,9 +1,13 @@
-"""Threads of a store: bounded, cancellable, and done with the caller's memory when it returns."""
+"""Threads of a store: bounded, and left at once by a caller who is cancelled."""
 
 import asyncio
 import contextlib
+import gc
+import sys
+import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +31,14 @@ def workers() -> Iterator[Workers]:
     made.close()
 
 
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """Give an event for threads to hang on, set at the end."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
 async def test_a_job_returns_and_raises(workers: Workers) -> None:
     assert await workers.run(divmod, 7, 2) == (3, 1)
 
@@ -37,25 +49,87 @@ async def test_a_job_returns_and_raises(workers: Workers) -> None:
         await workers.run(fails)
 
 
-async def test_a_cancelled_call_waits_for_its_thread(workers: Workers) -> None:
-    begun, stop = threading.Event(), Flag()
-    ended: list[bool] = []
+async def test_a_cancelled_call_returns_at_once_and_its_job_is_told(workers: Workers) -> None:
+    begun, ended, stop = threading.Event(), threading.Event(), Flag()
 
     def job() -> None:
         begun.set()
         while not stop.up:
             time.sleep(0.001)
-        time.sleep(0.05)
-        ended.append(True)
+        time.sleep(0.1)
+        ended.set()
 
     task = asyncio.create_task(workers.run_until(stop, job))
     await asyncio.to_thread(begun.wait)
     task.cancel()
-    await asyncio.sleep(0.01)
-    task.cancel()  # once more: it still may not leave
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ended == [True]
+    assert not ended.is_set()
+    assert await asyncio.to_thread(ended.wait, 5)
+    assert await workers.run(int) == 0  # and the thread is free again
+
+
+async def test_memory_lives_as_long_as_a_thread_that_hangs_with_it(workers: Workers) -> None:
+    begun, release = threading.Event(), threading.Event()
+    seen: list[bytes] = []
+
+    class Memory(bytearray):
+        pass
+
+    def job(data: memoryview) -> None:
+        begun.set()
+        release.wait()
+        seen.append(bytes(data[:6]))
+
+    memory = Memory(b"sealed")
+    there = weakref.ref(memory)
+    task = asyncio.create_task(workers.run_until(Flag(), job, memoryview(memory)))
+    await asyncio.to_thread(begun.wait)
+    task.cancel()
+    await asyncio.wait([task])
+    del task, memory
+    gc.collect()
+    assert there() is not None
+    release.set()
+    await workers.run(int)
+    assert seen == [b"sealed"]
+    gc.collect()
+    assert there() is None
+
+
+async def test_calls_do_not_queue_for_ever_behind_threads_that_hang(
+    release: threading.Event,
+) -> None:
+    workers = Workers(2, "test", translated, patience=0.1)
+    before = threading.active_count()
+    async with asyncio.timeout(5):
+        for _ in range(6):
+            with pytest.raises(StoreUnavailable, match="in time"):
+                await workers.run(release.wait)
+    assert threading.active_count() == before + 2
+    release.set()
+    assert await workers.run(int) == 0
+    workers.close()
+
+
+async def test_a_program_ends_though_a_thread_hangs() -> None:
+    program = """
+        import asyncio, contextlib, time
+        from gateway.stores.workers import Workers
+        async def main():
+            workers = Workers(1, "test", contextlib.nullcontext, patience=0.1)
+            with contextlib.suppress(Exception):
+                await workers.run(time.sleep, 60)
+            workers.close()
+        asyncio.run(main())
+    """
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", textwrap.dedent(program))
+    try:
+        async with asyncio.timeout(20):
+            assert await child.wait() == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
 
 
 async def test_a_job_that_did_not_begin_is_dropped(workers: Workers) -> None:
