@@ -68,9 +68,12 @@ async def test_a_large_write_that_the_peer_takes_too_slowly_is_cut() -> None:
 
 
 async def test_what_a_peer_has_not_taken_is_counted_down_to_its_socket() -> None:
+    done, gone = asyncio.Event(), asyncio.Event()
+
     async def idle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.5)
-        writer.close()
+        await done.wait()
+        writer.transport.abort()
+        gone.set()
 
     server = await asyncio.start_server(idle, "127.0.0.1", 0)
     _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -80,4 +83,7 @@ async def test_what_a_peer_has_not_taken_is_counted_down_to_its_socket() -> None
     assert unsent(writer.transport) > writer.transport.get_write_buffer_size() > 0
     writer.transport.abort()
     assert unsent(None) == 0
+    done.set()
+    await gone.wait()
     server.close()
+    await server.wait_closed()
