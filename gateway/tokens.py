@@ -1,7 +1,9 @@
 """Bearer tokens: random, stored hashed, scoped by tenant and right, with an expiry.
 
 Guarantees that the secret exists only in the answer to `create`, that a check takes the same time for
-an unknown id as for a wrong secret's last byte, and that every refusal reads the same. SHA-256 is
+an unknown id as for a wrong secret's last byte, and that every refusal reads the same. A token that was
+read is believed for `fresh` seconds: that is how long another process may accept one after it was
+revoked here. SHA-256 is
 enough of a hash here, because the secret is 256 random bits, not a password.
 """
 
@@ -9,7 +11,8 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -19,6 +22,7 @@ from gateway.ports import Catalog
 
 _SHAPE = re.compile(r"sgt_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 _NOBODY = bytes(32)
+MOST = 10_000  # tokens believed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,13 @@ def _hash(secret: str) -> bytes:
 class Tokens:
     """The use case, over one catalog."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(
+        self, catalog: Catalog, *, fresh: float = 5.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._catalog = catalog
+        self._fresh = fresh
+        self._clock = clock
+        self._read: dict[str, tuple[Token, float]] = {}
 
     async def create(
         self, tenant: str | None, rights: Iterable[Right], *, lifetime: timedelta | None
@@ -65,7 +74,7 @@ class Tokens:
         if shape is None:
             raise Unauthorized(refusal)
         try:
-            token = await self._catalog.token(shape[1])
+            token = await self._known(shape[1])
             expected = token.secret_hash
         except NotFound:
             token, expected = None, _NOBODY
@@ -73,6 +82,17 @@ class Tokens:
         if token is None or not right or (token.expires is not None and token.expires <= now()):
             raise Unauthorized(refusal)
         return token
+
+    async def _known(self, token: str) -> Token:
+        """Return a token that was read a moment ago, or read it. Raises NotFound."""
+        read, until = self._read.get(token, (None, 0.0))
+        if read is not None and self._clock() < until:
+            return read
+        if len(self._read) >= MOST:
+            self._read.clear()
+        found = await self._catalog.token(token)
+        self._read[token] = found, self._clock() + self._fresh
+        return found
 
     async def of(self, tenant: str | None) -> Sequence[Token]:
         """Every token of a tenant, or those that are good for all."""
@@ -83,6 +103,7 @@ class Tokens:
         if (await self._catalog.token(token)).tenant != tenant:
             raise NotFound("no such token")
         await self._catalog.remove_token(token)
+        self._read.pop(token, None)
 
 
 def allow(token: Token, tenant: str | None, right: Right) -> None:

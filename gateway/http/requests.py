@@ -4,8 +4,8 @@ Guarantees that `100 Continue` is sent only once the request has been authorised
 or partial body is refused instead of being stored as something else.
 """
 
+import random
 import re
-import secrets
 from collections.abc import AsyncGenerator
 from urllib.parse import unquote
 
@@ -23,6 +23,7 @@ TOKEN = web.RequestKey("token", str)
 BEGUN = web.RequestKey("begun", bool)  # the head of a streamed answer may have left
 
 MAX_REFERENCE = 1024
+_RANDOM = random.Random()  # noqa: S311 - a request id is a name and no secret; this asks no kernel
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _SEGMENT = "/v1/tenants/{tenant}/attachments/{attachment}".count("/")
@@ -35,7 +36,7 @@ def request_id(request: web.BaseRequest) -> str:
     known = request.get(REQUEST_ID)
     if known is None:
         sent = request.headers.get("X-Request-Id", "")
-        known = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+        known = sent if _REQUEST_ID.fullmatch(sent) else f"{_RANDOM.getrandbits(64):016x}"
         request[REQUEST_ID] = known
     return known
 
