@@ -170,7 +170,7 @@ def _wire(
             part_size=limits.part_size, inline=limits.inline, max_size=limits.max_attachment
         ),
     )
-    downloads = Downloads(catalog, keys, targets)
+    downloads = Downloads(catalog, keys, targets, first_byte=limits.first_byte)
 
     async def keys_ready() -> None:
         status = await keys.status()

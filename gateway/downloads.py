@@ -2,7 +2,8 @@
 
 Guarantees that only authenticated plaintext is released, that what is released is the content of the
 version the catalog names, under the reference it was stored for, and that a store which fails, stalls
-or returns damaged bytes is left for another at the same byte, so that the reader notices nothing.
+or returns damaged bytes is left for another at the same byte, so that the reader notices nothing. While
+there is another nothing is tried twice, and one that was silent is asked last for a while.
 Reads of small bodies touch no store. Implements "A download" of `docs/architecture.md`.
 """
 
@@ -16,11 +17,13 @@ from envelope.envelope import Attributes, Envelope, decode, open_attributes
 from envelope.errors import EnvelopeError
 from envelope.ranges import Extent, RangeOpener, plan
 from envelope.segment import SegmentOpener
-from gateway.errors import StoreError, Unreadable
+from gateway.errors import StoreDenied, StoreError, StoreUnavailable, Unreadable
 from gateway.keys import KeyService, unwrap
 from gateway.model import Found, ReplicaState, body_key
 from gateway.ports import Catalog
 from gateway.quorum import Target
+from gateway.ranking import Ranking
+from gateway.replica import read
 
 log = structlog.get_logger()
 
@@ -41,12 +44,24 @@ class Opened:
 
 
 class Downloads:
-    """The use case, over one catalog, one key service and one set of targets."""
+    """The use case, over one catalog, one key service and one set of targets.
 
-    def __init__(self, catalog: Catalog, keys: KeyService, targets: Sequence[Target]) -> None:
+    A target has `first_byte` seconds to begin its answer while another may be asked instead.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        keys: KeyService,
+        targets: Sequence[Target],
+        *,
+        first_byte: float = 2.0,
+    ) -> None:
         self._catalog = catalog
         self._keys = keys
         self._targets = targets
+        self._first_byte = first_byte
+        self._ranking = Ranking()
 
     async def open(self, found: Found, *, request_id: str) -> Opened:
         """Authenticate a version's envelope. Raises KeyServiceErrors and Unreadable."""
@@ -69,37 +84,45 @@ class Downloads:
                 yield plaintext
             return
         candidates = self._candidates(opened.found)
-        for target in candidates:
-            try:
-                async with aclosing(self._from(target, opened, start, stop)) as pieces:
-                    async for plaintext in pieces:
-                        start += len(plaintext)
-                        yield plaintext
-            except (StoreError, EnvelopeError) as error:
-                log.warning(
-                    "replica failed",
-                    target=target.name,
-                    blob=opened.found.version.blob,
-                    reason=type(error).__name__,
-                )
-            else:
-                return
+        left = self._ranking.order(candidates)
+        # In haste while there are others; then, with patience, those that were merely out of reach.
+        for limit in (self._first_byte, None) if len(left) > 1 else (None,):
+            for target in tuple(left):
+                try:
+                    async with aclosing(self._from(target, opened, start, stop, limit)) as pieces:
+                        async for plaintext in pieces:
+                            self._ranking.worked(target.name)
+                            start += len(plaintext)
+                            yield plaintext
+                except (StoreError, EnvelopeError) as error:
+                    self._failed(target, opened, error)
+                    if not isinstance(error, StoreUnavailable):
+                        left.remove(target)
+                else:
+                    return
         tried = ", ".join(target.name for target in candidates) or "none"
         raise Unreadable(f"no target could give this version (tried: {tried})", retry_after=5.0)
 
     async def _from(
-        self, target: Target, opened: Opened, start: int, stop: int
+        self, target: Target, opened: Opened, start: int, stop: int, limit: float | None
     ) -> AsyncGenerator[bytes]:
         version = opened.found.version
         key = body_key(version.tenant, version.blob)
         for extent in plan(opened.envelope.core.segments, start, stop):
             opener = _opener(opened, extent)
-            async with aclosing(target.store.read(key, extent.start, extent.stop)) as pieces:
-                async for sealed in pieces:
-                    if plaintext := opener.update(sealed):
+            sealed = read(target.store, key, extent.start, extent.stop, first_byte=limit)
+            async with aclosing(sealed) as pieces:
+                async for piece in pieces:
+                    if plaintext := opener.update(piece):
                         yield plaintext
             if plaintext := opener.finalize():
                 yield plaintext
+
+    def _failed(self, target: Target, opened: Opened, error: StoreError | EnvelopeError) -> None:
+        blob, reason = opened.found.version.blob, type(error).__name__
+        log.warning("replica failed", target=target.name, blob=blob, reason=reason)
+        if isinstance(error, StoreUnavailable | StoreDenied):  # the target's fault, not this body's
+            self._ranking.failed(target.name)
 
     def _candidates(self, found: Found) -> list[Target]:
         """Targets that hold the version, the primary first, as configured."""

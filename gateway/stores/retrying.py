@@ -39,6 +39,11 @@ class RetryingStore:
     def __repr__(self) -> str:
         return f"RetryingStore({self._store!r})"
 
+    @property
+    def once(self) -> Store:
+        """The store itself, which tries nothing twice: for those who may ask another instead."""
+        return self._store
+
     async def put(self, key: str, piece: Piece) -> None:
         """See the port."""
         creation = _Creation(self._store, key, lambda: self._store.put(key, piece), self._tries)
