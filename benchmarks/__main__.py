@@ -69,6 +69,7 @@ def subjects(place: Path, s3: Versitygw, sink: Sink, *, quick: bool) -> Iterator
 
     yield Direct(names.DIRECT, *real(), reads=True)
     yield Plain(names.PLAIN, place / "plain", real(), reads=True)
+    yield Plain(names.BARE, place / "bare", real(), reads=True, module="benchmarks.bare")
     yield Sealgate(names.SEALGATE, place / "sealgate", real(), reads=True)
     yield Plain(names.TWO, place / "two", real(2), reads=False)
     yield Sealgate(names.BACKUP, place / "backup", real(2), reads=False)
@@ -79,6 +80,8 @@ def subjects(place: Path, s3: Versitygw, sink: Sink, *, quick: bool) -> Iterator
     yield Plain(names.PLAIN_SINK, place / "plain-sink", drain(), reads=False)
     yield Sealgate(names.SEALGATE_SINK, place / "sealgate-sink", drain(), reads=False)
     if not quick:
+        bare = "benchmarks.bare"
+        yield Plain(names.BARE_SINK, place / "bare-sink", drain(), reads=False, module=bare)
         yield Plain(names.TWO_SINK, place / "two-sink", drain(2), reads=False)
         yield Sealgate(names.BACKUP_SINK, place / "backup-sink", drain(2), reads=False)
 

@@ -119,16 +119,24 @@ class Direct:
 
 
 class Plain:
-    """`benchmarks.plain`: the same server and store client, with nothing in between."""
+    """A proxy without encryption: `benchmarks.plain`, or another `module` with its command line."""
 
-    def __init__(self, name: str, home: Path, buckets: Sequence[Bucket], *, reads: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        home: Path,
+        buckets: Sequence[Bucket],
+        *,
+        reads: bool,
+        module: str = "benchmarks.plain",
+    ) -> None:
         self.name, self.buckets, self.reads = name, buckets, reads
         home.mkdir(parents=True)
         settings = home / "stores.json"
         settings.write_text(json.dumps([_settings(bucket) for bucket in buckets]))
         self._port = port = free_port()
         self._daemon = Daemon(
-            [sys.executable, "-m", "benchmarks.plain", str(port), str(settings)],
+            [sys.executable, "-m", module, str(port), str(settings)],
             log=home / "plain.log",
             ready=lambda: listening(port),
             env=environment(),
