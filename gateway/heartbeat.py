@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import structlog
 
 from gateway.errors import CatalogError
-from gateway.model import now
 from gateway.ports import Catalog
 
 log = structlog.get_logger()
@@ -41,6 +40,6 @@ class Heartbeat:
             if not self._running:
                 continue
             try:
-                await self._catalog.touch(tuple(self._running), now())
+                await self._catalog.touch(tuple(self._running))
             except CatalogError as error:
                 log.warning("heartbeat failed", error=type(error).__name__)

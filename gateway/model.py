@@ -98,7 +98,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The durable intent of one upload. `id` becomes the version id when it commits."""
+    """The durable intent of one upload. `id` becomes the version id when it commits.
+
+    `touched` is the catalog's to tell: what `begin` is given there does not count.
+    """
 
     id: str
     tenant: str

@@ -11,12 +11,13 @@ import hmac
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 from gateway.background import Background
 from gateway.digests import INTERNAL, Digests
 from gateway.downloads import Downloads
 from gateway.errors import CatalogError, OperationDiffers, OperationRunning
-from gateway.model import Operation, ReplicaState, now
+from gateway.model import Operation, ReplicaState
 from gateway.ports import Catalog
 from gateway.uploads import Draft, Receipt, Uploads
 
@@ -52,7 +53,7 @@ class Operations:
         mine = Operation(
             draft.tenant, key_hash, hmac.digest(key.encode(), fingerprint, "sha256"), draft.id
         )
-        holder = await self._catalog.claim(mine, now(), self._lease)
+        holder = await self._catalog.claim(mine, timedelta(seconds=self._lease))
         if holder.fingerprint != mine.fingerprint:
             raise OperationDiffers("this idempotency key was used for another request")
         if holder.upload != draft.id:

@@ -8,7 +8,7 @@ or as if it had succeeded, never half visible.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from gateway.model import (
@@ -124,7 +124,8 @@ class Store(Protocol):
 class Catalog(Protocol):
     """The database: tenants, tokens, attachments, versions, replicas, uploads, operations.
 
-    Every method is one transaction. Raises only `CatalogError`s and what each method names.
+    Every method is one transaction. It tells by its own clock how long something went untouched, so
+    that the clocks of those who ask need not agree. Raises only `CatalogError`s and what each method names.
     """
 
     async def add_tenant(self, tenant: Tenant) -> None:
@@ -157,11 +158,12 @@ class Catalog(Protocol):
         When `reference` has a live attachment that one is returned (and recorded in the upload row
         in place of `upload.attachment`); else a new one with id `upload.attachment` is made,
         invisible until a version commits. Two that begin at once for a new reference get the same.
+        The upload counts as touched now, whatever it says.
         Raises NotFound for an unknown tenant, CatalogConflict for a reference that cannot be kept
         (empty, over 1024 bytes of UTF-8, with NUL or a lone surrogate).
         """
 
-    async def touch(self, uploads: Sequence[str], at: datetime) -> None:
+    async def touch(self, uploads: Sequence[str]) -> None:
         """Heartbeat of running uploads and of the operations that they carry out."""
 
     async def commit(
@@ -190,9 +192,9 @@ class Catalog(Protocol):
         """
 
     async def stale(
-        self, before: datetime, limit: int, after: Upload | None = None
+        self, grace: timedelta, limit: int, after: Upload | None = None
     ) -> Sequence[Upload]:
-        """Fence uploads last touched before `before` (they can no longer commit) and return them.
+        """Fence uploads not touched for `grace` (they can no longer commit) and return them.
 
         Oldest first; `after` goes on behind the last one of the page before.
 
@@ -245,11 +247,11 @@ class Catalog(Protocol):
     ) -> Attachment:
         """Move an attachment to the trash. Raises NotFound, PreconditionFailed."""
 
-    async def claim(self, operation: Operation, at: datetime, lease: float) -> Operation:
+    async def claim(self, operation: Operation, lease: timedelta) -> Operation:
         """Claim an idempotency key, or return who holds it.
 
         Returns `operation` itself when it is now the caller's: the key was free, or its holder did
-        not touch it for `lease` seconds (that upload is fenced). Else returns the stored one.
+        not touch it for `lease` (that upload is fenced). Else returns the stored one.
         Claiming again with the same upload, after a lost answer, is safe. Raises NotFound for an
         unknown tenant.
         """
@@ -257,8 +259,8 @@ class Catalog(Protocol):
     async def release(self, tenant: str, key_hash: bytes, upload: str) -> None:
         """Give a running claim of `upload` back, so that the client can try again. Idempotent."""
 
-    async def expire(self, before: datetime) -> int:
-        """Forget idempotency keys whose request ended before `before`; return how many."""
+    async def expire(self, age: timedelta) -> int:
+        """Forget idempotency keys of ended requests not touched for `age`; return how many."""
 
     async def check(self) -> None:
         """Raise CatalogUnavailable unless the database answers and its schema is current."""

@@ -60,8 +60,8 @@ class Reaper:
 
     async def uploads(self) -> int:
         """Fence and remove uploads that stopped beating; return how many were finished off."""
-        before, count, last = now() - self._grace, 0, None
-        while page := await self._catalog.stale(before, PAGE, last):
+        count, last = 0, None
+        while page := await self._catalog.stale(self._grace, PAGE, last):
             last = page[-1]
             for upload in page:
                 count += await self._finish_off(upload)
@@ -145,7 +145,7 @@ class Reaper:
         uploads = parts = orphans = 0
         try:
             uploads = await self.uploads()
-            await self._catalog.expire(now() - self._keys_kept)
+            await self._catalog.expire(self._keys_kept)
         except CatalogError as error:
             log.warning("reaper stopped early", reason=type(error).__name__)
         for target in self._targets if sweep else ():

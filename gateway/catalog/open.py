@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from gateway.catalog import schema
+from gateway.catalog.clock import Clock, database_time
 from gateway.catalog.database import Database
 from gateway.catalog.postgres import PostgresDatabase
 from gateway.catalog.sql import SqlCatalog
@@ -21,7 +22,11 @@ _MIGRATION_PATIENCE = 600.0
 
 
 async def open_catalog(
-    url: str, *, connections: int = CONNECTIONS, patience: float | None = None
+    url: str,
+    *,
+    connections: int = CONNECTIONS,
+    patience: float | None = None,
+    clock: Clock = database_time,
 ) -> SqlCatalog:
     """Open a catalog whose schema is current; a call waits `patience` seconds for an answer.
 
@@ -29,7 +34,8 @@ async def open_catalog(
     Raises CatalogUnavailable when the database does not answer or has to be migrated first, and
     ValueError when the URL names no database that is known.
     """
-    catalog = SqlCatalog(await asyncio.to_thread(_database, url, connections, patience))
+    database = await asyncio.to_thread(_database, url, connections, patience)
+    catalog = SqlCatalog(database, clock)
     try:
         await catalog.check()
     except BaseException:

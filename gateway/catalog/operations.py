@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
 
 from gateway.catalog import tables
+from gateway.catalog.clock import Clock
 from gateway.catalog.faults import parent_missing
 from gateway.catalog.upsert import insert_new
 from gateway.errors import CatalogConflict, NotFound
@@ -21,8 +22,11 @@ _RACES = 5  # how often a key may be released under our hands
 _RUNNING = _OPERATIONS.c.version.is_(None)
 
 
-def claim(connection: Connection, operation: Operation, at: datetime, lease: float) -> Operation:
+def claim(
+    connection: Connection, operation: Operation, lease: timedelta, clock: Clock
+) -> Operation:
     """Implement `Catalog.claim`."""
+    at = clock(connection)
     ours = {
         "tenant": operation.tenant,
         "key_hash": operation.key_hash,
@@ -43,7 +47,7 @@ def claim(connection: Connection, operation: Operation, at: datetime, lease: flo
     running = row.version is None
     if running and row.upload == operation.upload:
         return operation  # the answer to our first claim was lost
-    if running and row.touched + timedelta(seconds=lease) <= at:
+    if running and row.touched + lease <= at:
         _fence(connection, row.upload)
         taken = update(_OPERATIONS).where(*_named(operation.tenant, operation.key_hash))
         connection.execute(taken.values(ours))
@@ -82,9 +86,9 @@ def drop(connection: Connection, upload: str) -> None:
     connection.execute(delete(_OPERATIONS).where(_OPERATIONS.c.upload == upload, _RUNNING))
 
 
-def expire(connection: Connection, before: datetime) -> int:
+def expire(connection: Connection, age: timedelta, clock: Clock) -> int:
     """Implement `Catalog.expire`."""
-    old = delete(_OPERATIONS).where(_OPERATIONS.c.touched < before, ~_RUNNING)
+    old = delete(_OPERATIONS).where(_OPERATIONS.c.touched < clock(connection) - age, ~_RUNNING)
     return connection.execute(old).rowcount
 
 

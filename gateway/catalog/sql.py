@@ -1,13 +1,14 @@
 """The catalog port over a SQL database: what each method does is in the module of its noun."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
 from gateway.catalog import attachments, operations, schema, tenants, tokens
 from gateway.catalog import uploads as upload_rows
+from gateway.catalog.clock import Clock, database_time
 from gateway.catalog.database import Database
 from gateway.errors import CatalogUnavailable
 from gateway.model import (
@@ -29,8 +30,9 @@ T = TypeVar("T")
 class SqlCatalog:
     """Implements `gateway.ports.Catalog`; `gateway.catalog.open_catalog` makes one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock = database_time) -> None:
         self._database = database
+        self._clock = clock
         self._closed = False
 
     async def add_tenant(self, tenant: Tenant) -> None:
@@ -63,11 +65,11 @@ class SqlCatalog:
 
     async def begin(self, upload: Upload, reference: str) -> Attachment:
         """Implement `Catalog.begin`."""
-        return await self._write(upload_rows.begin, upload, reference)
+        return await self._write(upload_rows.begin, upload, reference, self._clock)
 
-    async def touch(self, uploads: Sequence[str], at: datetime) -> None:
+    async def touch(self, uploads: Sequence[str]) -> None:
         """Implement `Catalog.touch`."""
-        await self._write(upload_rows.touch, uploads, at)
+        await self._write(upload_rows.touch, uploads, self._clock)
 
     async def commit(
         self,
@@ -88,10 +90,10 @@ class SqlCatalog:
         return await self._write(upload_rows.fence, upload)
 
     async def stale(
-        self, before: datetime, limit: int, after: Upload | None = None
+        self, grace: timedelta, limit: int, after: Upload | None = None
     ) -> Sequence[Upload]:
         """Implement `Catalog.stale`."""
-        return await self._write(upload_rows.stale, before, limit, after)
+        return await self._write(upload_rows.stale, grace, limit, after, self._clock)
 
     async def forget(self, upload: str) -> None:
         """Implement `Catalog.forget`."""
@@ -131,17 +133,17 @@ class SqlCatalog:
         """Implement `Catalog.trash`."""
         return await self._write(attachments.trash, tenant, reference, precondition, at)
 
-    async def claim(self, operation: Operation, at: datetime, lease: float) -> Operation:
+    async def claim(self, operation: Operation, lease: timedelta) -> Operation:
         """Implement `Catalog.claim`."""
-        return await self._write(operations.claim, operation, at, lease)
+        return await self._write(operations.claim, operation, lease, self._clock)
 
     async def release(self, tenant: str, key_hash: bytes, upload: str) -> None:
         """Implement `Catalog.release`."""
         await self._write(operations.release, tenant, key_hash, upload)
 
-    async def expire(self, before: datetime) -> int:
+    async def expire(self, age: timedelta) -> int:
         """Implement `Catalog.expire`."""
-        return await self._write(operations.expire, before)
+        return await self._write(operations.expire, age, self._clock)
 
     async def check(self) -> None:
         """Implement `Catalog.check`."""

@@ -6,7 +6,7 @@ the order operation, upload, attachment.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from gateway.catalog import attachments, operations, tables
+from gateway.catalog.clock import Clock
 from gateway.catalog.faults import parent_missing
 from gateway.catalog.references import storable
 from gateway.catalog.upsert import insert_new
@@ -37,7 +38,7 @@ _UPLOADS = tables.uploads
 _RACES = 5  # how often an attachment may go to the trash under our hands
 
 
-def begin(connection: Connection, upload: Upload, reference: str) -> Attachment:
+def begin(connection: Connection, upload: Upload, reference: str, clock: Clock) -> Attachment:
     """Implement `Catalog.begin`."""
     if not storable(reference):
         raise CatalogConflict("the reference is empty, too long or no plain text")
@@ -48,17 +49,18 @@ def begin(connection: Connection, upload: Upload, reference: str) -> Attachment:
         "attachment": target.id,
         "blob": upload.blob,
         "started": upload.started,
-        "touched": upload.touched,
+        "touched": clock(connection),
         "state": "open",
     }
     connection.execute(insert(_UPLOADS), row)
     return target
 
 
-def touch(connection: Connection, uploads: Sequence[str], at: datetime) -> None:
+def touch(connection: Connection, uploads: Sequence[str], clock: Clock) -> None:
     """Implement `Catalog.touch`."""
     if not uploads:
         return
+    at = clock(connection)
     rows = [{"upload": upload, "at": at} for upload in sorted(uploads)]
     operations.touch(connection, uploads, at)
     beat = update(_UPLOADS).where(_UPLOADS.c.id == bindparam("upload"), _UPLOADS.c.state == "open")
@@ -100,9 +102,10 @@ def fence(connection: Connection, upload: str) -> bool:
 
 
 def stale(
-    connection: Connection, before: datetime, limit: int, after: Upload | None = None
+    connection: Connection, grace: timedelta, limit: int, after: Upload | None, clock: Clock
 ) -> Sequence[Upload]:
     """Implement `Catalog.stale`; an upload that is just being committed is left alone."""
+    before = clock(connection) - grace
     order = tuple_(_UPLOADS.c.touched, _UPLOADS.c.id)
     passed = [] if after is None else [order > (after.touched, after.id)]
     chosen = (

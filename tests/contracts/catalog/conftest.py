@@ -10,7 +10,7 @@ import pytest
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.catalog.tables import metadata
 from gateway.model import Tenant, new_id
-from tests.contracts.catalog.samples import START
+from tests.contracts.catalog.samples import START, FakeClock
 from tests.servers.postgres import Postgres
 
 PATIENCE = 20.0  # the machine that runs the tests may be busy
@@ -58,9 +58,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def catalog(url: str) -> AsyncIterator[SqlCatalog]:
+def clock() -> FakeClock:
+    """Give the clock by which the catalog goes."""
+    return FakeClock()
+
+
+@pytest.fixture
+async def catalog(url: str, clock: FakeClock) -> AsyncIterator[SqlCatalog]:
     """Give an open, empty catalog."""
-    catalog = await open_catalog(url, patience=PATIENCE)
+    catalog = await open_catalog(url, patience=PATIENCE, clock=clock)
     yield catalog
     await catalog.close()
 

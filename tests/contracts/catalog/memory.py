@@ -1,6 +1,6 @@
 """The catalog's rules over dictionaries: slow, forgetful, and short enough to be seen correct."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -27,8 +27,9 @@ class Line:
 class MemoryCatalog:
     """What `Catalog` promises about uploads, attachments and operations."""
 
-    def __init__(self, tenants: Sequence[str]) -> None:
+    def __init__(self, tenants: Sequence[str], clock: Callable[[], datetime]) -> None:
         self._tenants = tenants
+        self._clock = clock
         self._lines: dict[str, Line] = {}
         self._open: dict[str, Upload] = {}
         self._fenced: dict[str, Upload] = {}
@@ -41,10 +42,13 @@ class MemoryCatalog:
         if line is None:
             new = Attachment(upload.attachment, upload.tenant, reference, upload.started)
             line = self._lines[new.id] = Line(new)
-        self._open[upload.id] = replace(upload, attachment=line.attachment.id)
+        self._open[upload.id] = replace(
+            upload, attachment=line.attachment.id, touched=self._clock()
+        )
         return line.attachment
 
-    def touch(self, uploads: Sequence[str], at: datetime) -> None:
+    def touch(self, uploads: Sequence[str]) -> None:
+        at = self._clock()
         for upload in uploads:
             if upload in self._open:
                 self._open[upload] = replace(self._open[upload], touched=at)
@@ -82,7 +86,8 @@ class MemoryCatalog:
             self._fenced[upload] = self._open.pop(upload)
         return not self.committed(upload)
 
-    def stale(self, before: datetime, limit: int, after: Upload | None = None) -> Sequence[Upload]:
+    def stale(self, grace: timedelta, limit: int, after: Upload | None = None) -> Sequence[Upload]:
+        before = self._clock() - grace
         silent = [u for u in self._open.values() if u.touched < before]
         found = sorted([*silent, *self._fenced.values()], key=lambda u: (u.touched, u.id))
         if after is not None:
@@ -158,7 +163,8 @@ class MemoryCatalog:
         line.attachment = replace(line.attachment, deleted=at)
         return line.attachment
 
-    def claim(self, operation: Operation, at: datetime, lease: float) -> Operation:
+    def claim(self, operation: Operation, lease: timedelta) -> Operation:
+        at = self._clock()
         key = operation.tenant, operation.key_hash
         if key in self._operations:
             held, touched = self._operations[key]
@@ -166,7 +172,7 @@ class MemoryCatalog:
                 return held
             if held.upload == operation.upload:
                 return operation
-            if touched + timedelta(seconds=lease) > at:
+            if touched + lease > at:
                 return held
             self.fence(held.upload)
         self._operations[key] = operation, at

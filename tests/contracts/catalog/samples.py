@@ -1,6 +1,9 @@
 """Values that the catalog's tests put in."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
 
 from gateway.model import (
     Attachment,
@@ -17,7 +20,21 @@ START = datetime(2026, 11, 22, 10, 0, 0, 123457, tzinfo=UTC)  # microseconds hav
 ANY = Precondition()
 ABSENT = Precondition(must_exist=False)
 PRESENT = Precondition(must_exist=True)
+LEASE = timedelta(seconds=60)
+NO_TIME = timedelta()
 STORED = {"primary": ReplicaState.STORED, "backup": ReplicaState.MISSING}
+
+
+@dataclass
+class FakeClock:
+    """A clock for a catalog, which stands until a test moves it."""
+
+    now: datetime = START
+
+    def __call__(self, connection: Connection) -> datetime:
+        """Tell the time that a test set."""
+        del connection
+        return self.now
 
 
 def at(seconds: float) -> datetime:

@@ -14,9 +14,9 @@ from gateway.model import Tenant, new_id
 from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.samples import (
     ANY,
+    LEASE,
     START,
     STORED,
-    at,
     new_operation,
     new_upload,
     put,
@@ -64,11 +64,11 @@ async def test_reading_takes_two_statements(catalog: SqlCatalog, full: str) -> N
 async def test_everything_goes_by_an_index(catalog: SqlCatalog, full: str) -> None:
     with _statements() as statements:
         operation = new_operation(full)
-        await catalog.claim(operation, START, 60)
-        await catalog.claim(new_operation(full), START, 60)
+        await catalog.claim(operation, LEASE)
+        await catalog.claim(new_operation(full), LEASE)
         upload = new_upload(full)
         version = version_of(upload, await catalog.begin(upload, "new"))
-        await catalog.touch([upload.id], at(1))
+        await catalog.touch([upload.id])
         await catalog.commit(version, STORED, ANY, None)
         await catalog.committed(upload.id)
         await catalog.begin(new_upload(full), "new")

@@ -17,6 +17,8 @@ from gateway.ports import Catalog
 from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.samples import (
     ANY,
+    LEASE,
+    NO_TIME,
     START,
     STORED,
     new_operation,
@@ -39,13 +41,13 @@ EVERY_METHOD: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "tokens": lambda c: c.tokens(None),
     "remove_token": lambda c: c.remove_token(CANARY),
     "begin": lambda c: c.begin(UPLOAD, CANARY),
-    "touch": lambda c: c.touch([UPLOAD.id], START),
+    "touch": lambda c: c.touch([UPLOAD.id]),
     "commit": lambda c: c.commit(
         version_of(UPLOAD, _ATTACHMENT), STORED, ANY, (TENANT, CANARY.encode())
     ),
     "committed": lambda c: c.committed(UPLOAD.id),
     "fence": lambda c: c.fence(UPLOAD.id),
-    "stale": lambda c: c.stale(START, 9),
+    "stale": lambda c: c.stale(NO_TIME, 9),
     "forget": lambda c: c.forget(UPLOAD.id),
     "known": lambda c: c.known([UPLOAD.blob]),
     "running": lambda c: c.running([UPLOAD.blob]),
@@ -54,9 +56,9 @@ EVERY_METHOD: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "versions": lambda c: c.versions(TENANT, CANARY),
     "list": lambda c: c.list(TENANT, CANARY, CANARY, 9),
     "trash": lambda c: c.trash(TENANT, CANARY, Precondition(), START),
-    "claim": lambda c: c.claim(new_operation(TENANT, key=CANARY.encode()), START, 60),
+    "claim": lambda c: c.claim(new_operation(TENANT, key=CANARY.encode()), LEASE),
     "release": lambda c: c.release(TENANT, CANARY.encode(), UPLOAD.id),
-    "expire": lambda c: c.expire(START),
+    "expire": lambda c: c.expire(NO_TIME),
     "check": lambda c: c.check(),
 }
 
@@ -135,7 +137,7 @@ async def test_failed_commit_leaves_nothing(catalog: Catalog, tenant: str) -> No
     upload = new_upload(tenant)
     version = version_of(upload, await catalog.begin(upload, "a"))
     operation = replace(new_operation(tenant), upload=upload.id)
-    await catalog.claim(operation, START, 60)
+    await catalog.claim(operation, LEASE)
     broken = replace(version, blob=upload.blob, size=-1)
     with pytest.raises(CatalogConflict):
         await catalog.commit(broken, STORED, ANY, (tenant, operation.key_hash))

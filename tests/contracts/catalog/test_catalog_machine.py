@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,8 @@ from gateway.errors import GatewayError
 from gateway.model import Operation, Precondition, ReplicaState, Tenant, Upload, Version, new_id
 from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.memory import MemoryCatalog
-from tests.contracts.catalog.samples import START, at, version_of
+from tests.contracts.catalog.samples import LEASE, START, at, version_of
 
-LEASE = 60.0
 TENANTS = [new_id(), new_id()]
 REFERENCES = ["a", "a/b", "ab", "\U0001f600"]
 KEYS = [b"1" * 32, b"2" * 32]
@@ -52,9 +52,10 @@ class CatalogMachine(RuleBasedStateMachine):
         super().__init__()
         self.empty()
         self.runner = asyncio.Runner()
-        self.catalog: SqlCatalog = self.runner.run(open_catalog(self.url, patience=PATIENCE))
-        self.model = MemoryCatalog(TENANTS)
         self.clock = 0
+        opened = open_catalog(self.url, patience=PATIENCE, clock=lambda _: at(self.clock))
+        self.catalog: SqlCatalog = self.runner.run(opened)
+        self.model = MemoryCatalog(TENANTS, lambda: at(self.clock))
         self.blobs: list[str] = []
         self.versions: dict[str, Version] = {}
 
@@ -70,12 +71,12 @@ class CatalogMachine(RuleBasedStateMachine):
     @rule(target=operations, tenant=tenants, key=keys)
     def claim(self, tenant: str, key: bytes) -> Operation:
         operation = Operation(tenant, key, new_id().encode(), new_id())
-        self._both("claim", operation, at(self.clock), LEASE)
+        self._both("claim", operation, LEASE)
         return operation
 
     @rule(operation=operations)
     def claim_again(self, operation: Operation) -> None:
-        self._both("claim", operation, at(self.clock), LEASE)
+        self._both("claim", operation, LEASE)
 
     @rule(target=uploads, operation=operations, reference=references)
     def begin_claimed(self, operation: Operation, reference: str) -> Any:
@@ -89,7 +90,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule(upload=uploads)
     def touch(self, upload: str) -> None:
-        self._both("touch", [upload], at(self.clock))
+        self._both("touch", [upload])
 
     @rule(upload=uploads, replicas=states, precondition=preconditions)
     def commit(
@@ -114,7 +115,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0, 60]), limit=st.sampled_from([1, 99]))
     def stale(self, seconds: int, limit: int) -> None:
-        self._both("stale", at(self.clock - seconds), limit)
+        self._both("stale", timedelta(seconds=seconds), limit)
 
     @rule(upload=uploads)
     def forget(self, upload: str) -> None:

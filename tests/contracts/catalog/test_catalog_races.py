@@ -6,7 +6,6 @@ Each worker has a catalog of its own, so SQLite's lock and PostgreSQL's rows dec
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,9 +18,11 @@ from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.samples import (
     ABSENT,
     ANY,
+    LEASE,
+    NO_TIME,
     START,
     STORED,
-    at,
+    FakeClock,
     new_operation,
     new_upload,
     put,
@@ -33,10 +34,10 @@ ROUNDS = 8
 
 
 @pytest.fixture
-async def workers(url: str, tenant: str) -> AsyncIterator[list[SqlCatalog]]:
+async def workers(url: str, tenant: str, clock: FakeClock) -> AsyncIterator[list[SqlCatalog]]:
     """Give catalogs that share nothing but the database."""
     del tenant  # made before they open
-    workers = [await open_catalog(url, patience=PATIENCE) for _ in range(WORKERS)]
+    workers = [await open_catalog(url, patience=PATIENCE, clock=clock) for _ in range(WORKERS)]
     yield workers
     for worker in workers:
         await worker.close()
@@ -94,13 +95,16 @@ async def test_if_match_against_if_match(workers: list[SqlCatalog], tenant: str)
         current = versions[results.index(None)]
 
 
-async def test_commit_against_stale(workers: list[SqlCatalog], tenant: str) -> None:
+async def test_commit_against_stale(
+    workers: list[SqlCatalog], tenant: str, clock: FakeClock
+) -> None:
     for number in range(ROUNDS * 2):
         version = await _begun(workers[0], tenant, f"{number}")
+        clock.now += LEASE
         committed, *reaped = await _at_once(
             [
                 partial(workers[0].commit, version, STORED, ANY, None),
-                *(partial(w.stale, at(1), 99) for w in workers[1:]),
+                *(partial(w.stale, NO_TIME, 99) for w in workers[1:]),
             ]
         )
         fenced = {u.id for uploads in _all_went_well(reaped) for u in uploads}
@@ -153,26 +157,32 @@ async def test_commit_against_a_look_for_orphans(workers: list[SqlCatalog], tena
 
 async def test_claim_against_claim(workers: list[SqlCatalog], tenant: str) -> None:
     for number in range(ROUNDS):
-        await _claim_at_once(workers, tenant, number, START)
+        await _claim_at_once(workers, tenant, number)
 
 
-async def test_takeover_against_takeover(workers: list[SqlCatalog], tenant: str) -> None:
+async def test_takeover_against_takeover(
+    workers: list[SqlCatalog], tenant: str, clock: FakeClock
+) -> None:
     for number in range(ROUNDS):
         dead = new_operation(tenant, key=bytes([number]) * 32)
-        await workers[0].claim(dead, START, 60)
-        await _claim_at_once(workers, tenant, number, at(60))
+        await workers[0].claim(dead, LEASE)
+        clock.now += LEASE
+        await _claim_at_once(workers, tenant, number)
 
 
-async def test_takeover_against_commit(workers: list[SqlCatalog], tenant: str) -> None:
+async def test_takeover_against_commit(
+    workers: list[SqlCatalog], tenant: str, clock: FakeClock
+) -> None:
     for number in range(ROUNDS * 2):
         slow = new_operation(tenant, key=bytes([number]) * 32)
-        await workers[0].claim(slow, START, 60)
+        await workers[0].claim(slow, LEASE)
         version = await _begun(workers[0], tenant, f"{number}", slow.upload)
         heir = new_operation(tenant, key=slow.key_hash)
+        clock.now += LEASE
         committed, claimed = await _at_once(
             [
                 partial(workers[0].commit, version, STORED, ANY, (tenant, slow.key_hash)),
-                partial(workers[1].claim, heir, at(60), 60),
+                partial(workers[1].claim, heir, LEASE),
             ]
         )
         if committed is None:
@@ -201,24 +211,22 @@ async def test_heartbeats_against_everything(workers: list[SqlCatalog], tenant: 
     operations = [new_operation(tenant, key=bytes([n]) * 32) for n in range(ROUNDS)]
     versions = []
     for number, operation in enumerate(operations):
-        await workers[0].claim(operation, START, 60)
+        await workers[0].claim(operation, LEASE)
         versions.append(await _begun(workers[0], tenant, f"{number}", operation.upload))
-    beats = [partial(w.touch, [v.id for v in versions], at(9)) for w in workers]
+    beats = [partial(w.touch, [v.id for v in versions]) for w in workers]
     commits = [
         partial(workers[n % WORKERS].commit, v, STORED, ANY, (tenant, operations[n].key_hash))
         for n, v in enumerate(versions)
     ]
-    claims = [partial(workers[1].claim, o, at(9), 60) for o in operations]
+    claims = [partial(workers[1].claim, o, LEASE) for o in operations]
     _all_went_well(await _at_once([*beats, *commits, *claims, *beats]))
     assert len(await workers[0].list(tenant, "", None, 99)) == ROUNDS
 
 
-async def _claim_at_once(
-    workers: list[SqlCatalog], tenant: str, number: int, when: datetime
-) -> None:
+async def _claim_at_once(workers: list[SqlCatalog], tenant: str, number: int) -> None:
     claims = [new_operation(tenant, key=bytes([number]) * 32) for _ in workers]
     results = await _at_once(
-        [partial(w.claim, o, when, 60) for w, o in zip(workers, claims, strict=True)]
+        [partial(w.claim, o, LEASE) for w, o in zip(workers, claims, strict=True)]
     )
     (holder,) = {r.upload for r in _all_went_well(results)}
     assert holder in {o.upload for o in claims}

@@ -10,9 +10,12 @@ from gateway.ports import Catalog
 from tests.contracts.catalog.samples import (
     ABSENT,
     ANY,
+    LEASE,
+    NO_TIME,
     PRESENT,
     START,
     STORED,
+    FakeClock,
     at,
     new_operation,
     new_upload,
@@ -39,13 +42,16 @@ async def test_begin_makes_an_invisible_attachment(catalog: Catalog, tenant: str
         await catalog.trash(tenant, "a", ANY, START)
 
 
-async def test_begin_finds_the_live_attachment(catalog: Catalog, tenant: str) -> None:
+async def test_begin_finds_the_live_attachment(
+    catalog: Catalog, tenant: str, clock: FakeClock
+) -> None:
     first = await put(catalog, tenant, "a")
     upload = new_upload(tenant, started=at(60))
     attachment = await catalog.begin(upload, "a")
     assert attachment.id == first.attachment
     assert attachment.created == START
-    assert [u.attachment for u in await catalog.stale(at(61), 10)] == [first.attachment]
+    clock.now = at(61)
+    assert [u.attachment for u in await catalog.stale(NO_TIME, 10)] == [first.attachment]
 
 
 async def test_begin_after_the_trash_is_another_attachment(catalog: Catalog, tenant: str) -> None:
@@ -59,12 +65,13 @@ async def test_begin_for_an_unknown_tenant(catalog: Catalog) -> None:
         await catalog.begin(new_upload(new_id()), "a")
 
 
-async def test_begin_twice_with_one_id(catalog: Catalog, tenant: str) -> None:
+async def test_begin_twice_with_one_id(catalog: Catalog, tenant: str, clock: FakeClock) -> None:
     upload = new_upload(tenant)
     await catalog.begin(upload, "a")
     with pytest.raises(CatalogConflict):
         await catalog.begin(upload, "b")
-    assert len(await catalog.stale(at(1), 10)) == 1
+    clock.now = at(1)
+    assert len(await catalog.stale(NO_TIME, 10)) == 1
 
 
 @pytest.mark.parametrize("reference", ["", "a\0b", "\udc80", "x" * 1025, "ü" * 513])
@@ -83,13 +90,16 @@ async def test_reference_is_kept_as_it_is(catalog: Catalog, tenant: str, referen
     assert (await catalog.find(tenant, reference)).attachment.reference == reference
 
 
-async def test_commit_makes_the_version_current(catalog: Catalog, tenant: str) -> None:
+async def test_commit_makes_the_version_current(
+    catalog: Catalog, tenant: str, clock: FakeClock
+) -> None:
     version = await put(catalog, tenant, "a")
     found = await catalog.find(tenant, "a")
     assert found.version == version
     assert found.replicas == STORED
     assert found.current
-    assert await catalog.stale(at(1), 10) == []
+    clock.now = at(1)
+    assert await catalog.stale(NO_TIME, 10) == []
 
 
 async def test_commit_without_replicas(catalog: Catalog, tenant: str) -> None:
@@ -169,7 +179,7 @@ async def test_fence_stops_a_commit(catalog: Catalog, tenant: str) -> None:
     with pytest.raises(UploadLost):
         await catalog.commit(version, STORED, ANY, None)
     assert not await catalog.committed(upload.id)
-    assert [u.id for u in await catalog.stale(START, 10)] == [upload.id]
+    assert [u.id for u in await catalog.stale(NO_TIME, 10)] == [upload.id]
 
 
 async def test_fence_tells_of_a_commit(catalog: Catalog, tenant: str) -> None:
@@ -179,30 +189,38 @@ async def test_fence_tells_of_a_commit(catalog: Catalog, tenant: str) -> None:
     assert await catalog.fence(new_id())  # what never was cannot commit
 
 
-async def test_stale_fences_what_stopped_beating(catalog: Catalog, tenant: str) -> None:
+async def test_stale_fences_what_stopped_beating(
+    catalog: Catalog, tenant: str, clock: FakeClock
+) -> None:
     old, new = new_upload(tenant), new_upload(tenant)
     versions = [version_of(u, await catalog.begin(u, u.id)) for u in (old, new)]
-    await catalog.touch([new.id, new_id()], at(60))
-    assert await catalog.stale(at(60), 10) == [old]
-    await catalog.touch([old.id], at(60))  # too late
-    assert await catalog.stale(at(60), 10) == [old]
+    clock.now = at(60)
+    await catalog.touch([new.id, new_id()])
+    assert await catalog.stale(NO_TIME, 10) == [old]
+    await catalog.touch([old.id])  # too late
+    assert await catalog.stale(NO_TIME, 10) == [old]
     with pytest.raises(UploadLost):
         await catalog.commit(versions[0], STORED, ANY, None)
     await catalog.commit(versions[1], STORED, ANY, None)
-    assert await catalog.stale(at(99), 10) == [old]
+    clock.now = at(99)
+    assert await catalog.stale(NO_TIME, 10) == [old]
 
 
-async def test_stale_takes_the_oldest_first(catalog: Catalog, tenant: str) -> None:
+async def test_stale_takes_the_oldest_first(
+    catalog: Catalog, tenant: str, clock: FakeClock
+) -> None:
     uploads = [new_upload(tenant, started=at(n)) for n in (3, 1, 2)]
     for upload in uploads:
+        clock.now = upload.started
         await catalog.begin(upload, upload.id)
-    assert await catalog.stale(at(9), 2) == [uploads[1], uploads[2]]
+    clock.now = at(9)
+    assert await catalog.stale(NO_TIME, 2) == [uploads[1], uploads[2]]
     await catalog.forget(uploads[1].id)
-    assert await catalog.stale(at(9), 2) == [uploads[2], uploads[0]]
+    assert await catalog.stale(NO_TIME, 2) == [uploads[2], uploads[0]]
 
 
 async def test_touch_of_nothing(catalog: Catalog) -> None:
-    await catalog.touch([], START)
+    await catalog.touch([])
 
 
 async def test_forget_takes_the_empty_attachment_along(catalog: Catalog, tenant: str) -> None:
@@ -233,11 +251,11 @@ async def test_forget_keeps_versions_and_trash(catalog: Catalog, tenant: str) ->
 
 async def test_forget_takes_the_running_operation_along(catalog: Catalog, tenant: str) -> None:
     operation = new_operation(tenant)
-    await catalog.claim(operation, START, 60)
+    await catalog.claim(operation, LEASE)
     await catalog.begin(_as(new_upload(tenant), operation.upload), "a")
     await catalog.forget(operation.upload)
     again = new_operation(tenant)
-    assert await catalog.claim(again, START, 60) == again
+    assert await catalog.claim(again, LEASE) == again
 
 
 async def test_known_blobs(catalog: Catalog, tenant: str) -> None:
@@ -263,14 +281,16 @@ def _as(upload: Upload, id_: str) -> Upload:
     return replace(upload, id=id_)
 
 
-async def test_stale_goes_on_behind_a_page(catalog: Catalog, tenant: str) -> None:
+async def test_stale_goes_on_behind_a_page(catalog: Catalog, tenant: str, clock: FakeClock) -> None:
     uploads = [new_upload(tenant, started=at(second)) for second in (0, 0, 1, 2)]
     for number, upload in enumerate(uploads):
+        clock.now = upload.started
         await catalog.begin(upload, f"r{number}")
 
-    first = await catalog.stale(at(9), 2)
-    second = await catalog.stale(at(9), 2, first[-1])
-    third = await catalog.stale(at(9), 2, second[-1])
+    clock.now = at(9)
+    first = await catalog.stale(NO_TIME, 2)
+    second = await catalog.stale(NO_TIME, 2, first[-1])
+    third = await catalog.stale(NO_TIME, 2, second[-1])
 
     assert {u.id for u in [*first, *second]} == {u.id for u in uploads}
     assert third == []

@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +20,7 @@ from gateway import app
 from gateway.config import load
 from gateway.downloads import Downloads
 from gateway.errors import NotFound
-from gateway.model import ReplicaState, envelope_key, now
+from gateway.model import ReplicaState, envelope_key
 from tests.servers.prepared import prepare
 from tests.servers.vault import Vault
 from tests.servers.versitygw import Versitygw
@@ -119,7 +120,7 @@ async def read_from(stack: Stack, tenant: str, journal: Journal) -> dict[str, se
                 assert running.hexdigest() == journal.sent_whole[reference]
                 intact[reference].add(target.name)
         await core.reaper.uploads()
-        assert await core.catalog.stale(now(), 10) == []
+        assert await core.catalog.stale(timedelta(), 10) == []
         for target in core.targets:
             assert [each async for each in target.store.unfinished("t/")] == []
             blobs = {stat.key.split("/")[2] async for stat in target.store.list("t/")}

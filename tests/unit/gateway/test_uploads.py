@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from datetime import timedelta
 
 import pytest
 
@@ -15,7 +16,7 @@ from gateway.errors import (
     TooLarge,
     UploadLost,
 )
-from gateway.model import Precondition, ReplicaState, Version, now
+from gateway.model import Precondition, ReplicaState, Version
 from gateway.uploads import Draft
 from keyservice.wire import Unavailable
 from tests.unit.gateway.conftest import PART, Bench, pieces
@@ -162,7 +163,7 @@ async def test_cancelled_just_after_the_commit_every_byte_stays(
 async def test_a_fenced_upload_cannot_commit(bench: Bench) -> None:
     async def source() -> AsyncGenerator[bytes]:
         yield b"x" * PART
-        (upload,) = await bench.catalog.stale(now(), 10)
+        (upload,) = await bench.catalog.stale(timedelta(), 10)
         assert upload.tenant == bench.tenant
         yield b"y" * PART
 
