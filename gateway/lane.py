@@ -43,6 +43,7 @@ class Lane:
         self._slots = asyncio.Semaphore(parallel)
         self._held: set[Load] = set()
         self._upload: PartUpload | None = None
+        self._begun = False  # whether a multipart upload was asked for
         self._single: Load | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -117,6 +118,7 @@ class Lane:
         if job is self._single:
             return None
         if self._upload is None:
+            self._begun = True
             self._upload = await self.target.store.begin(self._body)
         return self._upload
 
@@ -161,6 +163,9 @@ class Lane:
         """
         if self._upload is not None:
             await self._upload.abort()
+        if self._begun:  # its answer may have been lost, so that one is there which we do not know
+            async for unknown in self.target.store.unfinished(self._body):
+                await self.target.store.discard(unknown)
         if self._made_envelope:
             await self.target.store.delete(self._envelope)
         if self._made_body:
