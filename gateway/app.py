@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from gateway.admission import Admission
+from gateway.ahead import KeysAhead
 from gateway.background import Background
 from gateway.buffers import Pool
 from gateway.catalog import open_catalog
@@ -164,6 +165,7 @@ def _wire(
         catalog,
         keys,
         replication,
+        ahead=KeysAhead(keys, background, fresh=settings.keyservice.cache_ttl),
         heartbeat=heartbeat,
         background=background,
         settings=PumpSettings(

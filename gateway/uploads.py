@@ -15,6 +15,7 @@ from awscrt.checksums import crc64nvme
 from envelope.context import Context
 from envelope.envelope import Attributes, Core, Envelope, Wrap, encode, seal_attributes
 from envelope.segment import SegmentSealer
+from gateway.ahead import KeysAhead, Ready
 from gateway.background import Background
 from gateway.digests import INTERNAL, Digests
 from gateway.errors import CatalogUnavailable, NotFound, PreconditionFailed, UploadLost
@@ -73,6 +74,7 @@ class Uploads:
         keys: KeyService,
         replication: Replication,
         *,
+        ahead: KeysAhead,
         heartbeat: Heartbeat,
         background: Background,
         settings: PumpSettings,
@@ -80,6 +82,7 @@ class Uploads:
         self._catalog = catalog
         self._keys = keys
         self._replication = replication
+        self._ahead = ahead
         self._heartbeat = heartbeat
         self._background = background
         self._settings = settings
@@ -91,11 +94,15 @@ class Uploads:
         it is a CatalogUnavailable whose text says that the outcome is not known.
         """
         await self._foresee(draft)
+        # An idempotency key is claimed for an id that is known before, so that one stays.
+        ready = self._ahead.take(draft.tenant) if draft.operation is None else None
+        if ready is not None:
+            draft = replace(draft, id=ready.upload)
         started = now()
         upload = Upload(
             id=draft.id,
             tenant=draft.tenant,
-            attachment=new_id(),
+            attachment=new_id() if ready is None else ready.attachment,
             blob=new_id(),
             started=started,
             touched=started,
@@ -105,7 +112,8 @@ class Uploads:
         try:
             with self._heartbeat.of(upload.id):
                 async with fan:
-                    return await self._stream(draft, source, attachment, upload.blob, fan)
+                    key = await self._key(draft, attachment, ready)
+                    return await self._stream(draft, key, source, attachment, upload.blob, fan)
         except BaseException:
             self._background.start("discard an upload", self._discard(fan, upload.id))
             raise
@@ -121,16 +129,23 @@ class Uploads:
         if not draft.precondition.holds(current):
             raise PreconditionFailed("the attachment is not in the state that was demanded")
 
-    async def _stream(
+    async def _key(self, draft: Draft, attachment: Attachment, ready: Ready | None) -> DataKey:
+        """Return the key at hand if it is bound to this attachment, else ask for one."""
+        if ready is not None and ready.attachment == attachment.id:
+            return ready.key
+        context = Context(attachment.tenant, attachment.id, draft.id)
+        return await data_key(self._keys, context, request_id=draft.request_id)
+
+    async def _stream(  # noqa: PLR0917 - one step of `store`, with what it made so far
         self,
         draft: Draft,
+        key: DataKey,
         source: AsyncIterable[bytes],
         attachment: Attachment,
         blob: str,
         fan: Fan,
     ) -> Receipt:
         context = Context(attachment.tenant, attachment.id, draft.id)
-        key = await data_key(self._keys, context, request_id=draft.request_id)
         sealer = SegmentSealer(key.dek, context)
         digests = Digests({*draft.digests, *draft.wanted})
         pump = Pump(self._settings, sealer, fan, declared=draft.length)

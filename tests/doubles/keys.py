@@ -22,6 +22,7 @@ class MemoryKeys:
     def __init__(self) -> None:
         self.down = False
         self.unwraps = 0
+        self.made: list[int] = []  # how many data keys each request made
         self._keks: dict[str, bytes] = {}
 
     async def create_tenant(
@@ -36,6 +37,7 @@ class MemoryKeys:
     ) -> list[DataKey | KeyServiceError]:
         del reason, request_id
         kek = self._kek(tenant)
+        self.made.append(len(contexts))
         made: list[DataKey | KeyServiceError] = []
         for context in contexts:
             dek = os.urandom(32)

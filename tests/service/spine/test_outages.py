@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.ahead import MOST
 from tests.servers.prepared import prepare
 from tests.servers.vault import NewVault
 from tests.servers.versitygw import Versitygw
@@ -29,6 +30,15 @@ async def refused(client: Client, method: str, where: str, *, size: int = BODY) 
         return answer.status, problem["type"].rpartition(":")[2]
 
 
+async def use_up_keys(client: Client, tenant: str) -> None:
+    """Upload until the few data keys that were fetched ahead are gone."""
+    for number in range(MOST + 1):
+        async with client.request("PUT", path(tenant, f"ahead-{number}"), data=b"x") as answer:
+            if answer.status == 503:
+                return
+    raise AssertionError("there are more keys than may be fetched ahead")
+
+
 async def folder_stack(new_stack: NewStack, home: Path) -> Stack:
     return await new_stack(
         home / "stack",
@@ -47,6 +57,7 @@ async def test_the_key_service_goes_and_comes_back(tmp_path: Path, new_stack: Ne
         await client.json("PUT", path(tenant, "cold"), data=generated(BODY))
         await asyncio.to_thread(stack.keys.kill)
 
+        await use_up_keys(client, tenant)
         assert await refused(client, "PUT", path(tenant, "new")) == (503, "keys-unavailable")
         assert await refused(client, "GET", path(tenant, "cold")) == (503, "keys-unavailable")
         # A data key that is still cached goes on opening, for as long as the cache may keep it.

@@ -1,5 +1,6 @@
 """The use cases over stores in memory that can fail, a catalog on SQLite, and keys in memory."""
 
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ahead import KeysAhead
 from gateway.background import Background
 from gateway.buffers import Pool
 from gateway.catalog import SqlCatalog, migrate, open_catalog
@@ -23,7 +25,7 @@ from tests.doubles.stores import FaultyStore
 PART = 256 * 1024
 
 
-@dataclass(slots=True)
+@dataclass
 class Bench:
     """A gateway without HTTP, its parts in reach."""
 
@@ -66,6 +68,11 @@ class Bench:
             settings=FanSettings(window=self.window, parallel=1, patience=self.patience),
         )
 
+    @functools.cached_property
+    def ahead(self) -> KeysAhead:
+        """Keys at hand."""
+        return KeysAhead(self.keys, self.background, fresh=30)
+
     @property
     def uploads(self) -> Uploads:
         """The upload use case."""
@@ -73,6 +80,7 @@ class Bench:
             self.catalog,
             self.keys,
             self.replication,
+            ahead=self.ahead,
             heartbeat=Heartbeat(self.catalog),
             background=self.background,
             settings=PumpSettings(part_size=PART, inline=self.inline, max_size=self.max_size),
