@@ -91,7 +91,9 @@ class Store(Protocol):
     async def begin(self, key: str) -> PartUpload:
         """Begin an upload in parts."""
 
-    def read(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
+    def read(
+        self, key: str, start: int = 0, stop: int | None = None
+    ) -> AsyncGenerator[bytes | memoryview]:
         """Stream bytes [start, stop) of an object in pieces of at most 1 MiB, never fewer than asked.
 
         Raises ObjectMissing before the first piece; StoreDamaged when the object ends before `stop`;

@@ -24,7 +24,7 @@ class Repeating(Protocol):
 
 async def read(
     store: Store, key: str, start: int, stop: int, *, first_byte: float | None
-) -> AsyncGenerator[bytes]:
+) -> AsyncGenerator[bytes | memoryview]:
     """Stream bytes [start, stop) of an object; hastily if `first_byte`, in seconds, is given.
 
     Raises what `Store.read` raises, and StoreUnavailable for a first byte that is late.

@@ -56,7 +56,7 @@ class RetryingStore:
 
     async def read(
         self, key: str, start: int = 0, stop: int | None = None
-    ) -> AsyncGenerator[bytes]:
+    ) -> AsyncGenerator[bytes | memoryview]:
         """See the port."""
         failures = 0
         while True:

@@ -66,7 +66,7 @@ class S3Store:
 
     async def read(
         self, key: str, start: int = 0, stop: int | None = None
-    ) -> AsyncGenerator[bytes]:
+    ) -> AsyncGenerator[bytes | memoryview]:
         """See the port."""
         checked_key(key)
         checked_range(start, stop)

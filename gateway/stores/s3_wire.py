@@ -8,6 +8,7 @@ import base64
 import hashlib
 import ssl
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -22,9 +23,9 @@ from gateway.stores.s3_client import Client
 from gateway.stores.s3_errors import code_of, refusal
 from gateway.stores.s3_settings import S3Settings
 from gateway.stores.s3_sign import EMPTY, UNSIGNED, Signer
+from gateway.stores.s3_stream import read_body
 from gateway.stores.workers import Workers
 
-LARGEST = 1024 * 1024  # bytes of a piece that a read yields
 ANSWER = 64 * 1024  # bytes of an error's text that are looked at
 OK = 200
 PARTIAL = 206
@@ -86,7 +87,9 @@ class Wire:
         finally:
             body.give_up()
 
-    async def get(self, key: str, start: int, stop: int | None) -> AsyncGenerator[bytes]:
+    async def get(
+        self, key: str, start: int, stop: int | None
+    ) -> AsyncGenerator[bytes | memoryview]:
         """Stream bytes [start, stop) of an object; exactly those, or an error."""
         headers = {}
         if start or stop is not None:
@@ -95,15 +98,10 @@ class Wire:
         async with self._request("GET", url, headers=signed) as response:
             if response.status not in {OK, PARTIAL}:
                 await _refuse(response)
-            missing = _length(response, start, stop)
-            while missing:
-                block, _ = await response.content.readchunk()
-                if not block and response.content.at_eof():
-                    raise StoreUnavailable("the store ended its answer early")
-                block = block[:missing]
-                missing -= len(block)
-                for at in range(0, len(block), LARGEST):
-                    yield block[at : at + LARGEST]
+            length = _length(response, start, stop)
+            async with aclosing(read_body(response, length, self._stall)) as blocks:
+                async for block in blocks:
+                    yield block
 
     async def close(self) -> None:
         """Give back connections."""

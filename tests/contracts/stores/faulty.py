@@ -33,7 +33,7 @@ class FaultyStore:
 
     async def read(
         self, key: str, start: int = 0, stop: int | None = None
-    ) -> AsyncGenerator[bytes]:
+    ) -> AsyncGenerator[bytes | memoryview]:
         self._fail()
         async with aclosing(self._store.read(key, start, stop)) as pieces:
             async for piece in pieces:

@@ -46,7 +46,7 @@ def settings(server: Versitygw, bucket: str) -> S3Settings:
     )
 
 
-async def finish(pieces: AsyncGenerator[bytes]) -> None:
+async def finish(pieces: AsyncGenerator[bytes | memoryview]) -> None:
     async for _ in pieces:
         pass
 
