@@ -219,16 +219,16 @@ async def running_site(
     keys_up = key_app.running(_key_settings(home))
     settings = await asyncio.to_thread(_settings, home, targets, extra)  # it looks at the disk
     url = settings.catalog.url or ""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "open_store", lambda store: stores[store.name])
-        patch.setattr(app, "key_client", counted)
-        await migrate(url)
-        async with contextlib.AsyncExitStack() as keys:
-            await keys.enter_async_context(keys_up)
-            async with app.running(settings) as address:
-                catalog = await open_catalog(url)
-                try:
-                    tokens = Tokens(catalog)
-                    yield Site(address, stores, clients[0], catalog, tokens, home, keys.aclose)
-                finally:
-                    await catalog.close()
+    await migrate(url)
+    async with contextlib.AsyncExitStack() as keys, contextlib.AsyncExitStack() as gateway:
+        await keys.enter_async_context(keys_up)
+        # Only while it starts: the site may outlive this package's tests.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(app, "open_store", lambda store: stores[store.name])
+            patch.setattr(app, "key_client", counted)
+            address = await gateway.enter_async_context(app.running(settings))
+        catalog = await open_catalog(url)
+        try:
+            yield Site(address, stores, clients[0], catalog, Tokens(catalog), home, keys.aclose)
+        finally:
+            await catalog.close()

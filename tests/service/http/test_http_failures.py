@@ -312,10 +312,13 @@ async def test_without_its_catalog_it_says_so(
     async def gone(*_: object) -> None:
         raise CatalogUnavailable("the database did not answer (x)", retry_after=1)
 
+    unread = {"Authorization": f"Bearer sgt_{'0' * 16}_{'A' * 43}"}  # one that is asked for
     for method in ("token", "find", "begin"):
         with monkeypatch.context() as patch:
             patch.setattr(SqlCatalog, method, gone)
-            answer = await (client.get(path) if method != "begin" else client.put(path, b"x"))
+            headers = unread if method == "token" else {}
+            asked = client.put(path, b"x") if method == "begin" else client.get(path, **headers)
+            answer = await asked
             assert answer.problem == "catalog-unavailable"
             assert answer.headers["Retry-After"] == "1"
 
