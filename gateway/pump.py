@@ -15,10 +15,11 @@ from gateway.errors import Disconnected, TooLarge
 from gateway.replication import Fan
 
 MiB = 1024 * 1024
-WRITE = 64 * 1024  # plaintext bytes sealed at once; they and what they push out fit into the slack
+WRITE = 64 * 1024  # plaintext bytes that may be sealed past a part's end: they fit into the slack
+SPARE = 32 * 1024  # by how much the last part may be larger, instead of one more of next to nothing
 EQUAL_PARTS = 2000  # parts of unknown length before they grow, so that 10,000 reach past 1 TiB
 GROWTH = 32 * 1024
-FIRST = 128 * 1024  # the first buffer of a body, which grows eightfold until it is a part
+FIRST = 128 * 1024  # the first buffer of a body, which grows as it comes: until it is a part
 GROW = 8
 MAX_PARTS = 10_000
 
@@ -52,6 +53,7 @@ class Pump:
         self._fan = fan
         self._declared = declared
         self._number = 1
+        self._left = None if declared is None else sealed_size(declared)  # in this part and later
         self._part = settings.part(1, declared)
         self._limit = min(self._part, FIRST)
 
@@ -63,14 +65,15 @@ class Pump:
             size += len(data)
             if size > self._settings.max_size:
                 raise TooLarge(f"attachments are limited to {self._settings.max_size} bytes")
+            if self._declared is not None and size > self._declared:
+                raise Disconnected("the body is longer than it was declared")
             digests.update(data)
-            if len(data) <= WRITE:
-                load = await self._write(load, data)
-            else:
-                view = memoryview(data)
-                for start in range(0, len(data), WRITE):
-                    load = await self._write(load, view[start : start + WRITE])
-        if self._declared is not None and size != self._declared:
+            view = memoryview(data)
+            while view:
+                step = max(WRITE, self._limit - load.used)
+                load = await self._write(load, view[:step])
+                view = view[step:]
+        if self._declared is not None and size < self._declared:
             raise Disconnected("the body is not as long as it was declared")
         tail = self._sealer.finalize()
         load.view[load.used : load.used + len(tail)] = tail
@@ -82,7 +85,7 @@ class Pump:
         self._fan.send_last(load)
         return None
 
-    async def _write(self, load: Load, data: bytes | memoryview) -> Load:
+    async def _write(self, load: Load, data: memoryview) -> Load:
         load.used += self._sealer.update_into(data, load.view[load.used :])
         if load.used < self._limit:
             return load
@@ -91,16 +94,25 @@ class Pump:
         self._number += 1
         over = bytes(load.view[self._part : load.used])
         load.used = self._part
-        self._part = self._limit = self._settings.part(self._number, self._declared)
+        if self._left is not None:
+            self._left -= self._part
+        self._part = self._settings.part(self._number, self._declared)
+        self._limit = self._end()
         self._fan.send(load)
         return await self._filled(self._part, over)
 
+    def _end(self) -> int:
+        """Return the size at which the part is cut: it takes along a rest that fits into its slack."""
+        last = self._left is not None and self._left <= self._part + SPARE
+        return self._part + SPARE if last else self._part
+
     async def _grow(self, load: Load) -> Load:
         """Move the beginning of the first part to a larger buffer, so that small bodies stay small."""
-        self._limit = min(self._limit * GROW, self._part)
+        size = min(self._left or self._limit * GROW, self._part)
+        self._limit = self._end() if size == self._part else size
         begun = bytes(load.view[: load.used])
         load.release()
-        return await self._filled(self._limit, begun)
+        return await self._filled(size, begun)
 
     async def _filled(self, size: int, begun: bytes) -> Load:
         """Return a buffer that begins with these bytes."""

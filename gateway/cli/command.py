@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 import uvloop
 
-from gateway import logs
 from gateway.config import ENV_FILE, ConfigError, Settings, load
 from gateway.errors import GatewayError, first
+from keyservice import logs
 
 if TYPE_CHECKING:
     from gateway.app import Core

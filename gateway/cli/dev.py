@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import logs
 from gateway.cli.command import USAGE, fail, run, teach
 from gateway.dev.errors import DevFailed, PlaceRefused
 from gateway.dev.place import Place
+from keyservice import logs
 
 if TYPE_CHECKING:
     from gateway.dev.screen import Screen

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway import logs
 from gateway import workers as workers_of
 from gateway.cli.command import USAGE, Config, run, settings_of, teach
 from gateway.config import ConfigError, Settings
+from keyservice import logs
 
 HELP = teach(
     "Run the gateway until SIGTERM or Ctrl-C, then finish running streams and stop.",
