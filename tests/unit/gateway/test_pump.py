@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from envelope.segment import sealed_size
 from gateway.buffers import Pool
 from gateway.errors import Busy, Disconnected, GatewayError
-from gateway.pump import MAX_PARTS, MiB, PumpSettings
+from gateway.pump import MAX_PARTS, SPARE, MiB, PumpSettings
 from gateway.uploads import Draft
-from tests.unit.gateway.conftest import PART, Bench
+from tests.unit.gateway.conftest import PART, Bench, pieces
 
 TiB = 1024 * 1024 * MiB
 
@@ -46,6 +46,38 @@ async def test_parts_are_equal_but_the_last(bench: Bench) -> None:
 
     assert bench.primary.sizes[:-1] == [PART] * 5
     assert sum(bench.primary.sizes) == sealed_size(len(content))
+
+
+@pytest.mark.parametrize("step", [4096, 50_001, 8 * PART])
+@pytest.mark.parametrize(
+    ("size", "parts"),
+    [
+        (PART - 1000, 1),
+        (PART, 1),  # its ciphertext is larger than a part, by what fits into the slack
+        (PART + SPARE - 1000, 1),
+        (PART + SPARE, 2),
+        (5 * PART, 5),
+        (5 * PART + SPARE, 6),
+    ],
+)
+async def test_a_declared_body_leaves_no_part_of_next_to_nothing(
+    bench: Bench, size: int, parts: int, step: int
+) -> None:
+    content = os.urandom(size)
+
+    await bench.uploads.store(Draft(bench.tenant, "r", length=size), pieces(content, step))
+
+    sent = bench.primary.sizes or [sealed_size(size)]  # one alone is put whole, not as a part
+    assert sum(sent) == sealed_size(size)
+    assert sent[:-1] == [PART] * (parts - 1)
+    assert await bench.read("r") == content
+
+
+async def test_a_body_longer_than_declared_is_refused(bench: Bench) -> None:
+    content = bytes(3 * PART)
+
+    with pytest.raises(Disconnected):
+        await bench.uploads.store(Draft(bench.tenant, "r", length=PART), pieces(content, 2 * PART))
 
 
 @pytest.mark.parametrize(("over", "inline"), [(0, True), (1, False)])
