@@ -9,8 +9,10 @@ on disk (`synchronous=FULL`). The file must be on a local disk, as WAL demands.
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +24,7 @@ from gateway.catalog.faults import driver_faults
 T = TypeVar("T")
 
 _CACHED_STATEMENTS = 256
+_creating = threading.Lock()  # nobody connects between the creation of a file and its close
 
 
 class SqliteDatabase:
@@ -81,8 +84,7 @@ def _engine(
 
 
 def _connect(path: Path, patience: float, settings: list[str]) -> sqlite3.Connection:
-    # References may mean something to people, so the file is for this account only.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    _create(path)
     connection = sqlite3.connect(
         path,
         timeout=patience,
@@ -103,3 +105,13 @@ def _connect(path: Path, patience: float, settings: list[str]) -> sqlite3.Connec
         connection.close()
         raise
     return connection
+
+
+def _create(path: Path) -> None:
+    """Create the file if it is not there, for this account only: references may mean something.
+
+    A file that is there is not opened. To close it would end every lock that this process has on it, and
+    another process that leaves would then take the write-ahead log away under our connections.
+    """
+    with _creating, suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

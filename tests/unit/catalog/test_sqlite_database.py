@@ -166,3 +166,24 @@ async def test_a_storm_of_writers_is_served(database: SqliteDatabase) -> None:
         for number in range(100):
             group.create_task(database.write(_run(f"INSERT INTO rows VALUES ({number})")))
     assert await _count(database) == 100
+
+
+async def test_another_process_that_leaves_takes_nothing_away(
+    database: SqliteDatabase, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.db"
+    await database.write(_run("INSERT INTO rows VALUES (1)"))
+    # More connections, opened while others are there and hold their locks.
+    await asyncio.gather(_count(database), _count(database))
+    look = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); print(*c.execute('SELECT n FROM rows'))"
+
+    def looked() -> str:
+        command = [sys.executable, "-c", f"{look}; c.close()", str(path)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert await asyncio.to_thread(looked) == "(1,)"
+    log = (tmp_path / "some.db-wal").stat().st_ino
+    await database.write(_run("INSERT INTO rows VALUES (2)"))
+
+    assert (tmp_path / "some.db-wal").stat().st_ino == log
+    assert await asyncio.to_thread(looked) == "(1,) (2,)"
