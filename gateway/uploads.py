@@ -107,9 +107,9 @@ class Uploads:
             started=started,
             touched=started,
         )
-        attachment = await self._catalog.begin(upload, draft.reference)
         fan = self._replication.fan(upload.tenant, upload.blob)
         try:
+            attachment = await self._catalog.begin(upload, draft.reference)
             with self._heartbeat.of(upload.id):
                 async with fan:
                     key = await self._key(draft, attachment, ready)
