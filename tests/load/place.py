@@ -129,10 +129,11 @@ async def eventually(holds: Callable[[], object], within: float = 30.0) -> None:
         await asyncio.sleep(0.05)
 
 
-async def quiet(place: Place, before: Holdings, *, spare: int = 6) -> Holdings:
+async def quiet(place: Place, before: Holdings, *, spare: int = 24) -> Holdings:
     """Wait until the gateway holds no more than `before`; return what it holds. Fails if it does not.
 
-    `spare` descriptors may have come: connections to the key service and the stores that are kept.
+    `spare` descriptors may have come: connections to the key service and the stores that are kept for a
+    while. A leak in any of these tests would be of more.
     """
     until = time.monotonic() + 30
     while True:

@@ -4,22 +4,43 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.load.conftest import NewPlace, on_folders
+from tests.load.conftest import on_folders
 from tests.load.peers import Peer
-from tests.load.place import Place, eventually, quiet
+from tests.load.place import Place, quiet
 from tests.stack.client import Client, MiB, digest_of, generated
 
 STREAMS, OF_ONE = 6, 4
 SIZE = 24 * MiB  # beyond what the kernel would take at once
 DELAY, DEADLINE = 1.5, 4.0
+
+
+@pytest.fixture(scope="module")
+def capped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Run a gateway with small caps, and a delay and a deadline for its stop."""
+    home = tmp_path_factory.mktemp("capped")
+    options = on_folders(
+        home,
+        extra={"limits": {"streams": STREAMS, "tenant_streams": OF_ONE}},
+        top={"drain_delay": DELAY, "drain_timeout": DEADLINE},
+    )
+    place = Place(home / "stack", **options)
+    place.start()
+    yield place
+    place.gateway.kill()
+    place.stop()
+
+
+@pytest.fixture(scope="module")
+def capped_token(capped: Place) -> str:
+    """Return a token that may do everything there."""
+    return capped.admin_token()
 
 
 async def busy(client: Client, method: str, path: str, **options: Any) -> bool:
@@ -32,11 +53,9 @@ async def busy(client: Client, method: str, path: str, **options: Any) -> bool:
 
 
 async def test_streams_beyond_the_caps_are_refused_at_once_and_served_afterwards(
-    tmp_path: Path, new_place: NewPlace
+    capped: Place, capped_token: str
 ) -> None:
-    limits = {"streams": STREAMS, "tenant_streams": OF_ONE}
-    place = await new_place(tmp_path, **on_folders(tmp_path, extra={"limits": limits}))
-    token = place.admin_token()
+    place, token = capped, capped_token
     async with AsyncExitStack() as stack:
         client, one = await stack.enter_async_context(place.tenant(token))
         _, other = await stack.enter_async_context(place.tenant(token))
@@ -78,15 +97,11 @@ async def eventually_served(client: Client, path: str) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_a_stop_shows_finishes_and_then_cuts(tmp_path: Path, new_place: NewPlace) -> None:
-    place = await new_place(
-        tmp_path,
-        **on_folders(tmp_path, top={"drain_delay": DELAY, "drain_timeout": DEADLINE}),
-    )
-    token = place.admin_token()
+async def test_a_stop_shows_finishes_and_then_cuts(capped: Place, capped_token: str) -> None:
+    place, token = capped, capped_token
     async with place.tenant(token) as (client, above):
         await client.json("PUT", f"{above}/large", data=generated(SIZE))
-        stalled = [await _held(place, f"{above}/large", token) for _ in range(3)]
+        stalled = [await _held(place, f"{above}/large", token) for _ in range(2)]
         go_on = asyncio.Event()
 
         async def slowly() -> AsyncIterator[bytes]:
@@ -169,7 +184,6 @@ async def test_a_reader_that_leaves_stops_the_reading_of_the_store(
         while peer.received < taken:
             await peer.take(65536)
         peer.drop()
-        await eventually(lambda: True)
         await quiet(place, before)
         over = place.bytes_read() - read - peer.received
     # Blocks of 1 MiB, one more than the client took of, and what kernel and transport had in store.

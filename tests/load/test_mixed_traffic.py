@@ -81,7 +81,7 @@ async def test_nothing_leaks_and_nothing_acknowledged_is_lost(
         await client.json("GET", above)
     idle = await _rested(place)
     await _again(place, token, above, journal, course)
-    after = await quiet(place, idle, spare=24)
+    after = await quiet(place, idle)
     record_property("counts", str(journal.counts))
     record_property("memory", f"{idle.memory} {after.memory}")
 

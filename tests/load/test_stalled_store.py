@@ -71,7 +71,7 @@ async def test_a_stalled_store_holds_neither_other_targets_nor_memory(
         listed = (await client.json("GET", above))["attachments"]
         assert {each["attachment"] for each in listed} == {"large", "small", "new"}
     await eventually(lambda: not place.uploads(), within=60)
-    await quiet(place, before, spare=16)
+    await quiet(place, before)
 
 
 async def _upload(client: Client, path: str) -> int:
