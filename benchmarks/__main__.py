@@ -59,7 +59,7 @@ def home() -> Iterator[Path]:
 
 
 def subjects(place: Path, s3: Versitygw, sink: Sink, *, quick: bool) -> Iterator[Subject]:
-    """Yield what is measured. A quick run leaves out the backup on the sink."""
+    """Yield what is measured. A quick run leaves out several stores and several processes."""
 
     def real(count: int = 1) -> list[Bucket]:
         return [Bucket(s3, s3.new_bucket()) for _ in range(count)]
@@ -71,9 +71,10 @@ def subjects(place: Path, s3: Versitygw, sink: Sink, *, quick: bool) -> Iterator
     yield Plain(names.PLAIN, place / "plain", real(), reads=True)
     yield Plain(names.BARE, place / "bare", real(), reads=True, module="benchmarks.bare")
     yield Sealgate(names.SEALGATE, place / "sealgate", real(), reads=True)
-    yield Plain(names.TWO, place / "two", real(2), reads=False)
-    yield Sealgate(names.BACKUP, place / "backup", real(2), reads=False)
-    if workers_known():
+    if not quick:
+        yield Plain(names.TWO, place / "two", real(2), reads=False)
+        yield Sealgate(names.BACKUP, place / "backup", real(2), reads=False)
+    if workers_known() and not quick:
         yield Sealgate(names.WORKERS, place / "workers", real(), reads=True, workers=2)
     yield Rclone(names.RCLONE, place / "rclone", *real())
     yield Direct(names.DIRECT_SINK, *drain(), reads=False)

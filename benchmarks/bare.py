@@ -44,7 +44,7 @@ class Bare:
                 await free.acquire()
         await upload.complete()
 
-    async def read(self, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, key: str, start: int, stop: int) -> AsyncIterator[bytes | memoryview]:
         """See `plain.Client`."""
         async for data in self._store.read(key, start, stop):
             yield data

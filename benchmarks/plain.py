@@ -33,7 +33,7 @@ class Client(Protocol):
     async def put(self, key: str, size: int, pieces: AsyncIterator[bytes]) -> None:
         """Store an object."""
 
-    def read(self, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    def read(self, key: str, start: int, stop: int) -> AsyncIterator[bytes | memoryview]:
         """Stream part of an object."""
         ...
 
