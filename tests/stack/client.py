@@ -47,7 +47,7 @@ class Client:
         self.session = aiohttp.ClientSession(
             self.url,
             headers={"Authorization": f"Bearer {self.token}"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_read=60),
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=900),
             auto_decompress=False,
         )
         return self

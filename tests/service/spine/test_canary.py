@@ -99,6 +99,8 @@ async def test_a_large_attachment_leaves_no_plaintext_and_needs_no_more_memory( 
         tmp_path / "stack",
         targets={name: Bucket(server, server.new_bucket()) for name in NAMES},
         catalog=database,
+        # The S3 server copies every part when an upload completes, three times on one disk here.
+        extra={"limits": {"backup_patience": 600}},
         vault=await asyncio.to_thread(prepare, vault, tmp_path),
     )
     token = await asyncio.to_thread(stack.admin_token)
