@@ -7,12 +7,14 @@ is for seeing that nothing broke; its figures are of one round and say little.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -46,6 +48,7 @@ HERE = Path(__file__).resolve().parent
 ROOM = 6 * 2**30  # free bytes that stores and catalogs may need at a time
 MEMORY = Path("/dev/shm")
 ROUNDS = 5
+MINUTES = 13.0  # that the rounds of a whole run end in, on however slow a machine
 
 
 @contextmanager
@@ -87,7 +90,9 @@ def subjects(place: Path, s3: Versitygw, sink: Sink, *, quick: bool) -> Iterator
         yield Sealgate(names.BACKUP_SINK, place / "backup-sink", drain(2), reads=False)
 
 
-def measured(workloads: Sequence[Workload], count: int, *, quick: bool) -> list[rounds.Sample]:
+def measured(
+    workloads: Sequence[Workload], count: int, until: float, *, quick: bool
+) -> list[rounds.Sample]:
     """Start everything, measure, stop everything."""
     with ExitStack() as running:
         place = running.enter_context(home())
@@ -103,7 +108,7 @@ def measured(workloads: Sequence[Workload], count: int, *, quick: bool) -> list[
             running.callback(subject.stop)
             verify(subject, at)
             started.append((subject, at))
-        return rounds.run(started, workloads, count, _say)
+        return rounds.run(started, workloads, count, _say, until=until)
 
 
 def envelope(count: int) -> dict[str, Any]:
@@ -118,7 +123,9 @@ def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, smaller sizes")
-    parser.add_argument("--rounds", type=int, help=f"rounds of a whole run, {ROUNDS} by default")
+    parser.add_argument(
+        "--rounds", type=int, help=f"rounds, {ROUNDS} by default if they fit into {MINUTES:.0f} min"
+    )
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
     arguments = parser.parse_args()
     quick: bool = arguments.quick
@@ -128,11 +135,12 @@ def main() -> int:
     run: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "make bench QUICK=1" if quick else "make bench",
-        "rounds": count,
         "machine": machine(),
         "versions": versions(),
     }
-    samples = measured(workloads, count, quick=quick)
+    until = math.inf if arguments.rounds else began + MINUTES * 60
+    samples = measured(workloads, count, until, quick=quick)
+    run["rounds"] = max(Counter((s.subject, s.workload, s.operation) for s in samples).values())
     _say("the envelope alone")
     run["envelope"] = envelope(20 if quick else 150)
     run["load_average"] = [load, os.getloadavg()[0]]

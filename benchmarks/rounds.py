@@ -5,9 +5,11 @@ from round to round. What was stored is removed behind the servers' backs after 
 """
 
 import json
+import math
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,15 +55,22 @@ def run(
     workloads: Sequence[Workload],
     rounds: int,
     progress: Callable[[str], None],
+    *,
+    until: float = math.inf,
 ) -> list[Sample]:
-    """Return all samples of that many rounds."""
+    """Return all samples of that many rounds, or of as many as can end by `until` (of `monotonic`)."""
     samples: list[Sample] = []
+    longest = 0.0
     for number in range(rounds):
+        began = time.monotonic()
+        if number and began + longest > until:
+            break
         turn = number % len(subjects)
         for workload in workloads:
             for subject, place in (*subjects[turn:], *subjects[:turn]):
                 progress(f"round {number + 1} of {rounds}: {workload.title}, {subject.name}")
                 samples += _turn(subject, place, workload, f"r{number}")
+        longest = max(longest, time.monotonic() - began)
     return samples
 
 

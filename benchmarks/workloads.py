@@ -28,8 +28,8 @@ class Workload:
 
 FULL = (
     Workload(LARGE, "1 GiB", 1 * GiB, count=1, at_once=1, ranges=64),
-    Workload(MIDDLE, "8 MiB", 8 * MiB, count=64, at_once=8),
-    Workload(SMALL, "64 KiB", 64 * KiB, count=1024, at_once=32, per_operation=True),
+    Workload(MIDDLE, "8 MiB", 8 * MiB, count=48, at_once=8),
+    Workload(SMALL, "64 KiB", 64 * KiB, count=768, at_once=32, per_operation=True),
 )
 QUICK = (
     Workload(LARGE, "256 MiB", 256 * MiB, count=1, at_once=1, ranges=32),
