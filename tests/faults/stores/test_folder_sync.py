@@ -23,18 +23,23 @@ def piece() -> Piece:
 
 
 class Disk:
-    """Fails the sync with the given number, once, and counts them."""
+    """Fails the sync with the given number below `root`, once, and counts them.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: int) -> None:
+    A thread that an earlier test left hanging may sync its own files meanwhile.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path, fails: int) -> None:
+        self._root = root.resolve()
         self._real = os.fsync
         self._fails = fails
         self.syncs = 0
         monkeypatch.setattr(os, "fsync", self._fsync)
 
     def _fsync(self, descriptor: int) -> None:
-        self.syncs += 1
-        if self.syncs == self._fails:
-            raise OSError(errno.EIO, "input/output error")
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_relative_to(self._root):
+            self.syncs += 1
+            if self.syncs == self._fails:
+                raise OSError(errno.EIO, "input/output error")
         self._real(descriptor)
 
 
@@ -49,7 +54,7 @@ async def test_an_upload_that_was_not_synced_is_not_completed(
     store = RetryingStore(FolderStore(tmp_path), sleep=no_sleep)
     upload = await store.begin(KEY)
     await upload.part(1, piece())
-    Disk(monkeypatch, fails)
+    Disk(monkeypatch, tmp_path, fails)
     for _ in range(2):
         with pytest.raises(StoreError):
             await upload.complete()
@@ -64,7 +69,9 @@ async def test_parts_that_were_gathered_and_not_synced_are_not_completed(
     upload = await store.begin(KEY)
     await upload.part(2, piece())
     await upload.part(1, piece())
-    Disk(monkeypatch, fails=2)  # the bytes of the part that waited, of which the page cache told
+    Disk(
+        monkeypatch, tmp_path, fails=2
+    )  # the bytes of the part that waited, of which the page cache told
     with pytest.raises(StoreError):
         await upload.complete()
     assert files(tmp_path) == []
@@ -76,7 +83,7 @@ async def test_a_put_that_was_not_synced_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
 ) -> None:
     store = RetryingStore(FolderStore(tmp_path), sleep=no_sleep)
-    disk = Disk(monkeypatch, fails)
+    disk = Disk(monkeypatch, tmp_path, fails)
     await store.put(KEY, piece())
     assert disk.syncs == fails + SYNCS  # every one of them again
     assert (tmp_path / KEY).read_bytes() == DATA
@@ -88,7 +95,7 @@ async def test_a_name_that_cannot_be_taken_back_is_not_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = RetryingStore(FolderStore(tmp_path), sleep=no_sleep)
-    Disk(monkeypatch, fails=2)
+    Disk(monkeypatch, tmp_path, fails=2)
     real = Path.unlink
 
     def unlink(path: Path, *, missing_ok: bool = False) -> None:
@@ -108,7 +115,7 @@ async def test_an_upload_whose_files_cannot_be_removed_stays_lost(
     store = RetryingStore(FolderStore(tmp_path), sleep=no_sleep)
     upload = await store.begin(KEY)
     await upload.part(1, piece())
-    Disk(monkeypatch, fails=1)
+    Disk(monkeypatch, tmp_path, fails=1)
 
     def unlink(_path: Path, *, missing_ok: bool = False) -> None:  # noqa: ARG001 - as the real one
         raise OSError(errno.EIO, "input/output error")
@@ -125,7 +132,7 @@ def test_taking_back_leaves_what_others_put_beside(
 ) -> None:
     tree = Tree(tmp_path)
     tree.publish(tree.temporary(KEY), KEY)
-    Disk(monkeypatch, fails=1)
+    Disk(monkeypatch, tmp_path, fails=1)
     with pytest.raises(OSError, match="input/output"):
         tree.publish(tree.temporary("t/a/b/envelope"), "t/a/b/envelope")
     assert files(tmp_path) == [KEY]
