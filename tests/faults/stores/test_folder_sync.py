@@ -36,7 +36,7 @@ class Disk:
         monkeypatch.setattr(os, "fsync", self._fsync)
 
     def _fsync(self, descriptor: int) -> None:
-        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_relative_to(self._root):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(self._root):
             self.syncs += 1
             if self.syncs == self._fails:
                 raise OSError(errno.EIO, "input/output error")
