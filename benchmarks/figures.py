@@ -17,8 +17,9 @@ class Figure:
     """One subject at one workload and operation.
 
     `speed` in MiB/s and `rate` in operations/s; CPU seconds a GiB (`cpu`) and a thousand operations
-    (`cpu_k`, and the key service's `keys_k`); times in milliseconds; `peak` in MiB, the highest of all
-    rounds; `received` bytes and `key_calls` an operation; the load generator's share of one core.
+    (`cpu_k`, and the key service's `keys_k`); times in milliseconds; `peak` in MiB, of the first round,
+    before all workloads left their buffers in the pools; `received` bytes and `key_calls` an operation;
+    the load generator's share of one core.
     """
 
     speed: float
@@ -68,7 +69,7 @@ def _figure(group: Sequence[Sample], size: int) -> Figure:
         first_p99=percentile(first, 0.99),
         total_p50=percentile(total, 0.5),
         total_p99=percentile(total, 0.99),
-        peak=max(s.peak for s in group) / MiB,
+        peak=group[0].peak / MiB,
         received=median(s.received / s.operations for s in group),
         key_calls=median(s.key_calls / s.operations for s in group),
         load=median(s.cpu_load / s.seconds for s in group),
