@@ -10,7 +10,7 @@ import enum
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def new_id() -> str:
@@ -37,6 +37,8 @@ class ReplicaState(enum.StrEnum):
 
     STORED = "stored"
     MISSING = "missing"
+    DAMAGED = "damaged"  # there, but not what it was
+    DELETING = "deleting"  # being purged
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,22 @@ class Tenant:
     id: str
     tier: str
     created: datetime
+    quorum: str | None = None  # a policy of `gateway.quorum`; None: the configured one
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what a tenant deleted or replaced can come back.
+
+    A deleted attachment is kept for `trash`. A replaced version is kept while it is one of the newest
+    `versions` replaced ones, or was replaced less than `age` ago, and for `trash` at least; for ever
+    where both are None. Before `hold` nothing is purged, whatever the rest says.
+    """
+
+    trash: timedelta = timedelta(days=30)
+    versions: int | None = None
+    age: timedelta | None = None
+    hold: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

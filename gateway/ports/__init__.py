@@ -1,0 +1,36 @@
+"""What the use cases need of the outside, as Protocols.
+
+Each has one contract suite under `tests/contracts/`, which every adapter runs.
+
+Every method may be called from many tasks at once. A cancelled call leaves the other side as it was
+or as if it had succeeded, never half visible.
+"""
+
+from gateway.ports.bin import Bin, Doomed, Trashed
+from gateway.ports.catalog import Catalog
+from gateway.ports.placement import Placement, Placements
+from gateway.ports.replicas import Finding, Gap, Held, Lag, Replicas
+from gateway.ports.runs import Run, Runs, RunState
+from gateway.ports.store import PartUpload, Piece, Stat, Store, Unfinished
+
+__all__ = [
+    "Bin",
+    "Catalog",
+    "Doomed",
+    "Finding",
+    "Gap",
+    "Held",
+    "Lag",
+    "PartUpload",
+    "Piece",
+    "Placement",
+    "Placements",
+    "Replicas",
+    "Run",
+    "RunState",
+    "Runs",
+    "Stat",
+    "Store",
+    "Trashed",
+    "Unfinished",
+]
