@@ -12,8 +12,8 @@ PACKAGES = ("envelope", "keyservice", "gateway")
 SECRET = {"dek", "kek", "key", "secret", "token", "value", "plaintext", "password", "material"}
 SHOWN = {
     "envelope.envelope.Wrap.kek": "an id",
-    "gateway.ports.Stat.key": "a store's key: random ids",
-    "gateway.ports.Unfinished.key": "a store's key: random ids",
+    "gateway.ports.store.Stat.key": "a store's key: random ids",
+    "gateway.ports.store.Unfinished.key": "a store's key: random ids",
     "gateway.stores.memory._Parts.key": "a store's key: random ids",
     "gateway.tokens.Grant.token": "a row, whose hash is not shown",
     "keyservice.audit.AuditRecord.key": "an id",
