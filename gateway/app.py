@@ -38,6 +38,7 @@ from gateway.ports import Catalog
 from gateway.pump import PumpSettings
 from gateway.quorum import Quorum, Role, Target
 from gateway.reaper import Reaper
+from gateway.replica import Haste
 from gateway.replication import FanSettings, Replication
 from gateway.stores.open import FolderSettings, open_store
 from gateway.stores.retrying import RetryingStore
@@ -73,10 +74,10 @@ def catalog_url(settings: Settings) -> str:
     return url
 
 
-def store_settings(target: TargetSettings) -> FolderSettings | S3Settings:
+def store_settings(target: TargetSettings, *, stall: float) -> FolderSettings | S3Settings:
     """Return what a store's adapter takes, its secrets read from their files. Raises ConfigError."""
     if isinstance(target, FolderTarget):
-        return FolderSettings(name=target.name, path=target.path)
+        return FolderSettings(name=target.name, path=target.path, patience=stall)
     try:
         return S3Settings(
             name=target.name,
@@ -89,6 +90,7 @@ def store_settings(target: TargetSettings) -> FolderSettings | S3Settings:
             checksum=target.checksum,
             ca_file=str(target.ca_file) if target.ca_file is not None else None,
             connections=target.connections,
+            stall_timeout=stall,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
@@ -125,7 +127,10 @@ async def core(settings: Settings) -> AsyncIterator[Core]:
         # These read secrets from files, which may block.
         url = await asyncio.to_thread(catalog_url, settings)
         client = await asyncio.to_thread(key_client, settings)
-        stores = [await asyncio.to_thread(store_settings, each) for each in settings.targets]
+        stall = settings.limits.stall_timeout
+        stores = [
+            await asyncio.to_thread(store_settings, each, stall=stall) for each in settings.targets
+        ]
         with _usable("catalog"):
             catalog = await open_catalog(url, connections=settings.catalog.connections)
         stack.push_async_callback(catalog.close)
@@ -172,7 +177,7 @@ def _wire(
             part_size=limits.part_size, inline=limits.inline, max_size=limits.max_attachment
         ),
     )
-    downloads = Downloads(catalog, keys, targets, first_byte=limits.first_byte)
+    downloads = Downloads(catalog, keys, targets, haste=Haste(limits.first_byte, limits.silence))
 
     async def keys_ready() -> None:
         status = await keys.status()
@@ -306,7 +311,7 @@ def check(settings: Settings) -> None:
     catalog_url(settings)
     key_client(settings)
     for target in settings.targets:
-        store_settings(target)
+        store_settings(target, stall=settings.limits.stall_timeout)
         if isinstance(target, FolderTarget) and not target.path.is_dir():
             raise ConfigError(f"target {target.name}: no such folder: {target.path}")
 

@@ -23,7 +23,7 @@ from gateway.model import Found, ReplicaState, body_key
 from gateway.ports import Catalog
 from gateway.quorum import Target
 from gateway.ranking import Ranking
-from gateway.replica import read
+from gateway.replica import Haste, read
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class Opened:
 class Downloads:
     """The use case, over one catalog, one key service and one set of targets.
 
-    A target has `first_byte` seconds to begin its answer while another may be asked instead.
+    `haste` is how long a target may be silent while another may be asked instead.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Downloads:
         keys: KeyService,
         targets: Sequence[Target],
         *,
-        first_byte: float = 2.0,
+        haste: Haste = Haste(),  # noqa: B008 - a frozen value
     ) -> None:
         self._catalog = catalog
         self._keys = keys
         self._targets = targets
-        self._first_byte = first_byte
+        self._haste = haste
         self._ranking = Ranking()
 
     async def open(self, found: Found, *, request_id: str) -> Opened:
@@ -86,10 +86,10 @@ class Downloads:
         candidates = self._candidates(opened.found)
         left = self._ranking.order(candidates)
         # In haste while there are others; then, with patience, those that were merely out of reach.
-        for limit in (self._first_byte, None) if len(left) > 1 else (None,):
+        for haste in (self._haste, None) if len(left) > 1 else (None,):
             for target in tuple(left):
                 try:
-                    async with aclosing(self._from(target, opened, start, stop, limit)) as pieces:
+                    async with aclosing(self._from(target, opened, start, stop, haste)) as pieces:
                         async for plaintext in pieces:
                             self._ranking.worked(target.name)
                             start += len(plaintext)
@@ -104,13 +104,13 @@ class Downloads:
         raise Unreadable(f"no target could give this version (tried: {tried})", retry_after=5.0)
 
     async def _from(
-        self, target: Target, opened: Opened, start: int, stop: int, limit: float | None
+        self, target: Target, opened: Opened, start: int, stop: int, haste: Haste | None
     ) -> AsyncGenerator[bytes]:
         version = opened.found.version
         key = body_key(version.tenant, version.blob)
         for extent in plan(opened.envelope.core.segments, start, stop):
             opener = _opener(opened, extent)
-            sealed = read(target.store, key, extent.start, extent.stop, first_byte=limit)
+            sealed = read(target.store, key, extent.start, extent.stop, haste=haste)
             async with aclosing(sealed) as pieces:
                 async for piece in pieces:
                     if plaintext := opener.update(piece):

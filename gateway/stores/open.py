@@ -16,10 +16,16 @@ class FolderSettings:
     name: str
     path: Path
     threads: int = 8
+    patience: float = 30.0  # seconds for what a disk should answer soon
 
 
 def open_store(settings: FolderSettings | S3Settings) -> Store:
     """Return the store, not yet connected: `check` tells whether it can be reached."""
     if isinstance(settings, FolderSettings):
-        return FolderStore(settings.path, name=settings.name, threads=settings.threads)
+        return FolderStore(
+            settings.path,
+            name=settings.name,
+            threads=settings.threads,
+            patience=settings.patience,
+        )
     return S3Store(settings)

@@ -2,12 +2,10 @@
 
 `python -m tests.load.launch CENSUS FAULT serve ...`: on SIGUSR1 the file CENSUS gets the number of tasks
 in the event loop. FAULT is `none`, or `unawaited`: then a download writes without waiting until the
-client has room, which is the mutation that the memory test must see. Buckets are given up sooner than by
-default, so that a stall is over within a test.
+client has room, which is the mutation that the memory test must see.
 """
 
 import asyncio
-import functools
 import os
 import signal
 import sys
@@ -18,9 +16,6 @@ from aiohttp import web
 
 from gateway import app
 from gateway.cli import main
-from gateway.stores.s3_settings import S3Settings
-
-STALL = 1.0  # seconds without a byte after which a bucket's request is tried again
 
 _serve = app.serve
 _write = web.StreamResponse.write
@@ -48,7 +43,6 @@ def launch(census: Path, fault: str) -> None:
         await _serve(*arguments, **options)
 
     app.serve = counted
-    app.S3Settings = functools.partial(S3Settings, stall_timeout=STALL)  # type: ignore[attr-defined,assignment]
     if fault == "unawaited":
         web.StreamResponse.write = _write_and_forget  # type: ignore[method-assign]
     main()

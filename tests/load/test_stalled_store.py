@@ -1,6 +1,7 @@
 """A store that stalls, and a reader that leaves: others are served, and what waits is bounded."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,13 @@ import pytest
 
 from tests.load.conftest import NewPlace, on_folders
 from tests.load.counting import CountingWire
-from tests.load.launch import STALL
 from tests.load.peers import Peer
 from tests.load.place import eventually, quiet
 from tests.servers.versitygw import Versitygw
 from tests.stack.client import Client, MiB, digest_of, generated
 from tests.stack.stack import Bucket
 
+STALL = 1.0  # seconds without a byte after which a bucket's request is tried again
 BOUND = 60.0  # seconds for four tries, each as long as a stall, on a busy machine
 PARTS = 24 * MiB  # what an upload may hold
 LARGE = 24 * MiB
@@ -23,7 +24,10 @@ LARGE = 24 * MiB
 
 @pytest.mark.timeout(180)
 async def test_a_stalled_store_holds_neither_other_targets_nor_memory(
-    tmp_path: Path, new_place: NewPlace, new_s3: Callable[[], Versitygw]
+    tmp_path: Path,
+    new_place: NewPlace,
+    new_s3: Callable[[], Versitygw],
+    record_property: Callable[[str, object], None],
 ) -> None:
     server = await asyncio.to_thread(new_s3)
     primary = Bucket(server, server.new_bucket())
@@ -32,6 +36,7 @@ async def test_a_stalled_store_holds_neither_other_targets_nor_memory(
         **on_folders(
             tmp_path,
             targets={"primary": primary, "cellar": tmp_path / "cellar"},
+            extra={"limits": {"stall_timeout": STALL, "silence": STALL}},
         ),
     )
     token = place.admin_token()
@@ -42,10 +47,15 @@ async def test_a_stalled_store_holds_neither_other_targets_nor_memory(
         assert await client.digest(f"{above}/large") == whole
         before, idle = await place.holdings(), place.memory()
 
+        midway = _Midway()
+        downloading = asyncio.ensure_future(midway.digest(client, f"{above}/large"))
+        await midway.begun.wait()
         server.pause()
+        midway.paused.set()
         try:
             # Both begin; neither may keep the other, or what needs no store.
             waiting = [
+                downloading,
                 asyncio.ensure_future(client.digest(f"{above}/large")),
                 *(asyncio.ensure_future(_upload(client, f"{above}/new-{n}")) for n in range(4)),
             ]
@@ -61,9 +71,11 @@ async def test_a_stalled_store_holds_neither_other_targets_nor_memory(
                     await asyncio.sleep(0.1)
         finally:
             server.resume()
-        digest, *statuses = [each.result() for each in waiting]
+        begun, digest, *statuses = [each.result() for each in waiting]
+        record_property("longest_silence", round(midway.longest, 2))
 
-        assert digest == whole  # from the other target
+        assert begun == digest == whole  # from the other target
+        assert STALL / 2 < midway.longest < BOUND / 2
         assert set(statuses) == {503}
         assert min(quick) < STALL
         assert peak - idle < 4 * PARTS + 32 * MiB
@@ -72,6 +84,29 @@ async def test_a_stalled_store_holds_neither_other_targets_nor_memory(
         assert {each["attachment"] for each in listed} == {"large", "small", "new"}
     await eventually(lambda: not place.uploads(), within=60)
     await quiet(place, before)
+
+
+class _Midway:
+    """A download that has begun when the store stalls; the longest that it waited for a piece."""
+
+    def __init__(self) -> None:
+        self.begun, self.paused = asyncio.Event(), asyncio.Event()
+        self.longest = 0.0
+
+    async def digest(self, client: Client, path: str) -> str:
+        """Take a little, wait for the stall, and take the rest."""
+        running = hashlib.sha256()
+        async with client.request("GET", path) as answer:
+            running.update(await answer.content.readexactly(MiB))
+            self.begun.set()
+            await self.paused.wait()
+            while True:
+                asked = time.monotonic()
+                piece = await answer.content.readany()
+                self.longest = max(self.longest, time.monotonic() - asked)
+                if not piece:
+                    return running.hexdigest()
+                running.update(piece)
 
 
 async def _upload(client: Client, path: str) -> int:

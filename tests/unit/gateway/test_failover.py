@@ -10,11 +10,13 @@ import pytest
 
 from gateway.downloads import Downloads
 from gateway.errors import ObjectMissing, StoreDamaged, StoreError, StoreUnavailable, Unreadable
+from gateway.replica import Haste
 from gateway.stores.retrying import RetryingStore
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench
 
 FIRST_BYTE = 0.2
+HASTE = Haste(FIRST_BYTE, silence=0.2)
 
 
 class Tried(FaultyStore):
@@ -62,7 +64,7 @@ async def read(bench: Bench, downloads: Downloads) -> bytes:
 
 
 def made(bench: Bench) -> Downloads:
-    return Downloads(bench.catalog, bench.keys, bench.targets, first_byte=FIRST_BYTE)
+    return Downloads(bench.catalog, bench.keys, bench.targets, haste=HASTE)
 
 
 @pytest.mark.parametrize("fault", [StoreUnavailable("refused"), None], ids=["refused", "silent"])
@@ -114,6 +116,57 @@ async def test_the_last_one_may_be_slow(bench: Bench) -> None:
     content = os.urandom(PART)
     await bench.store(content)
     assert await read(bench, made(bench)) == content
+
+
+class Pausing(Tried):
+    """Falls silent in the middle of every read, for a while."""
+
+    def __init__(self, after: int, pause: float) -> None:
+        super().__init__([])
+        self.after, self.pause = after, pause
+
+    async def read(
+        self, key: str, start: int = 0, stop: int | None = None
+    ) -> AsyncGenerator[bytes]:
+        left = self.after
+        async with aclosing(super().read(key, start, stop)) as pieces:
+            async for each in pieces:
+                if left <= 0:
+                    await asyncio.sleep(self.pause)
+                left -= len(each)
+                yield each
+
+
+async def test_a_target_that_falls_silent_is_left_for_another_at_the_same_byte(
+    bench: Bench,
+) -> None:
+    bench.primary, bench.east, bench.west = Pausing(PART, 60), Tried([]), Tried([])
+    content = os.urandom(8 * PART)
+    await bench.store(content)
+    begun = time.monotonic()
+    assert await read(bench, made(bench)) == content
+    assert time.monotonic() - begun < 10
+    assert (bench.primary.reads, bench.east.reads) == (1, 1)
+    assert bench.east.bytes_read < len(content)
+
+
+async def test_the_last_one_may_fall_silent_as_long_as_the_store_lets_it(bench: Bench) -> None:
+    bench.primary, bench.east, bench.west = (Pausing(PART, 3 * HASTE.silence) for _ in range(3))
+    content = os.urandom(2 * PART)
+    await bench.store(content)
+    assert await read(bench, made(bench)) == content
+
+
+async def test_a_slow_reader_is_no_silent_store(bench: Bench) -> None:
+    bench.primary, bench.east, bench.west = Tried([]), Tried([]), Tried([])
+    await bench.store(os.urandom(4 * PART))
+    opened = await made(bench).open(await bench.catalog.find(bench.tenant, "report"), request_id="")
+    async with aclosing(made(bench).read(opened, 0, opened.size)) as stream:
+        async for _ in stream:
+            await asyncio.sleep(1.5 * HASTE.silence)
+            if bench.primary.bytes_read > PART:
+                break
+    assert (bench.primary.reads, bench.east.reads) == (1, 0)
 
 
 async def test_a_total_failure_is_told_with_all_who_were_tried(bench: Bench) -> None:
