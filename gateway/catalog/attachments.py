@@ -4,13 +4,25 @@ Reading a page takes two queries: one for attachments with their versions, one f
 a thousand of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, literal, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    literal,
+    null,
+    select,
+    update,
+)
 
 from gateway.catalog import tables
+from gateway.catalog.prepared import Prepared
 from gateway.catalog.references import beyond, searchable
 from gateway.errors import NotFound, PreconditionFailed
 from gateway.model import Attachment, Found, Precondition, ReplicaState, Version
@@ -37,19 +49,30 @@ _CURRENT = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
 _EVERY = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
 _PAGE = select(*_LISTED).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
 _HISTORY = select(*_COUNTED).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
+_OF_TENANT = _ATTACHMENTS.c.tenant == bindparam("of_tenant")
+_CALLED = _ATTACHMENTS.c.reference == bindparam("called")
+_NAMED = _VERSIONS.c.id == bindparam("named")
+_FIND = Prepared(_CURRENT.where(_OF_TENANT, _CALLED, tables.LIVE))
+_FIND_VERSION = Prepared(_EVERY.where(_NAMED, _OF_TENANT, _CALLED, tables.LIVE))
+_BY_VERSION = Prepared(_EVERY.where(_NAMED, _OF_TENANT))
+_REPLICAS_OF = Prepared(select(_REPLICAS).where(_REPLICAS.c.version == bindparam("of_version")))
 _AT_ONCE = 1024  # far below the number of parameters that either database takes
 
 
 def find(connection: Connection, tenant: str, reference: str, version: str | None = None) -> Found:
     """Implement `Catalog.find`."""
-    query = _CURRENT if version is None else _EVERY.where(_VERSIONS.c.id == version)
-    return _one(connection, query.where(*_live(tenant, reference)))
+    if not searchable(reference):
+        raise NotFound("no such attachment")
+    if version is None:
+        rows = _FIND.all(connection, of_tenant=tenant, called=reference)
+    else:
+        rows = _FIND_VERSION.all(connection, of_tenant=tenant, called=reference, named=version)
+    return _one(connection, rows)
 
 
 def by_version(connection: Connection, tenant: str, version: str) -> Found:
     """Implement `Catalog.by_version`."""
-    named = _EVERY.where(_VERSIONS.c.id == version, _ATTACHMENTS.c.tenant == tenant)
-    return _one(connection, named)
+    return _one(connection, _BY_VERSION.all(connection, of_tenant=tenant, named=version))
 
 
 def versions(
@@ -132,11 +155,12 @@ def _live(tenant: str, reference: str) -> tuple[ColumnElement[bool], ...]:
     return _ATTACHMENTS.c.tenant == tenant, _ATTACHMENTS.c.reference == reference, tables.LIVE
 
 
-def _one(connection: Connection, query: Select[*tuple[Any, ...]]) -> Found:
-    found = _found(connection, query)
-    if not found:
+def _one(connection: Connection, rows: Sequence[Any]) -> Found:
+    if not rows:
         raise NotFound("no such attachment or version")
-    return found[0]
+    (row,) = rows
+    known = _REPLICAS_OF.all(connection, of_version=row.version)
+    return _told(row, {replica.target: _state(replica.state) for replica in known})
 
 
 def _found(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Found]:
@@ -146,15 +170,16 @@ def _found(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Foun
         of_rows = select(_REPLICAS).where(_REPLICAS.c.version.in_(ids))
         for replica in connection.execute(of_rows):
             replicas[replica.version][replica.target] = _state(replica.state)
-    return [
-        Found(
-            attachment=attachment(row),
-            version=_version(row),
-            replicas=replicas[row.version],
-            current=row.number == row.current,
-        )
-        for row in rows
-    ]
+    return [_told(row, replicas[row.version]) for row in rows]
+
+
+def _told(row: Any, replicas: Mapping[str, ReplicaState]) -> Found:
+    return Found(
+        attachment=attachment(row),
+        version=_version(row),
+        replicas=replicas,
+        current=row.number == row.current,
+    )
 
 
 def _slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -24,6 +24,7 @@ DRIVER_ERRORS = (
     EOFError,
     OverflowError,  # an integer beyond 64 bits, from SQLite
 )
+_BROKEN_RULE = (IntegrityError, sqlite3.IntegrityError)  # of what runs in the driver alone
 _FOREIGN_KEY_VIOLATED = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
 
 
@@ -41,7 +42,7 @@ def parent_missing(instead: Exception) -> Iterator[None]:
     """Raise `instead` when a row refers to one that is not there."""
     try:
         yield
-    except IntegrityError as error:
+    except _BROKEN_RULE as error:
         if code(error) in _FOREIGN_KEY_VIOLATED:
             raise instead from None
         raise
@@ -49,7 +50,7 @@ def parent_missing(instead: Exception) -> Iterator[None]:
 
 def translated(error: Exception) -> CatalogError:
     """Return what the gateway is told instead of a driver's error."""
-    if isinstance(error, (IntegrityError, OverflowError)):
+    if isinstance(error, (*_BROKEN_RULE, OverflowError)):
         return CatalogConflict(f"the row exists already or breaks a rule ({code(error)})")
     name = code(error) or type(error).__name__
     return CatalogUnavailable(f"the database did not answer ({name})", retry_after=RETRY_AFTER)

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, upd
 from gateway.catalog import tables
 from gateway.catalog.clock import Clock
 from gateway.catalog.faults import parent_missing
+from gateway.catalog.prepared import Prepared
 from gateway.catalog.upsert import insert_new
 from gateway.errors import CatalogConflict, NotFound
 from gateway.model import Operation
@@ -20,6 +21,18 @@ _OPERATIONS = tables.operations
 _UPLOADS = tables.uploads
 _RACES = 5  # how often a key may be released under our hands
 _RUNNING = _OPERATIONS.c.version.is_(None)
+
+_NEW = insert_new(_OPERATIONS, ["tenant", "key_hash"])
+_FINISH = Prepared(
+    update(_OPERATIONS)
+    .where(
+        _OPERATIONS.c.tenant == bindparam("of_tenant"),
+        _OPERATIONS.c.key_hash == bindparam("key"),
+        _OPERATIONS.c.upload == bindparam("holder"),
+        _RUNNING,
+    )
+    .values(version=bindparam("outcome"))
+)
 
 
 def claim(
@@ -37,7 +50,7 @@ def claim(
     stored = select(_OPERATIONS).where(*_named(operation.tenant, operation.key_hash))
     for _ in range(_RACES):
         with parent_missing(NotFound("no such tenant")):
-            if insert_new(connection, _OPERATIONS, ours, ["tenant", "key_hash"]):
+            if _NEW.run(connection, **ours):
                 return operation
         row = connection.execute(stored.with_for_update()).first()
         if row is not None:
@@ -76,9 +89,8 @@ def touch(connection: Connection, uploads: Sequence[str], at: datetime) -> None:
 
 def finish(connection: Connection, tenant: str, key_hash: bytes, upload: str) -> bool:
     """Put the version on record as the outcome, or return False when `upload` lost the key."""
-    held = (*_named(tenant, key_hash), _OPERATIONS.c.upload == upload, _RUNNING)
-    done = update(_OPERATIONS).where(*held).values(version=upload)
-    return connection.execute(done).rowcount == 1
+    held = {"of_tenant": tenant, "key": key_hash, "holder": upload}
+    return _FINISH.run(connection, **held, outcome=upload) == 1
 
 
 def drop(connection: Connection, upload: str) -> None:

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from gateway.catalog import tables
 from gateway.catalog.faults import parent_missing
+from gateway.catalog.prepared import Prepared
 from gateway.errors import NotFound
 from gateway.model import Right, Token
 
 _TOKENS = tables.tokens
+_NAMED = Prepared(select(_TOKENS).where(_TOKENS.c.id == bindparam("token")))
 
 
 def add(connection: Connection, token: Token) -> None:
@@ -29,7 +31,7 @@ def add(connection: Connection, token: Token) -> None:
 
 def get(connection: Connection, token: str) -> Token:
     """Implement `Catalog.token`."""
-    row = connection.execute(select(_TOKENS).where(_TOKENS.c.id == token)).first()
+    row = _NAMED.first(connection, token=token)
     if row is None:
         raise NotFound("no such token")
     return _token(row)

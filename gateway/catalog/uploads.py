@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     Connection,
     Row,
     bindparam,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 from gateway.catalog import attachments, operations, tables
 from gateway.catalog.clock import Clock
 from gateway.catalog.faults import parent_missing
+from gateway.catalog.prepared import Prepared
 from gateway.catalog.references import storable
 from gateway.catalog.upsert import insert_new
 from gateway.errors import CatalogConflict, NotFound, UploadLost
@@ -37,22 +39,58 @@ _VERSIONS = tables.versions
 _UPLOADS = tables.uploads
 _RACES = 5  # how often an attachment may go to the trash under our hands
 
+_NEW_UPLOAD = Prepared(insert(_UPLOADS))
+_NEW_ATTACHMENT = insert_new(_ATTACHMENTS, ["tenant", "reference"], tables.LIVE)
+# Locked, so that nobody forgets it before the upload row refers to it.
+_LIVE_ATTACHMENT = Prepared(
+    select(_ATTACHMENTS)
+    .where(
+        _ATTACHMENTS.c.tenant == bindparam("of_tenant"),
+        _ATTACHMENTS.c.reference == bindparam("called"),
+        tables.LIVE,
+    )
+    .with_for_update(read=True, key_share=True)
+)
+_CLOSE = Prepared(
+    delete(_UPLOADS).where(
+        _UPLOADS.c.id == bindparam("upload"),
+        _UPLOADS.c.state == "open",
+        _UPLOADS.c.tenant == bindparam("of_tenant"),
+        _UPLOADS.c.attachment == bindparam("of_attachment"),
+        _UPLOADS.c.blob == bindparam("of_blob"),
+    )
+)
+_OF_ATTACHMENT: BindParameter[str] = bindparam("of_attachment")
+_HELD = Prepared(
+    select(_ATTACHMENTS).where(_ATTACHMENTS.c.id == _OF_ATTACHMENT).with_for_update(key_share=True)
+)
+_LAST = Prepared(
+    select(func.max(_VERSIONS.c.number).label("last")).where(
+        _VERSIONS.c.attachment == _OF_ATTACHMENT
+    )
+)
+_NEW_VERSION = Prepared(insert(_VERSIONS))
+_NEW_REPLICA = Prepared(insert(tables.replicas))
+_SERVE = Prepared(
+    update(_ATTACHMENTS).where(_ATTACHMENTS.c.id == _OF_ATTACHMENT).values(current=bindparam("now"))
+)
+
 
 def begin(connection: Connection, upload: Upload, reference: str, clock: Clock) -> Attachment:
     """Implement `Catalog.begin`."""
     if not storable(reference):
         raise CatalogConflict("the reference is empty, too long or no plain text")
     target = _attachment_for(connection, upload, reference)
-    row = {
-        "id": upload.id,
-        "tenant": upload.tenant,
-        "attachment": target.id,
-        "blob": upload.blob,
-        "started": upload.started,
-        "touched": clock(connection),
-        "state": "open",
-    }
-    connection.execute(insert(_UPLOADS), row)
+    _NEW_UPLOAD.run(
+        connection,
+        id=upload.id,
+        tenant=upload.tenant,
+        attachment=target.id,
+        blob=upload.blob,
+        started=upload.started,
+        touched=clock(connection),
+        state="open",
+    )
     return target
 
 
@@ -80,13 +118,11 @@ def commit(
     _close(connection, version)
     _serve(connection, version, precondition)
     if replicas:
-        connection.execute(
-            insert(tables.replicas),
-            [
-                {"version": version.id, "target": target, "state": state.value}
-                for target, state in replicas.items()
-            ],
-        )
+        rows = [
+            {"version": version.id, "target": target, "state": state.value}
+            for target, state in replicas.items()
+        ]
+        _NEW_REPLICA.each(connection, rows)
 
 
 def committed(connection: Connection, upload: str) -> bool:
@@ -162,59 +198,49 @@ def _attachment_for(connection: Connection, upload: Upload, reference: str) -> A
     new = Attachment(
         id=upload.attachment, tenant=upload.tenant, reference=reference, created=upload.started
     )
-    row = {"id": new.id, "tenant": new.tenant, "reference": reference, "created": new.created}
-    live = select(_ATTACHMENTS).where(
-        _ATTACHMENTS.c.tenant == upload.tenant,
-        _ATTACHMENTS.c.reference == reference,
-        tables.LIVE,
-    )
     for _ in range(_RACES):
         with parent_missing(NotFound("no such tenant")):
-            if insert_new(connection, _ATTACHMENTS, row, ["tenant", "reference"], tables.LIVE):
+            if _NEW_ATTACHMENT.run(
+                connection, id=new.id, tenant=new.tenant, reference=reference, created=new.created
+            ):
                 return new
-        # Locked, so that nobody forgets it before the upload row refers to it.
-        found = connection.execute(live.with_for_update(read=True, key_share=True)).first()
+        found = _LIVE_ATTACHMENT.first(connection, of_tenant=upload.tenant, called=reference)
         if found is not None:
             return attachments.attachment(found)
     raise CatalogConflict("the attachment is created and deleted too fast: try again")
 
 
 def _close(connection: Connection, version: Version) -> None:
-    owned = delete(_UPLOADS).where(
-        _UPLOADS.c.id == version.id,
-        _UPLOADS.c.state == "open",
-        _UPLOADS.c.tenant == version.tenant,
-        _UPLOADS.c.attachment == version.attachment,
-        _UPLOADS.c.blob == version.blob,
+    closed = _CLOSE.run(
+        connection,
+        upload=version.id,
+        of_tenant=version.tenant,
+        of_attachment=version.attachment,
+        of_blob=version.blob,
     )
-    if connection.execute(owned).rowcount == 0:
+    if not closed:
         raise UploadLost("the upload is no longer open")
 
 
 def _serve(connection: Connection, version: Version, precondition: Precondition) -> None:
-    held = select(_ATTACHMENTS).where(_ATTACHMENTS.c.id == version.attachment)
-    row = connection.execute(held.with_for_update(key_share=True)).one()
-    if row.deleted is not None:
+    row = _HELD.first(connection, of_attachment=version.attachment)
+    if row is None or row.deleted is not None:
         raise NotFound("the attachment went to the trash meanwhile")
     attachments.require(connection, row, precondition)
-    last = select(func.max(_VERSIONS.c.number)).where(_VERSIONS.c.attachment == row.id)
-    number = (connection.scalar(last) or 0) + 1
-    connection.execute(
-        insert(_VERSIONS),
-        {
-            "id": version.id,
-            "attachment": version.attachment,
-            "number": number,
-            "blob": version.blob,
-            "created": version.created,
-            "size": version.size,
-            "body_size": version.body_size,
-            "envelope": version.envelope,
-            "inline": version.inline,
-        },
+    number = (_LAST.scalar(connection, of_attachment=version.attachment) or 0) + 1
+    _NEW_VERSION.run(
+        connection,
+        id=version.id,
+        attachment=version.attachment,
+        number=number,
+        blob=version.blob,
+        created=version.created,
+        size=version.size,
+        body_size=version.body_size,
+        envelope=version.envelope,
+        inline=version.inline,
     )
-    served = update(_ATTACHMENTS).where(_ATTACHMENTS.c.id == row.id)
-    connection.execute(served.values(current=number))
+    _SERVE.run(connection, of_attachment=version.attachment, now=number)
 
 
 def _is_version(connection: Connection, upload: str) -> bool:
