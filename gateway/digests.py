@@ -18,7 +18,7 @@ INTERNAL = "blake3"  # tells whether an idempotent request came again with the s
 
 
 class _Hash(Protocol):
-    def update(self, data: bytes, /) -> object: ...
+    def update(self, data: bytes | memoryview, /) -> object: ...
 
     def digest(self) -> bytes: ...
 
@@ -39,7 +39,7 @@ class Digests:
     def __init__(self, algorithms: Iterable[str]) -> None:
         self._running = {name: _new(name) for name in algorithms}
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take the next plaintext bytes."""
         for running in self._running.values():
             running.update(data)

@@ -43,7 +43,12 @@ class Operations:
         self._lease = lease
 
     async def store_once(
-        self, draft: Draft, source: AsyncIterable[bytes], *, key: str, fingerprint: bytes
+        self,
+        draft: Draft,
+        source: AsyncIterable[bytes | memoryview],
+        *,
+        key: str,
+        fingerprint: bytes,
     ) -> tuple[Receipt, bool]:
         """Store unless this key has; return the receipt and whether it is a repetition.
 
@@ -74,7 +79,9 @@ class Operations:
             self._background.start("release an operation", self._release(mine))
             raise
 
-    async def _replay(self, version: str, draft: Draft, source: AsyncIterable[bytes]) -> Receipt:
+    async def _replay(
+        self, version: str, draft: Draft, source: AsyncIterable[bytes | memoryview]
+    ) -> Receipt:
         found = await self._catalog.by_version(draft.tenant, version)
         if draft.length not in {None, found.version.size}:
             raise OperationDiffers("this idempotency key was used for another body")
@@ -98,7 +105,9 @@ class Operations:
             await self._catalog.release(mine.tenant, mine.key_hash, mine.upload)
 
 
-async def _bounded(source: AsyncIterable[bytes], most: int) -> AsyncIterator[bytes]:
+async def _bounded(
+    source: AsyncIterable[bytes | memoryview], most: int
+) -> AsyncIterator[bytes | memoryview]:
     """Pass a body on, refusing it as soon as it is longer than the one it repeats."""
     size = 0
     async for data in source:

@@ -57,7 +57,9 @@ class Pump:
         self._part = settings.part(1, declared)
         self._limit = min(self._part, FIRST)
 
-    async def run(self, source: AsyncIterable[bytes], digests: Digests) -> bytes | None:
+    async def run(
+        self, source: AsyncIterable[bytes | memoryview], digests: Digests
+    ) -> bytes | None:
         """Pump the whole source; return the sealed body if it is to travel inline, else None."""
         load = await self._fan.take(self._limit)
         size = 0

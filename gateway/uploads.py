@@ -87,7 +87,7 @@ class Uploads:
         self._background = background
         self._settings = settings
 
-    async def store(self, draft: Draft, source: AsyncIterable[bytes]) -> Receipt:
+    async def store(self, draft: Draft, source: AsyncIterable[bytes | memoryview]) -> Receipt:
         """Store one body as the new current version and return the receipt.
 
         Raises GatewayErrors and KeyServiceErrors; whatever it raises, nothing new is visible, unless
@@ -140,7 +140,7 @@ class Uploads:
         self,
         draft: Draft,
         key: DataKey,
-        source: AsyncIterable[bytes],
+        source: AsyncIterable[bytes | memoryview],
         attachment: Attachment,
         blob: str,
         fan: Fan,

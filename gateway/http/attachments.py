@@ -70,7 +70,7 @@ async def _store(request: web.Request, tenant: str, reference: str) -> web.Strea
 
 
 async def _run(
-    request: web.Request, draft: Draft, body: AsyncIterable[bytes]
+    request: web.Request, draft: Draft, body: AsyncIterable[bytes | memoryview]
 ) -> tuple[Receipt, bool]:
     """Store the body, once if the client gave a key; tell whether it is a repetition."""
     serving, key = services(request), request.headers.get("Idempotency-Key")

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import structlog
 from aiohttp import StreamReader, web
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway.http.pace import unsent
@@ -50,6 +50,25 @@ class Connection(web.RequestHandler):
         self._timer.cancel()
         super().connection_lost(exc)
 
+    def in_body(self) -> bool:
+        """Tell whether all that has come was handed on, and what comes next is of the body alone."""
+        held = self._reading_paused or self._buffer_paused  # its parser may keep bytes back
+        return not (held or self._messages or self._upgraded or self._force_close)
+
+    def expect_request(self) -> None:
+        """Begin anew with a parser that knows of no body: it was read past the last one."""
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=self._max_msg_queue_size,
+        )
+
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
         """Let the request that runs end, and the client take the answer, in time; then cut.
 
@@ -60,12 +79,19 @@ class Connection(web.RequestHandler):
         timer = self._loop.call_at(until, running.cancel) if running is not None else None
         try:
             await super().shutdown(timeout)
-            while self._wire.get_write_buffer_size() and self._loop.time() < until:  # noqa: ASYNC110
+            while self._waits_for_client() and self._loop.time() < until:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK)
         finally:
             if timer is not None:
                 timer.cancel()
             self._wire.abort()
+
+    def _waits_for_client(self) -> bool:
+        """Tell whether the client has still to take something."""
+        try:
+            return self._wire.get_write_buffer_size() > 0
+        except AttributeError:  # from asyncio's TLS, once it was told twice to close
+            return False
 
     def data_received(self, data: bytes) -> None:
         """Note whether this leaves the head of a request begun and not ended."""

@@ -1,6 +1,7 @@
 """HTTP by hand: bytes on a socket, for what no well-behaved client sends."""
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,13 +23,16 @@ class Raw:
 class Wire:
     """One connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trust: ssl.SSLContext | None = None) -> None:
         self._url = URL(url)
+        self._trust = trust
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection(self._url.host, self._url.port)
+        self.reader, self.writer = await asyncio.open_connection(
+            self._url.host, self._url.port, ssl=self._trust
+        )
         return self
 
     async def __aexit__(
