@@ -26,7 +26,8 @@ from gateway.config import Target as TargetSettings
 from gateway.downloads import Downloads
 from gateway.errors import GatewayError
 from gateway.heartbeat import Heartbeat
-from gateway.http.connection import Runner
+from gateway.http.connection import Runner, TcpSite
+from gateway.http.crowd import Caps, Crowd
 from gateway.http.health import DRAINING
 from gateway.http.metrics import Metrics
 from gateway.http.pace import Pace
@@ -224,11 +225,14 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     """Serve for as long as the block lasts; yields the URL. Raises ConfigError and OSError."""
     context = await asyncio.to_thread(server_context, settings)
     async with core(settings) as wired, contextlib.AsyncExitStack() as stack:
-        app = application(wired.services)
+        app, limits = application(wired.services), settings.limits
         runner = Runner(
             app,
             drain_timeout=settings.drain_timeout,
-            head_timeout=settings.limits.head_timeout,
+            head_timeout=limits.head_timeout,
+            crowd=Crowd(
+                Caps(limits.connections, limits.address_connections), wired.services.metrics
+            ),
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -266,8 +270,13 @@ async def _listen(runner: web.AppRunner, settings: Settings, context: ssl.SSLCon
     if listen.unix_socket is not None:
         await web.UnixSite(runner, str(listen.unix_socket), ssl_context=context).start()
         return f"unix://{listen.unix_socket}"
-    await web.TCPSite(
-        runner, listen.host, listen.port, ssl_context=context, reuse_port=listen.shared or None
+    await TcpSite(
+        runner,
+        listen.host,
+        listen.port,
+        ssl_context=context,
+        reuse_port=listen.shared or None,
+        handshake_timeout=settings.limits.head_timeout,
     ).start()
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
     return f"{'https' if context else 'http'}://{host}:{runner.addresses[0][1]}"

@@ -148,6 +148,8 @@ class Limits(_Section):
     parts_memory: Annotated[int, Field(ge=16 * MiB, le=1024 * 1024 * MiB)] = 512 * MiB
     streams: Annotated[int, Field(ge=1, le=100_000)] = 512
     tenant_streams: Annotated[int, Field(ge=1, le=100_000)] = 128
+    connections: Annotated[int, Field(ge=0, le=1_000_000)] = 4096
+    address_connections: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
     min_rate: Annotated[float, Field(gt=0, le=1024 * MiB)] = 512.0
     slow_grace: Annotated[float, Field(ge=1, le=3600)] = 30.0
     head_timeout: Annotated[float, Field(ge=1, le=3600)] = 15.0

@@ -11,6 +11,7 @@ from gateway.cli.command import USAGE, Config, run, settings_of, teach
 from gateway.config import ConfigError, Settings
 from keyservice import logs
 
+_FILES = 65536
 HELP = teach(
     "Run the gateway until SIGTERM or Ctrl-C, then finish running streams and stop.",
     "sealgate serve --config /etc/sealgate/sealgate.toml",
@@ -35,6 +36,7 @@ def serve(
     settings = settings_of(config, {name: value for name, value in flags.items() if value})
     logs.configure(settings.log_level)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys and plaintext
+    allow_connections()
     if settings.workers > 1 and config is not None:
         if not run(_parent(settings, config)):
             raise typer.Exit(USAGE)
@@ -42,6 +44,14 @@ def serve(
     from gateway import app  # noqa: PLC0415 - help, and the parent of workers, do without it
 
     run(app.serve(settings))
+
+
+def allow_connections() -> None:
+    """Raise the soft limit on open files, often 1024, so that `limits.connections` comes first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _parent(settings: Settings, config: Path) -> bool:

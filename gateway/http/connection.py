@@ -13,6 +13,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
+from gateway.http.crowd import Crowd, address_of
 from gateway.http.pace import unsent
 from gateway.http.problem_types import INTERNAL, ROUTING
 from gateway.http.problems import render
@@ -27,18 +28,36 @@ SERVER = "sealgate"
 class Connection(web.RequestHandler):
     """One client's connection.
 
-    Cut when the head of a request takes longer than `head_timeout`, and when the client takes nothing of
-    what waits for it for `KEEPALIVE` seconds, also while the connection is being closed.
+    Cut at once when the crowd is full, when the head of a request takes longer than `head_timeout`, and
+    when the client takes nothing of what waits for it for `KEEPALIVE` seconds, also while the connection
+    is being closed.
     """
 
-    __slots__ = ("_head_since", "_head_timeout", "_left", "_left_since", "_timer", "_wire")
+    __slots__ = (
+        "_address",
+        "_crowd",
+        "_head_since",
+        "_head_timeout",
+        "_left",
+        "_left_since",
+        "_served",
+        "_timer",
+        "_wire",
+    )
 
-    def __init__(self, *args: Any, head_timeout: float, **kw: Any) -> None:
+    def __init__(self, *args: Any, head_timeout: float, crowd: Crowd, **kw: Any) -> None:
         super().__init__(*args, **kw)
         self._head_timeout = head_timeout
+        self._crowd = crowd
+        self._served = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for a first request."""
+        """Begin to wait for a first request, if there is room for one more client."""
+        self._address = address_of(transport)
+        self._served = self._crowd.enter(self._address)
+        if not self._served:
+            cast("asyncio.WriteTransport", transport).abort()
+            return
         super().connection_made(transport)
         self._head_since: float | None = self._loop.time()
         self._wire = cast("asyncio.WriteTransport", transport)
@@ -47,6 +66,10 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop waiting."""
+        if not self._served:
+            return
+        self._served = False
+        self._crowd.leave(self._address)
         self._timer.cancel()
         super().connection_lost(exc)
 
@@ -95,6 +118,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Note whether this leaves the head of a request begun and not ended."""
+        if not self._served:
+            return
         self._take(data)
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
             self._break_body()
@@ -190,20 +215,48 @@ class Runner(web.AppRunner):
 
     A client that leaves ends its request at once; a body is never decompressed, because it is stored as
     it was sent; a connection without a request is closed after `KEEPALIVE` seconds, and one whose
-    request does not come whole after `head_timeout`. What still runs `drain_timeout` seconds after the
-    end began is cut.
+    request does not come whole after `head_timeout`; one beyond what `crowd` allows, at once. What still
+    runs `drain_timeout` seconds after the end began is cut.
     """
 
     __slots__ = ("_options",)
 
-    def __init__(self, app: web.Application, *, drain_timeout: float, head_timeout: float) -> None:
+    def __init__(
+        self, app: web.Application, *, drain_timeout: float, head_timeout: float, crowd: Crowd
+    ) -> None:
         super().__init__(app, handler_cancellation=True, shutdown_timeout=drain_timeout)
         self._options = {
             "access_log": None,
             "auto_decompress": False,
             "keepalive_timeout": KEEPALIVE,
             "head_timeout": head_timeout,
+            "crowd": crowd,
         }
 
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server(), self._options)
+
+
+class TcpSite(web.TCPSite):
+    """Listens on a port; a TLS handshake has `handshake_timeout` seconds, where aiohttp lets it have 60."""
+
+    __slots__ = ("_handshake_timeout",)
+
+    def __init__(self, *args: Any, handshake_timeout: float, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self._handshake_timeout = handshake_timeout
+
+    async def start(self) -> None:
+        """Begin to take connections."""
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None  # noqa: S101 - the runner was set up
+        self._server = await asyncio.get_running_loop().create_server(
+            server,
+            self._host,
+            self._port,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            reuse_port=self._reuse_port,
+            ssl_handshake_timeout=self._handshake_timeout if self._ssl_context else None,
+        )

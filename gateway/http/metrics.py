@@ -65,6 +65,21 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.connections = Gauge(
+            "sealgate_connections",
+            "Connections of clients that are open",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.refused = Counter(
+            "sealgate_connections_refused_total",
+            "Connections closed at once, by the cap that was reached",
+            ["cap"],
+            registry=self.registry,
+        )
+        for cap in ("all", "address"):
+            self.refused.labels(cap)
+
     def method(self, method: str) -> str:
         """Return the label of a method: clients may send any word, a label must not grow."""
         return method if method in METHODS else "other"

@@ -110,7 +110,13 @@ _DESCRIBED = (*_VALIDATORS, "Content-Disposition", "Repr-Digest")
 _READ = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 _UNCHANGED = Answer("the client has it already", headers=_VALIDATORS)
 _PAGED = ("limit", "cursor")
-_JSON_PROBLEMS = ("too-large", "unsupported-encoding", "expectation-failed")
+_JSON_PROBLEMS = (
+    "too-large",
+    "too-slow",
+    "incomplete-body",
+    "unsupported-encoding",
+    "expectation-failed",
+)
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/livez"): Operation("livez", "probes", None, {200: Answer("alive", (PLAIN,))}, _OPEN),

@@ -3,14 +3,17 @@
 import base64
 import binascii
 import json
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
 
-from gateway.errors import Invalid
-from gateway.http.requests import go_ahead, refuse_encoded
+from gateway.errors import Invalid, TooLarge
+from gateway.http.requests import body_of, refuse_encoded
+from gateway.http.services import services
 from gateway.http.text import is_plain
 
+MAX_JSON = 64 * 1024
 MAX_PAGE, DEFAULT_PAGE = 1000, 100
 FRESH = {"Cache-Control": "no-store"}
 _MAX_DIGITS = 9
@@ -46,13 +49,24 @@ def after(request: web.Request) -> str | None:
 
 
 async def json_of(request: web.Request, allowed: frozenset[str]) -> dict[str, Any]:
-    """Return a small JSON object with no other fields than those allowed. Raises Invalid."""
+    """Return a small JSON object with no other fields than those allowed.
+
+    Raises Invalid, TooLarge, and what `body_of` raises: it must come as fast as any body.
+    """
     if not request.body_exists:
         return {}
     refuse_encoded(request)
-    await go_ahead(request)
+    too_large = TooLarge(f"a JSON body has at most {MAX_JSON} bytes")
+    if (request.content_length or 0) > MAX_JSON:
+        raise too_large
+    text = bytearray()
+    async with aclosing(body_of(request, services(request).pace())) as pieces:
+        async for piece in pieces:
+            text += piece
+            if len(text) > MAX_JSON:
+                raise too_large
     try:
-        body = json.loads(await request.read())
+        body = json.loads(text)
     except (ValueError, RecursionError):
         raise Invalid("the body is not JSON") from None
     if not isinstance(body, dict) or not body.keys() <= allowed:

@@ -12,13 +12,13 @@ from aiohttp.typedefs import Handler
 
 from gateway.http import attachments, content, health, listing, openapi, tenants, tokens
 from gateway.http.connection import SERVER
+from gateway.http.paging import MAX_JSON
 from gateway.http.problems import client_left, problems
 from gateway.http.requests import TENANT, TOKEN, no_answer_yet, request_id
 from gateway.http.services import SERVICES, Services, services
 
 log = structlog.get_logger()
 LEFT, CUT = 499, 599  # never sent: the client left, or no target could give the rest
-MAX_JSON = 64 * 1024
 ONE_TENANT = "/v1/tenants/{tenant}"
 ATTACHMENT = ONE_TENANT + "/attachments/{attachment:[^/]+}"  # braces too, which aiohttp leaves out
 

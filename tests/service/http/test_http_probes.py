@@ -125,6 +125,7 @@ async def test_many_who_ask_cost_one_question(
 
 
 ALLOWED = {
+    "cap": {"all", "address"},
     "method": {"GET", "HEAD", "PUT", "POST", "DELETE", "other"},
     "status": {"2xx", "3xx", "4xx", "5xx"},
     "target": {"primary", "east", "west"},

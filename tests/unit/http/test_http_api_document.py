@@ -10,7 +10,8 @@ from gateway.http import disposition, fields, openapi, paging, ranges, requests,
 from gateway.http.connection import KEEPALIVE
 from gateway.http.openapi_parts import HEADERS, PARAMETERS
 from gateway.http.openapi_routes import OPERATIONS
-from gateway.http.server import MAX_JSON, ROUTES
+from gateway.http.paging import MAX_JSON
+from gateway.http.server import ROUTES
 from gateway.model import Right
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text()

@@ -16,6 +16,8 @@ from aiohttp import web
 from gateway.errors import Disconnected, TooSlow
 from gateway.http import straight
 from gateway.http.connection import Runner
+from gateway.http.crowd import Caps, Crowd
+from gateway.http.metrics import Metrics
 from gateway.http.pace import Pace
 from gateway.http.requests import body_of, no_answer_yet
 from gateway.http.straight import BLOCK
@@ -98,7 +100,8 @@ async def serving(world: World) -> AsyncIterator[str]:
     for handler in (digest, glance, refuse, hurry):
         path = f"/{handler.__name__}"
         app.router.add_route("PUT", path, handler, expect_handler=no_answer_yet)
-    runner = Runner(app, drain_timeout=1.0, head_timeout=5.0)
+    crowd = Crowd(Caps(), Metrics(()))
+    runner = Runner(app, drain_timeout=1.0, head_timeout=5.0, crowd=crowd)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=world.served).start()
