@@ -35,9 +35,10 @@ from gateway.http.server import application
 from gateway.http.services import Services
 from gateway.listing import Listing
 from gateway.operations import Operations
+from gateway.policies import Policies
 from gateway.ports import Catalog
 from gateway.pump import PumpSettings
-from gateway.quorum import Quorum, Role, Target
+from gateway.quorum import Role, Target
 from gateway.reaper import Reaper
 from gateway.replica import Haste
 from gateway.replication import FanSettings, Replication
@@ -84,7 +85,7 @@ def store_settings(target: TargetSettings, *, stall: float) -> FolderSettings | 
             name=target.name,
             bucket=target.bucket,
             endpoint=target.endpoint,
-            region=target.region,
+            region=target.signing_region,
             access_key=secret(target.access_key_file),
             secret_key=secret(target.secret_key_file),
             addressing=target.addressing,
@@ -141,7 +142,7 @@ async def core(settings: Settings) -> AsyncIterator[Core]:
         for target, adapter in zip(settings.targets, stores, strict=True):
             store = RetryingStore(open_store(adapter))
             stack.push_async_callback(store.close)
-            targets.append(Target(target.name, Role(target.role), store))
+            targets.append(Target(target.name, Role(target.role), store, target.region))
         background = await stack.enter_async_context(Background())
         yield _wire(settings, catalog, keys, tuple(targets), background)
 
@@ -153,16 +154,16 @@ def _wire(
     targets: tuple[Target, ...],
     background: Background,
 ) -> Core:
-    limits, quorum = settings.limits, Quorum(settings.required_backups)
+    limits, policies = settings.limits, Policies(catalog, settings.required)
     replication = Replication(
         targets,
-        quorum=quorum,
         pool=Pool(limits.part_size, limits.parts_memory),
         background=background,
         settings=FanSettings(
             window=limits.parts_in_flight,
             parallel=limits.parts_at_once,
             patience=limits.backup_patience,
+            degraded=settings.quorum.degraded,
         ),
     )
     heartbeat = Heartbeat(catalog, settings.heartbeat)
@@ -171,6 +172,7 @@ def _wire(
         catalog,
         keys,
         replication,
+        policies=policies,
         ahead=KeysAhead(keys, background, fresh=settings.keyservice.cache_ttl),
         heartbeat=heartbeat,
         background=background,
@@ -187,7 +189,7 @@ def _wire(
 
     def required(good: frozenset[str]) -> bool:
         stores = {name.removeprefix("store ") for name in good}
-        return {"catalog", "key service"} <= good and quorum.satisfied(targets, stores)
+        return {"catalog", "key service"} <= good and replication.possible(policies.default, stores)
 
     services = Services(
         catalog=catalog,

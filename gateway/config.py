@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,6 +18,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 from pydantic_settings.exceptions import SettingsError
+
+from gateway.quorum import Quorum
 
 PREFIX = "SEALGATE_"
 ENV_FILE = "SEALGATE_CONFIG"
@@ -86,6 +88,7 @@ class CatalogSettings(_Section):
 class _Target(_Section):
     name: Name
     role: Literal["primary", "backup"]
+    region: Name | None = None  # where in the world it is, for quorums that name regions
 
 
 class FolderTarget(_Target):
@@ -106,7 +109,7 @@ class S3Target(_Target):
     kind: Literal["s3"]
     bucket: str
     endpoint: str | None = None
-    region: str = "us-east-1"
+    signing_region: str = "us-east-1"
     access_key_file: Path | None = None
     secret_key_file: Path | None = None
     addressing: Literal["auto", "path", "virtual"] = "auto"
@@ -117,20 +120,26 @@ class S3Target(_Target):
     @property
     def place(self) -> tuple[str, ...]:
         """What tells this target's objects from any other's."""
-        endpoint = (self.endpoint or f"aws {self.region}").rstrip("/").lower()
+        endpoint = (self.endpoint or f"aws {self.signing_region}").rstrip("/").lower()
         return ("s3", endpoint, self.bucket)
 
 
 Target = Annotated[FolderTarget | S3Target, Field(discriminator="kind")]
 
 
-class QuorumSettings(_Section):
-    """How many backups must hold an upload, besides the primary, before it is acknowledged.
+def _policy(text: str | None) -> str | None:
+    return text if text is None else str(Quorum.parse(text))
 
-    Unset it is one where there are backups, and none where there are not.
+
+class QuorumSettings(_Section):
+    """Which targets must hold an upload before it is acknowledged: a policy of `gateway.quorum`.
+
+    Unset it is the primary and one backup, or the primary alone where there is no backup. `degraded`
+    lets an upload pass that cannot reach the policy now, as long as one target holds it.
     """
 
-    backups: Annotated[int, Field(ge=0, le=16)] | None = None
+    policy: Annotated[str | None, AfterValidator(_policy)] = None
+    degraded: bool = False
 
 
 class Limits(_Section):
@@ -201,18 +210,20 @@ class Settings(BaseSettings):
         places = [target.place for target in self.targets]
         if len(set(places)) != len(places):
             raise ValueError("every target has a place of its own: a bucket or a folder")
-        if (self.quorum.backups or 0) > len(self.targets) - 1:
-            raise ValueError("quorum.backups asks for more backups than there are")
+        try:
+            self.required.demand(self.targets)
+        except ValueError as error:
+            raise ValueError(f"quorum.policy: {error}") from None
         if self.reaper.grace < 4 * self.heartbeat:
             raise ValueError("reaper.grace is at least four times heartbeat, or uploads are cut")
         return self
 
     @property
-    def required_backups(self) -> int:
-        """How many backups the quorum asks for."""
-        if self.quorum.backups is not None:
-            return self.quorum.backups
-        return min(1, len(self.targets) - 1)
+    def required(self) -> Quorum:
+        """The policy of every tenant that has none of its own."""
+        if self.quorum.policy is not None:
+            return Quorum.parse(self.quorum.policy)
+        return Quorum(backups=min(1, len(self.targets) - 1))
 
 
 def load(

@@ -93,10 +93,13 @@ class Operations:
         if body.values()[INTERNAL] != known[INTERNAL]:
             raise OperationDiffers("this idempotency key was used for another body")
         body.verify(draft.digests)
-        stored = {n for n, state in found.replicas.items() if state is ReplicaState.STORED}
+        stored = frozenset(
+            name for name, state in found.replicas.items() if state is ReplicaState.STORED
+        )
+        degraded = await self._uploads.degraded(draft.tenant, stored)
         shown = {name: value for name, value in known.items() if name != INTERNAL}
         missed = frozenset(found.replicas) - stored
-        return Receipt(found.attachment, found.version, frozenset(stored), missed, shown)
+        return Receipt(found.attachment, found.version, stored, missed, shown, degraded)
 
     async def _release(self, mine: Operation) -> None:
         """Free the key, unless the upload went through after all. Fences first, so that it cannot."""

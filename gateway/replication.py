@@ -2,14 +2,15 @@
 
 Guarantees that memory is bounded by `window` buffers whatever the targets do; that a backup which
 falls behind is let go (and reported as not holding the blob) instead of holding the client, as long
-as the quorum stays possible without it; that the envelope is written on a target only after its body
-is complete there; and that what a failed target was left with is removed. Does not repair what a
-lagging backup misses.
+as the quorum stays possible without it; that where a degraded acknowledgement is allowed, and the
+quorum is out of reach, every target that is left has its chance instead; that the envelope is written
+on a target only after its body is complete there; and that what a failed target was left with is
+removed. Does not repair what a lagging backup misses.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -29,47 +30,53 @@ class FanSettings:
     """How an upload spreads.
 
     `window` buffers in flight an upload; `parallel` parts at once a target; `patience` seconds that
-    backups may keep an upload waiting, beyond a tenth of its time, before they are let go.
+    backups may keep an upload waiting, beyond a tenth of its time, before they are let go. `degraded`:
+    where the quorum is out of reach, one target is enough.
     """
 
     window: int = 3
     parallel: int = 2
     patience: float = 2.0
+    degraded: bool = False
 
 
 class Replication:
-    """What every upload shares: the targets, the quorum and the buffers."""
+    """What every upload shares: the targets and the buffers."""
 
     def __init__(
         self,
         targets: Sequence[Target],
         *,
-        quorum: Quorum,
         pool: Pool,
         background: Background,
         settings: FanSettings,
     ) -> None:
         self.targets = targets
-        self.quorum = quorum
         self.pool = pool
         self.background = background
         self.settings = settings
 
-    def fan(self, tenant: str, blob: str) -> "Fan":
-        """Return the fan for one blob."""
-        return Fan(self, tenant, blob)
+    def fan(self, tenant: str, blob: str, quorum: Quorum) -> "Fan":
+        """Return the fan for one blob, which is acknowledged at `quorum`."""
+        return Fan(self, tenant, blob, quorum)
+
+    def possible(self, quorum: Quorum, names: Collection[str]) -> bool:
+        """Tell whether an upload could be acknowledged if only the targets called `names` work."""
+        return quorum.satisfied(self.targets, names) or (self.settings.degraded and bool(names))
 
 
 class Fan:
     """All lanes of one blob, as an async context manager around the stream that feeds it."""
 
-    def __init__(self, shared: Replication, tenant: str, blob: str) -> None:
+    def __init__(self, shared: Replication, tenant: str, blob: str, quorum: Quorum) -> None:
         self._shared = shared
+        self.quorum = quorum
+        self.targets = shared.targets
         self._group = asyncio.TaskGroup()
         self._changed = asyncio.Event()
         self._lanes = [
             Lane(target, tenant, blob, parallel=shared.settings.parallel, changed=self._changed.set)
-            for target in shared.targets
+            for target in self.targets
         ]
         self._tasks: list[asyncio.Task[None]] = []
         self._out: set[Load] = set()
@@ -158,7 +165,7 @@ class Fan:
         self._check()
         self._changed.clear()
         shared, before = self._shared, time.monotonic()
-        if not shared.quorum.satisfied(shared.targets, ahead()):
+        if not self._enough(ahead()):
             await self._changed.wait()
             return
         allowed = shared.settings.patience + TOLERANCE * (before - self._began) - self._waited
@@ -180,12 +187,22 @@ class Fan:
     def _done(self) -> frozenset[str]:
         return frozenset(lane.target.name for lane in self._lanes if lane.stored)
 
+    def _alive(self) -> frozenset[str]:
+        return frozenset(lane.target.name for lane in self._lanes if not lane.failed)
+
+    def _enough(self, names: frozenset[str]) -> bool:
+        """Tell whether these are as many as can be asked for, with the targets that are left."""
+        if self.quorum.satisfied(self.targets, self._alive()):
+            return self.quorum.satisfied(self.targets, names)
+        return self._shared.settings.degraded and bool(names)
+
     def _check(self) -> None:
-        failed = {lane.target.name: lane.error for lane in self._lanes if lane.failed}
-        alive = {target.name for target in self._shared.targets} - failed.keys()
-        if self._shared.quorum.satisfied(self._shared.targets, alive):
+        if self._enough(self._alive()):
             return
+        failed = {lane.target.name: lane.error for lane in self._lanes if lane.failed}
         names = ", ".join(sorted(failed))
+        if not failed:
+            raise QuorumLost(f"the targets of this gateway cannot satisfy the policy {self.quorum}")
         if all(isinstance(error, StoreFull) for error in failed.values()):
             raise StoreFull(
                 f"no room left on too many targets ({names}); make room, then try again"

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import structlog
 from awscrt.checksums import crc64nvme
 
 from envelope.context import Context
@@ -30,10 +31,13 @@ from gateway.model import (
     new_id,
     now,
 )
+from gateway.policies import Policies
 from gateway.ports import Catalog, Piece
 from gateway.pump import Pump, PumpSettings
 from gateway.replication import Fan, Replication
 from keyservice.wire import DataKey
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Receipt:
     stored: frozenset[str]
     missed: frozenset[str]
     digests: Mapping[str, bytes] = field(repr=False)
+    degraded: bool = False  # acknowledged without the quorum, as configured
 
 
 class Uploads:
@@ -74,6 +79,7 @@ class Uploads:
         keys: KeyService,
         replication: Replication,
         *,
+        policies: Policies,
         ahead: KeysAhead,
         heartbeat: Heartbeat,
         background: Background,
@@ -82,6 +88,7 @@ class Uploads:
         self._catalog = catalog
         self._keys = keys
         self._replication = replication
+        self._policies = policies
         self._ahead = ahead
         self._heartbeat = heartbeat
         self._background = background
@@ -93,6 +100,7 @@ class Uploads:
         Raises GatewayErrors and KeyServiceErrors; whatever it raises, nothing new is visible, unless
         it is a CatalogUnavailable whose text says that the outcome is not known.
         """
+        quorum = await self._policies.of(draft.tenant)
         await self._foresee(draft)
         # An idempotency key is claimed for an id that is known before, so that one stays.
         ready = self._ahead.take(draft.tenant) if draft.operation is None else None
@@ -107,7 +115,7 @@ class Uploads:
             started=started,
             touched=started,
         )
-        fan = self._replication.fan(upload.tenant, upload.blob)
+        fan = self._replication.fan(upload.tenant, upload.blob, quorum)
         try:
             attachment = await self._catalog.begin(upload, draft.reference)
             with self._heartbeat.of(upload.id):
@@ -166,16 +174,26 @@ class Uploads:
             envelope=sealed if inline is None else encode(envelope),
             inline=inline,
         )
-        await self._commit(draft, version, stored)
+        await self._commit(draft, version, fan, stored)
         shown = {n: value for n, value in digests.values().items() if n != INTERNAL}
-        missed = frozenset(target.name for target in self._replication.targets) - stored
-        return Receipt(attachment, version, stored, missed, shown)
+        missed = frozenset(target.name for target in fan.targets) - stored
+        degraded = not fan.quorum.satisfied(fan.targets, stored)
+        if degraded:
+            log.warning("degraded acknowledgement", policy=str(fan.quorum), missed=sorted(missed))
+        return Receipt(attachment, version, stored, missed, shown, degraded)
 
-    async def _commit(self, draft: Draft, version: Version, stored: frozenset[str]) -> None:
+    async def degraded(self, tenant: str, stored: frozenset[str]) -> bool:
+        """Tell whether these targets are less than the tenant's quorum."""
+        quorum = await self._policies.of(tenant)
+        return not quorum.satisfied(self._replication.targets, stored)
+
+    async def _commit(
+        self, draft: Draft, version: Version, fan: Fan, stored: frozenset[str]
+    ) -> None:
         """Commit, and resolve an answer that was lost: the upload's id tells if it went through."""
         replicas = {
             target.name: ReplicaState.STORED if target.name in stored else ReplicaState.MISSING
-            for target in self._replication.targets
+            for target in fan.targets
         }
         try:
             await self._catalog.commit(version, replicas, draft.precondition, draft.operation)

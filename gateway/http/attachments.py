@@ -66,6 +66,9 @@ async def _store(request: web.Request, tenant: str, reference: str) -> web.Strea
         serving.metrics.received.inc(receipt.version.size)
         for name in receipt.missed:
             serving.metrics.missing.labels(name).inc()
+        if receipt.degraded:
+            serving.metrics.degraded.inc()
+            serving.metrics.degraded_last.set_to_current_time()
     return _receipt(receipt, replayed=replayed)
 
 
@@ -119,6 +122,7 @@ def _receipt(receipt: Receipt, *, replayed: bool) -> web.Response:
         "created": version.created.isoformat(),
         "digests": fields.digest_texts(receipt.digests),
         "stored": sorted(receipt.stored),
+        "degraded": receipt.degraded,
     }
     headers = {
         "ETag": conditions.etag(version),
@@ -127,6 +131,8 @@ def _receipt(receipt: Receipt, *, replayed: bool) -> web.Response:
         "Sealgate-Version": version.id,
         "Cache-Control": "no-store",
     }
+    if receipt.degraded:
+        headers["Sealgate-Degraded"] = "true"
     if replayed:
         headers["Idempotency-Replayed"] = "true"
     return web.json_response(body, status=201, headers=headers)

@@ -59,6 +59,17 @@ class Metrics:
         )
         for target in targets:
             self.missing.labels(target)
+        self.degraded = Counter(
+            "sealgate_degraded_acknowledgements_total",
+            "Uploads that were acknowledged on fewer targets than their quorum, as configured",
+            registry=self.registry,
+        )
+        self.degraded_last = Gauge(
+            "sealgate_degraded_acknowledgement_timestamp_seconds",
+            "When the last of them was acknowledged; 0 before the first",
+            registry=self.registry,
+            multiprocess_mode="max",
+        )
         self.cut = Counter(
             "sealgate_downloads_cut_total",
             "Downloads cut because no target could serve the rest",

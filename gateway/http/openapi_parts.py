@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.http.paging import DEFAULT_PAGE, MAX_PAGE
 from gateway.http.tokens import DEFAULT_DAYS, MAX_DAYS
-from gateway.model import Right
+from gateway.model import ReplicaState, Right
 from gateway.tenants import TIERS
 
 Part = dict[str, Any]
@@ -73,6 +73,10 @@ SCHEMAS: Part = {
                 "items": TEXT,
                 "description": "the targets that hold it now",
             },
+            "degraded": {
+                "type": "boolean",
+                "description": "whether these are fewer than the tenant's quorum",
+            },
         }
     ),
     "Attachment": _object(
@@ -103,7 +107,7 @@ SCHEMAS: Part = {
             "replicas": {
                 "type": "object",
                 "description": "target: what is known of it there",
-                "additionalProperties": {"type": "string", "enum": ["stored", "missing"]},
+                "additionalProperties": {"type": "string", "enum": [s.value for s in ReplicaState]},
             },
         }
     ),
@@ -203,6 +207,7 @@ HEADERS: Part = {
     "Content-Digest": _header("the same, when the whole content is sent"),
     "Sealgate-Version": _header("the version id", ID),
     "Sealgate-Stored": _header("the targets that hold it now"),
+    "Sealgate-Degraded": _header("`true` when fewer targets hold it than the tenant's quorum"),
     "Location": _header("where the new thing is"),
     "Idempotency-Replayed": _header("`true` when this is the answer of an earlier request"),
     "Retry-After": _header("seconds to wait", {"type": "integer", "minimum": 1}),

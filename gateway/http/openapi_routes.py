@@ -71,7 +71,14 @@ _STORED = {
         "stored on enough targets",
         (JSON,),
         "Receipt",
-        ("ETag", "Location", "Sealgate-Version", "Sealgate-Stored", "Idempotency-Replayed"),
+        (
+            "ETag",
+            "Location",
+            "Sealgate-Version",
+            "Sealgate-Stored",
+            "Sealgate-Degraded",
+            "Idempotency-Replayed",
+        ),
     )
 }
 _UPLOAD_PROBLEMS = (

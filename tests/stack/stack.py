@@ -189,7 +189,7 @@ class Stack:
             "kind": "s3",
             "bucket": place.name,
             "endpoint": place.server.endpoint,
-            "region": place.server.region,
+            "signing_region": place.server.region,
             "access_key_file": str(self.home / f"{name}-access"),
             "secret_key_file": str(self.home / f"{name}-secret"),
         }

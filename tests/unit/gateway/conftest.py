@@ -14,6 +14,7 @@ from gateway.buffers import Pool
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.downloads import Downloads
 from gateway.heartbeat import Heartbeat
+from gateway.policies import Policies
 from gateway.pump import PumpSettings
 from gateway.quorum import Quorum, Role, Target
 from gateway.replication import FanSettings, Replication
@@ -37,6 +38,7 @@ class Bench:
     east: FaultyStore = field(default_factory=FaultyStore)
     west: FaultyStore = field(default_factory=FaultyStore)
     quorum: Quorum = field(default_factory=Quorum)
+    degraded: bool = False
     patience: float = 0.2
     window: int = 3
     inline: int = 1024
@@ -52,9 +54,9 @@ class Bench:
     def targets(self) -> tuple[Target, ...]:
         """One primary, two backups."""
         return (
-            Target("primary", Role.PRIMARY, self.primary),
-            Target("east", Role.BACKUP, self.east),
-            Target("west", Role.BACKUP, self.west),
+            Target("primary", Role.PRIMARY, self.primary, "eu"),
+            Target("east", Role.BACKUP, self.east, "us"),
+            Target("west", Role.BACKUP, self.west, "eu"),
         )
 
     @property
@@ -62,10 +64,11 @@ class Bench:
         """The fan-out over the three."""
         return Replication(
             self.targets,
-            quorum=self.quorum,
             pool=self.pool,
             background=self.background,
-            settings=FanSettings(window=self.window, parallel=1, patience=self.patience),
+            settings=FanSettings(
+                window=self.window, parallel=1, patience=self.patience, degraded=self.degraded
+            ),
         )
 
     @functools.cached_property
@@ -80,6 +83,7 @@ class Bench:
             self.catalog,
             self.keys,
             self.replication,
+            policies=Policies(self.catalog, self.quorum),
             ahead=self.ahead,
             heartbeat=Heartbeat(self.catalog),
             background=self.background,

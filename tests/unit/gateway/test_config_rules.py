@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import ConfigError, load
+from gateway.quorum import Quorum
 
 BASE = """
 [keyservice]
@@ -59,12 +60,12 @@ def test_a_backup_is_required_where_there_are_backups(
     targets = [folder(f"b{n}", "backup", tmp_path / str(n)) for n in range(backups)]
     file = written(tmp_path, "", folder("x", "primary", tmp_path), *targets)
 
-    assert load(file, environment={}).required_backups == required
+    assert load(file, environment={}).required == Quorum(backups=required)
 
 
 def test_more_backups_than_there_are(tmp_path: Path) -> None:
     file = written(tmp_path, "", folder("x", "primary", tmp_path))
-    file.write_text(file.read_text() + "\n[quorum]\nbackups = 1\n")
+    file.write_text(file.read_text() + '\n[quorum]\npolicy = "primary+1"\n')
 
     with pytest.raises(ConfigError, match="more backups than there are"):
         load(file, environment={})

@@ -146,7 +146,7 @@ async def test_cancelling_removes_what_was_written(bench: Bench) -> None:
 async def test_buffers_are_reused_and_never_after_a_failure(bench: Bench) -> None:
     replication = bench.replication
     bench.west.fail, bench.west.fail_on = StoreUnavailable("down"), "part"
-    async with replication.fan(bench.tenant, "0" * 32) as fan:
+    async with replication.fan(bench.tenant, "0" * 32, bench.quorum) as fan:
         for _ in range(6):
             load = await fan.take(PART)
             load.used = PART
@@ -179,3 +179,79 @@ async def test_a_defect_in_one_target_is_not_the_others(bench: Bench) -> None:
     receipt = await bench.store(os.urandom(3 * PART))
 
     assert receipt.stored == {"primary", "east"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "down"),
+    [
+        ("majority", "east west"),
+        ("all", "west"),
+        ("primary+1,regions:2", "east"),
+        ("primary,majority", "primary"),
+    ],
+)
+async def test_a_policy_says_who_is_needed(bench: Bench, policy: str, down: str) -> None:
+    bench.quorum = Quorum.parse(policy)
+    for name in down.split():
+        getattr(bench, name).fail = StoreUnavailable("down")
+
+    with pytest.raises(QuorumLost, match=down.replace(" ", ", ")):
+        await bench.store(os.urandom(2 * PART))
+
+
+@pytest.mark.parametrize(
+    ("policy", "down"),
+    [
+        ("primary", "east west"),
+        ("majority", "primary"),
+        ("regions:2", "primary"),
+        ("primary,regions:2", "west"),
+    ],
+)
+async def test_a_policy_says_who_is_not(bench: Bench, policy: str, down: str) -> None:
+    bench.quorum = Quorum.parse(policy)
+    for name in down.split():
+        getattr(bench, name).fail = StoreUnavailable("down")
+
+    receipt = await bench.store(os.urandom(2 * PART))
+
+    assert receipt.missed == set(down.split())
+    assert not receipt.degraded
+
+
+async def test_a_policy_that_these_targets_never_reach(bench: Bench) -> None:
+    bench.quorum = Quorum.parse("regions:3")
+
+    with pytest.raises(QuorumLost, match="cannot satisfy the policy regions:3"):
+        await bench.store(b"x")
+
+
+async def test_a_degraded_acknowledgement_where_it_is_allowed(bench: Bench) -> None:
+    bench.degraded, bench.primary.fail = True, StoreUnavailable("down")
+
+    receipt = await bench.store(content := os.urandom(3 * PART))
+
+    assert receipt.degraded
+    assert receipt.stored == {"east", "west"}
+    assert await bench.read() == content
+
+
+async def test_a_degraded_upload_waits_for_who_is_left(bench: Bench) -> None:
+    """With the quorum out of reach the others have their chance, not the first of them alone."""
+    bench.degraded, bench.primary.fail = True, StoreUnavailable("down")
+    bench.west.gate.clear()
+
+    async with asyncio.timeout(5):
+        receipt = await bench.store(os.urandom(3 * PART))
+
+    assert receipt.degraded
+    assert receipt.stored == {"east"}
+
+
+async def test_degraded_or_not_somebody_must_hold_it(bench: Bench) -> None:
+    bench.degraded = True
+    for store in bench.stores:
+        store.fail = StoreUnavailable("down")
+
+    with pytest.raises(QuorumLost, match="east, primary, west"):
+        await bench.store(os.urandom(2 * PART))
