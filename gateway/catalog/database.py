@@ -1,11 +1,19 @@
 """What the catalog needs of a database: to run a function over a connection in a transaction."""
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 T = TypeVar("T")
+
+
+class Session(Protocol):
+    """A transaction in many steps."""
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run one step. It is never run again."""
 
 
 class Database(Protocol):
@@ -19,6 +27,13 @@ class Database(Protocol):
 
         It may be run again, but only while it certainly left nothing. When the answer to its commit
         is lost, CatalogUnavailable is raised and the work may or may not have happened.
+        """
+
+    def session(self, *, write: bool) -> AbstractAsyncContextManager[Session]:
+        """Open a transaction over all that the block runs: one snapshot, on a connection of its own.
+
+        One that writes is durable when the block ends, and rolled back when it raises. It may take as
+        long as it likes, while each step must end within ten minutes.
         """
 
     async def close(self) -> None:

@@ -18,13 +18,20 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import asyncpg
-from sqlalchemy import Connection, ExceptionContext, event
+from sqlalchemy import Connection, ExceptionContext, NullPool, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncTransaction, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncTransaction,
+    create_async_engine,
+)
 
+from gateway.catalog.database import Session
 from gateway.catalog.faults import DRIVER_ERRORS, RETRY_AFTER, code, driver_faults, translated
 from gateway.catalog.transport import transport
 from gateway.errors import CatalogUnavailable
@@ -39,6 +46,8 @@ _NOT_CONNECTED = (OSError, asyncpg.TargetServerAttributeNotMatched)
 _ATTEMPTS = 5
 _PAUSE = 0.05
 _QUEUE = 30.0
+_STEP = 600.0
+_IDLE = 3600.0  # between two steps of a session
 _LAST_WORD = 0.1  # between cutting a connection and giving up on what it raises
 
 
@@ -56,7 +65,7 @@ class PostgresDatabase:
         self._patience = patience
         self._writer: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=self._connect,
+            async_creator=partial(self._connect, patience * 0.8, patience * 2),
             pool_size=connections,
             max_overflow=0,
             pool_use_lifo=True,  # what a quiet hour does not need goes idle
@@ -72,6 +81,32 @@ class PostgresDatabase:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Implement `Database.write`."""
         return await self._run(self._writer, work)
+
+    @asynccontextmanager
+    async def session(self, *, write: bool) -> AsyncIterator[Session]:
+        """Implement `Database.session`; one that only reads holds up nobody."""
+        engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=partial(self._connect, _STEP, _IDLE),
+            poolclass=NullPool,
+            hide_parameters=True,
+        )
+        try:
+            with driver_faults():
+                connection = await engine.connect()
+                await connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=not write
+                )
+                transaction = await connection.begin()
+            try:
+                yield _Session(connection)
+                with driver_faults():
+                    await transaction.commit()
+            finally:
+                with driver_faults():
+                    await connection.close()  # which undoes what was not committed
+        finally:
+            await engine.dispose()
 
     async def close(self) -> None:
         """Implement `Database.close`."""
@@ -111,7 +146,7 @@ class PostgresDatabase:
                 await asyncio.sleep(_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
             return await _transaction(engine, work, deadline)
 
-    async def _connect(self) -> asyncpg.Connection:
+    async def _connect(self, statement: float, idle: float) -> asyncpg.Connection:
         return await asyncpg.connect(
             self._dsn,
             ssl=self._tls,
@@ -120,10 +155,22 @@ class PostgresDatabase:
             server_settings={
                 "application_name": "sealgate",
                 # Below the deadline, so that a slow statement is told from a silent server.
-                "statement_timeout": str(round(self._patience * 800)),
-                "idle_in_transaction_session_timeout": str(round(self._patience * 2000)),
+                "statement_timeout": str(round(statement * 1000)),
+                "idle_in_transaction_session_timeout": str(round(idle * 1000)),
             },
         )
+
+
+class _Session:
+    """One connection in one transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        with driver_faults():
+            async with asyncio.timeout(_STEP):
+                return await self._connection.run_sync(work)
 
 
 async def _transaction(engine: AsyncEngine, work: Callable[[Connection], T], deadline: float) -> T:

@@ -55,6 +55,8 @@ class Prepared:
 
     def each(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
         """Run it once for each of several sets of values, which have the same names."""
+        if not rows:
+            return
         if (driver := _driver(connection)) is None:
             connection.execute(self._statement, rows)
             return

@@ -46,6 +46,17 @@ def require_current(connection: Connection) -> None:
         raise CatalogUnavailable("the catalog's tables are too old: run `sealgate migrate`")
 
 
+def revision(connection: Connection) -> str:
+    """Return the schema's revision, which `knows` takes where this code or a newer one runs."""
+    require_current(connection)
+    return str(connection.scalar(select(_REVISION.c.version_num)))
+
+
+def knows(revision: str) -> bool:
+    """Tell whether this code can bring rows of such a schema into its own."""
+    return revision == scripts().get_current_head() or revision in _older()
+
+
 @cache
 def scripts() -> ScriptDirectory:
     """Read the migrations. The first call reads files, so it does not belong on an event loop."""

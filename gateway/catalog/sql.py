@@ -10,6 +10,8 @@ from gateway.catalog import attachments, operations, schema, tenants, tokens
 from gateway.catalog import uploads as upload_rows
 from gateway.catalog.clock import Clock, database_time
 from gateway.catalog.database import Database
+from gateway.catalog.dump import SqlDumps
+from gateway.catalog.recovery import SqlRecovery
 from gateway.errors import CatalogUnavailable
 from gateway.model import (
     Attachment,
@@ -34,6 +36,16 @@ class SqlCatalog:
         self._database = database
         self._clock = clock
         self._closed = False
+
+    @property
+    def recovery(self) -> SqlRecovery:
+        """What brings back a lost catalog from a store."""
+        return SqlRecovery(self._database, self._clock)
+
+    @property
+    def dumps(self) -> SqlDumps:
+        """What copies the catalog, whole."""
+        return SqlDumps(self._database, self._clock)
 
     async def add_tenant(self, tenant: Tenant) -> None:
         """Implement `Catalog.add_tenant`."""

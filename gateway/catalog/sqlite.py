@@ -10,20 +10,23 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
+from gateway.catalog.database import Session
 from gateway.catalog.faults import driver_faults
+from gateway.errors import CatalogUnavailable
 
 T = TypeVar("T")
 
 _CACHED_STATEMENTS = 256
+_STEP = 600.0
 _creating = threading.Lock()  # nobody connects between the creation of a file and its close
 
 
@@ -31,6 +34,7 @@ class SqliteDatabase:
     """Runs work on a SQLite file. `patience` bounds in seconds what a call waits for."""
 
     def __init__(self, path: Path, *, readers: int, patience: float) -> None:
+        self._path = path
         self._patience = patience
         self._writer = _engine(path, 1, patience, begin="BEGIN IMMEDIATE", settings=[])
         self._reader = _engine(
@@ -47,6 +51,21 @@ class SqliteDatabase:
         """Implement `Database.write`, one after another."""
         return await self._run(self._write_thread, self._writer, work)
 
+    @asynccontextmanager
+    async def session(self, *, write: bool) -> AsyncIterator[Session]:
+        """Implement `Database.session`, in a thread of its own."""
+        begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+        engine = _engine(self._path, 1, self._patience, begin=begin, settings=[])
+        thread = ThreadPoolExecutor(1, "catalog-session")
+        session = _Session(thread, engine)
+        try:
+            await session.begin()
+            yield session
+            await session.commit()
+        finally:
+            await session.close()
+            await asyncio.to_thread(thread.shutdown)
+
     async def close(self) -> None:
         """Implement `Database.close`, after what runs."""
         for threads in (self._read_threads, self._write_thread):
@@ -61,6 +80,48 @@ class SqliteDatabase:
             async with asyncio.timeout(self._patience):
                 transaction = partial(_transaction, engine, work)
                 return await asyncio.get_running_loop().run_in_executor(threads, transaction)
+
+
+class _Session:
+    """One connection in one thread, which ends what it was told even if nobody waits for it."""
+
+    def __init__(self, thread: ThreadPoolExecutor, engine: Engine) -> None:
+        self._thread = thread
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    async def begin(self) -> None:
+        def begin() -> None:
+            self._connection = self._engine.connect()
+            self._connection.begin()
+            # A snapshot is taken by the first read only.
+            self._connection.exec_driver_sql("SELECT 1 FROM sqlite_master").close()
+
+        await self._do(begin)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        return await self._do(lambda: work(self._open()))
+
+    async def commit(self) -> None:
+        await self._do(lambda: self._open().commit())
+
+    async def close(self) -> None:
+        def close() -> None:
+            if self._connection is not None:
+                self._connection.close()
+            self._engine.dispose()
+
+        await self._do(close)
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise CatalogUnavailable("the session has not begun")
+        return self._connection
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        with driver_faults():
+            async with asyncio.timeout(_STEP):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def _transaction(engine: Engine, work: Callable[[Connection], T]) -> T:

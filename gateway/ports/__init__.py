@@ -9,6 +9,7 @@ or as if it had succeeded, never half visible.
 from gateway.ports.bin import Bin, Doomed, Trashed
 from gateway.ports.catalog import Catalog
 from gateway.ports.placement import Placement, Placements
+from gateway.ports.recovery import Dumps, Recovered, Recovery, Settled
 from gateway.ports.replicas import Finding, Gap, Held, Lag, Replicas
 from gateway.ports.runs import Run, Runs, RunState
 from gateway.ports.store import PartUpload, Piece, Stat, Store, Unfinished
@@ -17,6 +18,7 @@ __all__ = [
     "Bin",
     "Catalog",
     "Doomed",
+    "Dumps",
     "Finding",
     "Gap",
     "Held",
@@ -25,10 +27,13 @@ __all__ = [
     "Piece",
     "Placement",
     "Placements",
+    "Recovered",
+    "Recovery",
     "Replicas",
     "Run",
     "RunState",
     "Runs",
+    "Settled",
     "Stat",
     "Store",
     "Trashed",

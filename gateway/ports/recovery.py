@@ -1,0 +1,67 @@
+"""How a lost catalog comes back: version by version from what a store holds, or whole from a dump."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.model import Tenant, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A version whose envelope was authenticated, and the reference that was sealed in it."""
+
+    version: Version = field(repr=False)
+    reference: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of what was added."""
+
+    versions: int = 0
+    attachments: int = 0
+    superseded: int = 0  # put into the trash, since a newer one has their reference
+
+
+class Recovery(Protocol):
+    """Adds versions that the catalog lacks. Every method is one transaction. Raises CatalogErrors.
+
+    Nothing that was added shows anywhere before `settle`, and everything does after it; both may be
+    repeated, and begun again after a crash.
+    """
+
+    async def empty(self) -> bool:
+        """Tell whether there is no tenant, token or attachment, but for what was added and not settled."""
+
+    async def add(
+        self, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str
+    ) -> Mapping[str, str]:
+        """Add what is not there yet, as stored on `target`; tenants that are there stay as they are.
+
+        Returns why versions were refused, by blob: `duplicate` (there under another blob), `foreign`
+        (the attachment is there as another tenant's or under another reference), or `reference`
+        (one that no catalog can hold).
+        """
+
+    async def settle(self) -> Settled:
+        """Make what was added readable, in one step.
+
+        The versions of an attachment are numbered by their creation, and the newest is current. Of
+        several attachments with one reference the one with the newest version is live, and the others
+        go to the trash as of now; one that was in the trash before stays there.
+        """
+
+
+class Dumps(Protocol):
+    """The whole catalog as a stream of bytes, the same whichever database holds it."""
+
+    def dump(self) -> AsyncGenerator[bytes]:
+        """Stream every row of one moment, in pieces of about a MiB. Raises CatalogErrors."""
+
+    async def load(self, pieces: AsyncIterable[bytes]) -> Mapping[str, int]:
+        """Put a dump into an empty catalog, all of it or nothing; return the rows of each table.
+
+        Raises CatalogConflict when the catalog is not empty, Unreadable for what is no dump, is cut
+        off or comes from a newer schema, CatalogErrors, and whatever `pieces` raises.
+        """

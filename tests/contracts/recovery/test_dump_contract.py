@@ -1,0 +1,143 @@
+"""What `Dumps` promises: the same rows from either database into either, or nothing."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import pytest
+from sqlalchemy import select
+
+from gateway.catalog import SqlCatalog, migrate, open_catalog, tables
+from gateway.catalog.dump import PAGE
+from gateway.errors import CatalogConflict, Unreadable
+from gateway.model import Tenant, Token, new_id
+from tests.contracts.catalog.conftest import PATIENCE
+from tests.contracts.catalog.samples import ANY, START, new_operation, new_upload, put
+from tests.servers.postgres import Postgres
+
+Fresh = Callable[[str], Any]
+
+
+@pytest.fixture
+async def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fresh]:
+    """Give a function that makes an empty catalog on a kind of database."""
+    async with AsyncExitStack() as stack:
+
+        async def make(kind: str) -> SqlCatalog:
+            url = f"sqlite:///{tmp_path}/{new_id()}.db"
+            if kind == "postgresql":
+                postgres: Postgres = request.getfixturevalue("postgres")
+                url = await asyncio.to_thread(postgres.new_database)
+            await migrate(url)
+            catalog = await open_catalog(url, patience=PATIENCE)
+            stack.push_async_callback(catalog.close)
+            return catalog
+
+        yield make
+
+
+async def rows(catalog: SqlCatalog) -> dict[str, list[Any]]:
+    """Return every row of every table."""
+    return await catalog._database.read(
+        lambda c: {
+            each.name: sorted((tuple(row) for row in c.execute(select(each))), key=repr)
+            for each in tables.metadata.sorted_tables
+        }
+    )
+
+
+async def fill(catalog: SqlCatalog, count: int = 3) -> str:
+    """Put something into most tables; return the tenant."""
+    tenant = Tenant(new_id(), "business", START)
+    await catalog.add_tenant(tenant)
+    await catalog.add_token(Token(new_id()[:16], b"\0hash", tenant.id, frozenset(), START, None))
+    for number in range(count):
+        await put(catalog, tenant.id, f"réf/{number}")
+    await put(catalog, tenant.id, "réf/0")
+    await catalog.trash(tenant.id, "réf/1", ANY, START)
+    await catalog.begin(new_upload(tenant.id), "pending")
+    await catalog.claim(new_operation(tenant.id), START - START)
+    return tenant.id
+
+
+async def taken(catalog: SqlCatalog) -> list[bytes]:
+    """Return a dump's pieces."""
+    async with aclosing(catalog.dumps.dump()) as pieces:
+        return [piece async for piece in pieces]
+
+
+async def again(pieces: list[bytes], step: int = 100_000) -> AsyncGenerator[bytes]:
+    """Stream a dump, cut in other places."""
+    whole = b"".join(pieces)
+    for start in range(0, len(whole), step):
+        yield whole[start : start + step]
+
+
+@pytest.mark.parametrize("to", ["sqlite", "postgresql"])
+async def test_a_dump_is_the_same_catalog(catalog: SqlCatalog, fresh: Fresh, to: str) -> None:
+    tenant = await fill(catalog, PAGE + 2)
+    pieces = await taken(catalog)
+    other = await fresh(to)
+
+    counts = await other.dumps.load(again(pieces, 977))
+
+    assert await rows(other) == await rows(catalog)
+    assert counts["attachments"] == PAGE + 3
+    found = await other.find(tenant, "réf/0")
+    assert found == await catalog.find(tenant, "réf/0")
+
+
+async def test_a_dump_is_of_one_moment(catalog: SqlCatalog, fresh: Fresh) -> None:
+    tenant = await fill(catalog)
+    pieces = []
+    async with aclosing(catalog.dumps.dump()) as stream:
+        async for piece in stream:
+            pieces.append(piece)
+            await put(catalog, tenant, f"later {len(pieces)}")
+    other = await fresh("sqlite")
+    await other.dumps.load(again(pieces))
+    assert len(await other.list(tenant, "", None, 99)) == 2
+
+
+async def test_only_an_empty_catalog_takes_one(catalog: SqlCatalog) -> None:
+    await fill(catalog)
+    pieces = await taken(catalog)
+    before = await rows(catalog)
+    with pytest.raises(CatalogConflict, match="not empty"):
+        await catalog.dumps.load(again(pieces))
+    assert await rows(catalog) == before
+
+
+async def test_what_is_no_whole_dump_leaves_nothing(catalog: SqlCatalog, fresh: Fresh) -> None:
+    await fill(catalog)
+    pieces = await taken(catalog)
+    other = await fresh("sqlite")
+    untouched = await rows(other)
+    newer = cbor2.dumps(["sealgate catalog", 1, "9999", 0])
+    head = b"\x5a" + len(newer).to_bytes(4, "big") + newer
+    for wrong in (
+        pieces[:-1],
+        pieces[1:],
+        [*pieces[:-1], pieces[-1][:-1]],
+        [*pieces, pieces[-1]],
+        [pieces[0], *pieces[2:]],
+        [head, *pieces[1:]],
+        [b"\x5a\xff\xff\xff\xff"],
+        [b"\x5a\0\0\0\1\xff"],
+        [b"no dump at all"],
+    ):
+        with pytest.raises((Unreadable, CatalogConflict)):
+            await other.dumps.load(again(list(wrong)))
+        assert await rows(other) == untouched
+    await other.dumps.load(again(pieces))
+
+
+async def test_a_reader_that_leaves_gives_the_connection_back(catalog: SqlCatalog) -> None:
+    await fill(catalog)
+    for _ in range(3):
+        async with aclosing(catalog.dumps.dump()) as stream:
+            await anext(stream)
+    await fill(catalog)

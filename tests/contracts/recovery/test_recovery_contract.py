@@ -1,0 +1,207 @@
+"""What `Recovery` promises, on both databases."""
+
+from datetime import timedelta
+
+import pytest
+
+from gateway.catalog import SqlCatalog
+from gateway.errors import NotFound
+from gateway.model import ReplicaState, Tenant, Version, new_id
+from gateway.ports import Recovered, Settled
+from tests.contracts.catalog.samples import ANY, NO_TIME, START, at, new_operation, new_upload, put
+
+TENANT = Tenant(new_id(), "business", START + timedelta(days=1))
+
+
+def found(
+    reference: str = "report",
+    seconds: float = 0,
+    *,
+    attachment: str | None = None,
+    tenant: str = TENANT.id,
+    inline: bytes | None = None,
+) -> Recovered:
+    version = Version(
+        id=new_id(),
+        attachment=attachment or new_id(),
+        tenant=tenant,
+        blob=new_id(),
+        created=at(seconds),
+        size=10,
+        body_size=0 if inline else 120,
+        envelope=b"envelope",
+        inline=inline,
+    )
+    return Recovered(version, reference)
+
+
+async def numbers(catalog: SqlCatalog, reference: str, tenant: str = TENANT.id) -> list[str]:
+    """Return the ids of a reference's versions, newest first."""
+    return [each.version.id for each in await catalog.versions(tenant, reference)]
+
+
+async def test_nothing_shows_before_it_is_settled(catalog: SqlCatalog) -> None:
+    one = found(inline=b"sealed")
+
+    assert await catalog.recovery.add([TENANT], [one], "east") == {}
+
+    assert await catalog.recovery.empty()
+    assert await catalog.list(TENANT.id, "", None, 9) == []
+    with pytest.raises(NotFound):
+        await catalog.find(TENANT.id, "report")
+    assert await catalog.recovery.settle() == Settled(1, 1, 0)
+    shown = await catalog.find(TENANT.id, "report")
+    assert shown.version == one.version
+    assert shown.replicas == {"east": ReplicaState.STORED}
+    assert shown.attachment.created == one.version.created
+    assert not await catalog.recovery.empty()
+
+
+async def test_a_tenant_is_no_younger_than_its_attachments(catalog: SqlCatalog) -> None:
+    await catalog.recovery.add([TENANT], [found()], "east")
+    await catalog.recovery.settle()
+    assert await catalog.tenant(TENANT.id) == Tenant(TENANT.id, "business", START)
+
+
+async def test_the_newest_version_is_current_in_whatever_order_they_come(
+    catalog: SqlCatalog,
+) -> None:
+    attachment = new_id()
+    made = [found("report", seconds, attachment=attachment) for seconds in (5, 1, 9, 3)]
+    for each in made:
+        await catalog.recovery.add([TENANT], [each], "east")
+    await catalog.recovery.settle()
+    by_age = sorted(made, key=lambda each: each.version.created, reverse=True)
+    assert await numbers(catalog, "report") == [each.version.id for each in by_age]
+    current = await catalog.find(TENANT.id, "report")
+    assert current.version.created == at(9)
+    assert current.attachment.created == at(1)
+
+
+async def test_adding_and_settling_may_be_repeated(catalog: SqlCatalog) -> None:
+    made = [found(f"r{n}", n) for n in range(5)]
+    for _ in range(3):
+        assert await catalog.recovery.add([TENANT], made, "east") == {}
+    assert await catalog.recovery.settle() == Settled(5, 5, 0)
+    assert await catalog.recovery.settle() == Settled()
+    assert await catalog.recovery.add([TENANT], made, "east") == {}
+    assert await catalog.recovery.settle() == Settled()
+    assert len(await catalog.list(TENANT.id, "", None, 99)) == 5
+
+
+async def test_of_one_reference_the_newest_attachment_is_live(catalog: SqlCatalog) -> None:
+    made = [found("report", seconds) for seconds in (1, 3, 2)]
+    await catalog.recovery.add([TENANT], made, "east")
+    assert await catalog.recovery.settle() == Settled(3, 3, 2)
+    live = await catalog.find(TENANT.id, "report")
+    assert live.version == made[1].version
+    old = await catalog.by_version(TENANT.id, made[0].version.id)
+    assert old.attachment.deleted == START  # now, by the clock of these tests
+
+
+async def test_an_older_one_does_not_take_the_place_of_a_newer(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    newest = await put(catalog, tenant, "report")
+    replayed = [
+        found("report", -60, tenant=tenant, attachment=newest.attachment),
+        found("report", -30, tenant=tenant),
+    ]
+    await catalog.recovery.add([], replayed, "east")
+    await catalog.recovery.settle()
+    assert (await catalog.find(tenant, "report")).version.id == newest.id
+    assert await numbers(catalog, "report", tenant) == [newest.id, replayed[0].version.id]
+    hidden = await catalog.by_version(tenant, replayed[1].version.id)
+    assert hidden.attachment.deleted is not None
+
+
+async def test_a_newer_one_takes_the_place_of_an_older(catalog: SqlCatalog, tenant: str) -> None:
+    old = await put(catalog, tenant, "report")
+    newer = found("report", 60, tenant=tenant, attachment=old.attachment)
+    other = found("other", 60, tenant=tenant)
+    await put(catalog, tenant, "other")
+    await catalog.recovery.add([], [newer, other], "east")
+    assert await catalog.recovery.settle() == Settled(2, 1, 1)
+    assert await numbers(catalog, "report", tenant) == [newer.version.id, old.id]
+    assert (await catalog.find(tenant, "other")).version.id == other.version.id
+
+
+async def test_what_was_in_the_trash_stays_there(catalog: SqlCatalog, tenant: str) -> None:
+    old = await put(catalog, tenant, "report")
+    await catalog.trash(tenant, "report", ANY, at(1))
+    newer = found("report", 60, tenant=tenant, attachment=old.attachment)
+    await catalog.recovery.add([], [newer], "east")
+    await catalog.recovery.settle()
+    with pytest.raises(NotFound):
+        await catalog.find(tenant, "report")
+    kept = await catalog.by_version(tenant, newer.version.id)
+    assert kept.attachment.deleted == at(1)
+    assert kept.current
+
+
+async def test_what_contradicts_is_refused(catalog: SqlCatalog) -> None:
+    first = found()
+    await catalog.recovery.add([TENANT], [first], "east")
+    version = first.version
+    stranger = Tenant(new_id(), "standard", START)
+    copy = Recovered(
+        Version(
+            id=version.id,
+            attachment=version.attachment,
+            tenant=version.tenant,
+            blob=new_id(),
+            created=version.created,
+            size=10,
+            body_size=120,
+            envelope=b"",
+        ),
+        "report",
+    )
+    moved = found("report", tenant=stranger.id, attachment=version.attachment)
+    renamed = found("other", attachment=version.attachment)
+    wrong = found("nul\0")
+    refused = await catalog.recovery.add([stranger], [copy, moved, renamed, wrong], "east")
+    assert refused == {
+        copy.version.blob: "duplicate",
+        moved.version.blob: "foreign",
+        renamed.version.blob: "foreign",
+        wrong.version.blob: "reference",
+    }
+    await catalog.recovery.settle()
+    assert await numbers(catalog, "report") == [version.id]
+
+
+async def test_an_upload_that_turns_out_to_be_a_version_is_over(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    upload = new_upload(tenant)
+    operation = new_operation(tenant)
+    await catalog.claim(
+        type(operation)(tenant, operation.key_hash, operation.fingerprint, upload.id),
+        timedelta(seconds=60),
+    )
+    attachment = await catalog.begin(upload, "report")
+    version = Version(
+        id=upload.id,
+        attachment=attachment.id,
+        tenant=tenant,
+        blob=upload.blob,
+        created=at(3),
+        size=1,
+        body_size=2,
+        envelope=b"e",
+    )
+    await catalog.recovery.add([], [Recovered(version, "report")], "east")
+    await catalog.recovery.settle()
+    assert (await catalog.find(tenant, "report")).version == version
+    assert await catalog.stale(NO_TIME, 9) == []
+    claimed = await catalog.claim(new_operation(tenant), timedelta(seconds=60))
+    assert claimed.version == version.id
+
+
+async def test_an_upload_that_runs_goes_on(catalog: SqlCatalog, tenant: str) -> None:
+    upload = new_upload(tenant)
+    await catalog.begin(upload, "new")
+    await catalog.recovery.add([], [found("report", tenant=tenant)], "east")
+    await catalog.recovery.settle()
+    assert await catalog.running([upload.blob]) == {upload.blob}
