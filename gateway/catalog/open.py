@@ -6,7 +6,10 @@ connection URI with all its parameters (several hosts, `sslmode`, `sslrootcert`)
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from gateway.catalog import schema
 from gateway.catalog.clock import Clock, database_time
@@ -46,15 +49,23 @@ async def open_catalog(
 
 async def migrate(url: str) -> None:
     """Create the tables, or bring them up to date. Safe to repeat and to run in several places."""
+    upgrade = await asyncio.to_thread(_upgrade)
     database = await asyncio.to_thread(_database, url, 1, _MIGRATION_PATIENCE)
     try:
-        await database.write(schema.upgrade)
+        await database.write(upgrade)
     finally:
         await database.close()
 
 
+def _upgrade() -> Callable[[Connection], None]:
+    from gateway.catalog import revisions  # noqa: PLC0415 - serving does without Alembic's 10 MiB
+
+    revisions.scripts()
+    return revisions.upgrade
+
+
 def _database(url: str, connections: int, patience: float | None) -> Database:
-    schema.scripts()  # read here, off the event loop
+    schema.known()  # read here, off the event loop
     # The URL holds a password, so no message quotes it.
     scheme, separator, rest = url.partition("://")
     if not separator:

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from gateway.catalog import migrate, open_catalog, schema
+from gateway.catalog import migrate, open_catalog, revisions, schema
 from gateway.catalog.database import Database
 from gateway.catalog.postgres import PostgresDatabase
 from gateway.catalog.sqlite import SqliteDatabase
@@ -124,9 +124,10 @@ async def test_open_refuses_an_older_schema(
 
 
 def test_revisions_are_one_line_of_numbers() -> None:
-    revisions = [script.revision for script in schema.scripts().walk_revisions()]
-    assert revisions == [f"{n:04}" for n in range(len(revisions), 0, -1)]
-    assert schema._older() == set(revisions[1:])
+    found = [script.revision for script in revisions.scripts().walk_revisions()]
+    assert found == [f"{n:04}" for n in range(len(found), 0, -1)]
+    assert schema.known() == tuple(reversed(found))
+    assert schema._older() == set(found[1:])
 
 
 async def test_open_accepts_a_newer_schema(empty_urls: list[str]) -> None:
