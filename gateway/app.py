@@ -180,7 +180,14 @@ def _wire(
             part_size=limits.part_size, inline=limits.inline, max_size=limits.max_attachment
         ),
     )
-    downloads = Downloads(catalog, keys, targets, haste=Haste(limits.first_byte, limits.silence))
+    downloads = Downloads(
+        catalog,
+        keys,
+        targets,
+        haste=Haste(limits.first_byte, limits.silence),
+        hedge_after=limits.hedge_after,
+        watch=metrics,
+    )
 
     async def keys_ready() -> None:
         status = await keys.status()

@@ -48,18 +48,19 @@ class Background:
         while self._running:
             await asyncio.wait(self._running)
 
-    def start(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, what: str, work: Coroutine[Any, Any, None]) -> bool:
         """Run `work` beside everything else; `what` names it in the log if it fails.
 
-        Drops it when too much waits already.
+        Drops it when too much waits already, and returns False.
         """
         if len(self._running) >= self._most:
             log.warning("background work dropped", work=what)
             work.close()
-            return
+            return False
         task = self._group.create_task(self._run(what, work), name=what)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return True
 
     async def _run(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -153,6 +153,7 @@ class Limits(_Section):
     backup_patience: Seconds = 2.0
     first_byte: Annotated[float, Field(ge=0.05, le=300)] = 2.0
     silence: Annotated[float, Field(ge=0.05, le=300)] = 5.0
+    hedge_after: Annotated[float, Field(ge=0, le=300)] = 0.5
     stall_timeout: Annotated[float, Field(ge=1, le=3600)] = 30.0
     parts_memory: Annotated[int, Field(ge=16 * MiB, le=1024 * 1024 * MiB)] = 512 * MiB
     streams: Annotated[int, Field(ge=1, le=100_000)] = 512

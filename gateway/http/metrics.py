@@ -11,6 +11,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
+REASONS = ("unavailable", "denied", "absent", "damaged")
 CLASSES = ("2xx", "3xx", "4xx", "5xx")
 
 
@@ -70,6 +71,25 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="max",
         )
+        self.hedges = Counter(
+            "sealgate_hedged_reads_total",
+            "Reads for which a second target was asked, because the first was slow to begin",
+            registry=self.registry,
+        )
+        self.hedges_won = Counter(
+            "sealgate_hedged_reads_won_total",
+            "Of them, those that the second target began first",
+            registry=self.registry,
+        )
+        self.failures = Counter(
+            "sealgate_replica_reads_failed_total",
+            "Reads that a target failed, and another had to go on with",
+            ["target", "reason"],
+            registry=self.registry,
+        )
+        for target in targets:
+            for reason in REASONS:
+                self.failures.labels(target, reason)
         self.cut = Counter(
             "sealgate_downloads_cut_total",
             "Downloads cut because no target could serve the rest",
@@ -90,6 +110,16 @@ class Metrics:
         )
         for cap in ("all", "address"):
             self.refused.labels(cap)
+
+    def hedged(self, *, won: bool) -> None:
+        """Implement `gateway.hedge.Watch.hedged`."""
+        self.hedges.inc()
+        if won:
+            self.hedges_won.inc()
+
+    def replica_failed(self, target: str, reason: str) -> None:
+        """Implement `gateway.hedge.Watch.replica_failed`."""
+        self.failures.labels(target, reason).inc()
 
     def method(self, method: str) -> str:
         """Return the label of a method: clients may send any word, a label must not grow."""
