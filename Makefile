@@ -27,10 +27,18 @@ help: ## List these words
 run: $(if $(wildcard $(DEV)),$(DEV),$(RUN)) ## Start a whole Sealgate on this machine and try it
 	@$(PY) -m gateway dev
 
+# Two runs: JOBS processes side by side, each with servers of its own, then what must be alone on the
+# machine. Both happen even if the first fails; figures go to junit files where JUNIT names a folder.
+JOBS ?= 2
+FIGURES = $(if $(JUNIT),--junitxml=$(JUNIT)/$(1).xml)
+
 .PHONY: test
 test: $(DEV) ## Run unit to service tests, on real Vault, S3 and PostgreSQL
 	@$(PY) -m tests.servers.install
-	@$(PY) -m pytest -m "not soak"
+	@failed=0; \
+	$(PY) -m pytest -m "not soak and not alone" -n $(JOBS) --dist loadfile $(call FIGURES,test) || failed=1; \
+	$(PY) -m pytest -m "not soak and alone" $(call FIGURES,alone) || failed=1; \
+	exit $$failed
 
 .PHONY: check
 check: $(DEV) ## Check format, lint, types, layers and documents

@@ -26,6 +26,7 @@ from tests.servers.vault import NewVault, SealableVault, Vault
 from tests.servers.versitygw import Versitygw
 
 _INSTALL = "run `python -m tests.servers.install`"
+_TESTS = Path(__file__).parent
 _OURS = ["envelope", "gateway", "keyservice", "thirdparty"]
 
 
@@ -34,6 +35,14 @@ def pytest_report_header() -> list[str]:
     found: dict[str, Path | None] = {r.name: binary.find(r) for r in binary.RECIPES}
     found["postgresql"] = postgresql.find_programs()
     return [f"{name}: {place or f'MISSING ({_INSTALL})'}" for name, place in found.items()]
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what loads the machine or measures it: `make test` runs that by itself."""
+    for item in items:
+        if "load" in item.path.relative_to(_TESTS).parts:
+            item.add_marker("alone")
 
 
 @pytest.fixture(autouse=True)
