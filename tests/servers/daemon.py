@@ -62,6 +62,11 @@ class Daemon:
 
     def start(self) -> None:
         """Start the program and return once it answers; raise `ServerFailed` otherwise."""
+        self.launch()
+        self.settle()
+
+    def launch(self) -> None:
+        """Start the program and return before it answers: `settle` waits for that."""
         if self.running:
             raise ServerFailed(f"{self._name} is running already")
         with self.log.open("ab") as output:
@@ -78,6 +83,9 @@ class Daemon:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, no Python locks
             )
+
+    def settle(self) -> None:
+        """Return once the program answers; raise `ServerFailed` otherwise."""
         try:
             self._await(self._ready, "answer")
         except BaseException:
