@@ -48,7 +48,16 @@ class StoreFull(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The bytes that arrived are not the bytes that were sent (checksum or length)."""
+    """The bytes that arrived are not the bytes that were sent (checksum, digest or length).
+
+    `reason` is one word for what was found: `damaged`, `flipped`, `short`, `long`, `replayed`, `swapped`.
+    """
+
+    def __init__(
+        self, detail: str = "", *, reason: str = "damaged", retry_after: float | None = None
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.reason = reason
 
 
 class CatalogError(GatewayError):

@@ -19,6 +19,7 @@ class FaultyStore(MemoryStore):
         self.fail_on: str = ""  # a word the call begins with; empty for every write
         self.gate = asyncio.Event()
         self.gate.set()
+        self.begun = asyncio.Event()  # set by the first write
         self.read_fault: StoreError | None = None
         self.read_limit: int | None = None  # bytes before the fault
         self.flip: int | None = None  # offset of a byte to damage in what is read
@@ -27,6 +28,7 @@ class FaultyStore(MemoryStore):
     async def step(self, what: str) -> None:
         """Record a write, and fail or wait as told."""
         self.calls.append(what)
+        self.begun.set()
         if self.fail is not None and what.startswith(self.fail_on):
             raise self.fail
         await self.gate.wait()

@@ -1,0 +1,127 @@
+"""Make one target hold one version, ciphertext to ciphertext, without keys.
+
+Guarantees that nothing becomes visible unless the whole body is the one that was sealed; that the envelope
+is written last; that nothing is removed before a good body is at hand, and nothing that is right is ever
+written again. May be stopped anywhere: what it leaves, the next call completes or replaces. It does not
+record anything, and cannot tell whether what the catalog says is authentic.
+"""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import aclosing
+
+from awscrt.checksums import crc64nvme
+
+from envelope.envelope import Core
+from gateway.errors import ObjectExists, ObjectMissing, StoreDamaged, StoreError
+from gateway.model import Version, body_key, envelope_key
+from gateway.parts import Parts
+from gateway.ports import Finding, Piece, Store
+from gateway.rate import Rate
+from gateway.sources import Restart, Sources
+from gateway.verify import check_body, check_envelope, known_envelope, stored_envelope
+
+CATALOG = ""  # the source of a body that travels in its envelope
+
+
+class Copier:
+    """See the module. A call holds `parallel` + 1 buffers of `part_size` bytes, or of the body's size."""
+
+    def __init__(
+        self, stores: Mapping[str, Store], *, part_size: int, parallel: int, rate: Rate
+    ) -> None:
+        self._stores = stores
+        self._part_size = part_size
+        self._parallel = parallel
+        self._rate = rate
+
+    async def fill(
+        self,
+        version: Version,
+        target: str,
+        sources: Sequence[str],
+        *,
+        replace: bool,
+        findings: list[Finding] | None = None,
+    ) -> str:
+        """Make `target` hold `version`; return the source, best first of `sources`.
+
+        A whole replica that is there is taken as it is: then the source is the target itself. A body
+        without its envelope is nobody's, and is completed or replaced; a damaged replica is replaced only
+        if `replace` says so. To `findings` is added what proved to be missing or damaged at the sources.
+        Raises Unreadable when no source is good, StoreDamaged for a replica that may not be replaced, and
+        other StoreErrors of the target.
+        """
+        store = self._stores[target]
+        sealed, core = stored_envelope(version), known_envelope(version).core
+        await self._rate.take(len(sealed), 1)
+        envelope = await self._look(check_envelope(store, version))
+        body = None
+        if version.inline is None:
+            body = await self._look(check_body(store, version, core, self._rate))
+        if isinstance(envelope, StoreDamaged) and not replace:
+            raise envelope
+        if isinstance(body, StoreDamaged) and not (replace or isinstance(envelope, ObjectMissing)):
+            raise body
+        source = target if version.inline is None or envelope is None else CATALOG
+        if body is not None:
+            others = [name for name in sources if name != target]
+            reading = Sources(self._stores, version, core, others, self._rate)
+            try:
+                await self._copy(store, version, core, reading, damaged=body)
+            finally:
+                if findings is not None:
+                    findings += reading.findings
+            source = reading.last
+        if envelope is not None:
+            await self._write(store, version, sealed, damaged=envelope)
+        return source
+
+    async def _look(self, check: Awaitable[None]) -> StoreError | None:
+        """Return what keeps an object from being right, None if it is. Raises other StoreErrors."""
+        try:
+            await check
+        except (ObjectMissing, StoreDamaged) as error:
+            return error
+        return None
+
+    async def _copy(
+        self, store: Store, version: Version, core: Core, sources: Sources, *, damaged: StoreError
+    ) -> None:
+        key = body_key(version.tenant, version.blob)
+        parts = Parts(
+            store,
+            key,
+            version.body_size,
+            part_size=self._part_size,
+            parallel=self._parallel,
+            rate=self._rate,
+        )
+        async with parts:
+            while True:
+                try:
+                    async with aclosing(sources.stream()) as pieces:
+                        await parts.fill(pieces)
+                    break
+                except Restart:
+                    continue
+            await self._remove(store, key, damaged)
+            try:
+                await parts.publish()
+            except ObjectExists:  # somebody was faster, or an upload that was let go arrived late
+                await check_body(store, version, core, self._rate)
+
+    async def _write(
+        self, store: Store, version: Version, sealed: bytes, *, damaged: StoreError
+    ) -> None:
+        key = envelope_key(version.tenant, version.blob)
+        await self._remove(store, key, damaged)
+        await self._rate.take(len(sealed), 1)
+        try:
+            await store.put(key, Piece(memoryview(sealed), crc64nvme(sealed)))
+        except ObjectExists:
+            await check_envelope(store, version)
+
+    async def _remove(self, store: Store, key: str, found: StoreError) -> None:
+        if isinstance(found, StoreDamaged):
+            await self._rate.take(0, 1)
+            await store.delete(key)

@@ -1,0 +1,128 @@
+"""A stream of known size into a store, part by part, through a bounded number of buffers.
+
+Guarantees that nothing is visible before `publish`, that at most `parallel` parts are on their way while
+one more fills, and that what was begun is thrown away if it is not published. Knows neither where the
+bytes come from nor whether they are right.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from awscrt.checksums import crc64nvme
+
+from gateway.errors import StoreError, first
+from gateway.ports import PartUpload, Piece, Store
+from gateway.rate import Rate
+
+MOST = 9_999  # parts of an object
+ROUND = 64 * 1024
+PATIENCE = 10.0  # seconds for throwing parts away
+
+
+class Parts:
+    """One object on its way, as a context around what fills and publishes it."""
+
+    def __init__(
+        self, store: Store, key: str, size: int, *, part_size: int, parallel: int, rate: Rate
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._part = max(part_size, -(-size // MOST // ROUND) * ROUND)
+        self._size = size
+        self._single = size <= self._part
+        self._rate = rate
+        self._free: list[bytearray] = []
+        self._parallel = parallel
+        self._upload: PartUpload | None = None
+        self._whole: Piece | None = None
+        self._published = False
+
+    async def __aenter__(self) -> Self:
+        if not self._single:
+            await self._rate.take(0, 2)
+            async for other in self._store.unfinished(self._key):
+                await self._store.discard(other)  # what somebody left behind here
+            self._upload = await self._store.begin(self._key)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._upload is not None and not self._published:
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await self._upload.abort()
+
+    async def fill(self, pieces: AsyncIterable[bytes | memoryview]) -> None:
+        """Send all of a stream; again from the first byte if it is called again.
+
+        Raises what the stream raises, and the StoreErrors of the store.
+        """
+        try:
+            if self._upload is None:
+                await self._keep(pieces)
+            else:
+                await self._send_all(self._upload, pieces)
+        except ExceptionGroup as group:
+            raise first(group) from None
+
+    async def publish(self) -> None:
+        """Make it visible. Raises ObjectExists and other StoreErrors of the store."""
+        await self._rate.take(0, 1)
+        if self._upload is not None:
+            await self._upload.complete()
+        elif self._whole is not None:
+            await self._store.put(self._key, self._whole)
+        self._published = True
+
+    async def _keep(self, pieces: AsyncIterable[bytes | memoryview]) -> None:
+        """Keep a body of one part until it is published."""
+        data, used = memoryview(bytearray(self._size)), 0
+        async for piece in pieces:
+            data[used : used + len(piece)] = piece
+            used += len(piece)
+        self._whole = Piece(data, crc64nvme(data))
+
+    async def _send_all(
+        self, upload: PartUpload, pieces: AsyncIterable[bytes | memoryview]
+    ) -> None:
+        slots = asyncio.Semaphore(
+            self._parallel
+        )  # of this try: those of tasks never begun are lost
+
+        async def send(number: int, buffer: bytearray, used: int) -> None:
+            try:
+                data = memoryview(buffer)[:used]
+                await self._rate.take(0, 1)
+                await upload.part(number, Piece(data, crc64nvme(data)))
+                self._free.append(buffer)  # not after a failure: a transport may still look at it
+            finally:
+                slots.release()
+
+        async with asyncio.TaskGroup() as sends:
+            number, used = 1, 0
+            buffer = self._buffer()
+            async for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    step = rest[: self._part - used]
+                    buffer[used : used + len(step)] = step
+                    used += len(step)
+                    rest = rest[len(step) :]
+                    if used == self._part:
+                        await slots.acquire()
+                        sends.create_task(send(number, buffer, used))
+                        number, used = number + 1, 0
+                        buffer = self._buffer()
+            if used:
+                await slots.acquire()
+                sends.create_task(send(number, buffer, used))
+
+    def _buffer(self) -> bytearray:
+        return self._free.pop() if self._free else bytearray(self._part)
