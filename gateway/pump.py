@@ -89,6 +89,7 @@ class Pump:
 
     async def _write(self, load: Load, data: memoryview) -> Load:
         load.used += self._sealer.update_into(data, load.view[load.used :])
+        load.sum_up(min(load.used, self._part))  # what lies beyond may be carried over
         if load.used < self._limit:
             return load
         if self._limit < self._part:

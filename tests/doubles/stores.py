@@ -1,7 +1,9 @@
-"""A store in memory that fails on command and remembers what was asked of it."""
+"""A store in memory that fails on command, remembers what was asked of it and checks what it gets."""
 
 import asyncio
 from collections.abc import AsyncGenerator
+
+from awscrt.checksums import crc64nvme
 
 from gateway.errors import StoreError
 from gateway.ports import PartUpload, Piece
@@ -34,6 +36,7 @@ class FaultyStore(MemoryStore):
         await self.gate.wait()
 
     async def put(self, key: str, piece: Piece) -> None:
+        check(piece)
         await self.step(f"put {key.rsplit('/', 1)[1]}")
         await super().put(key, piece)
 
@@ -75,12 +78,18 @@ class FaultyStore(MemoryStore):
         return len(self._uploads)
 
 
+def check(piece: Piece) -> None:
+    """Find a checksum that is not the data's, as a real store does."""
+    assert crc64nvme(piece.data) == piece.crc64nvme
+
+
 class _FaultyUpload:
     def __init__(self, store: FaultyStore, upload: PartUpload) -> None:
         self._store = store
         self._upload = upload
 
     async def part(self, number: int, piece: Piece) -> None:
+        check(piece)
         await self._store.step(f"part {number}")
         await self._upload.part(number, piece)
         self._store.sizes.append(len(piece.data))
