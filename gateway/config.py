@@ -176,6 +176,13 @@ class ReaperSettings(_Section):
     keep_complete: Annotated[float, Field(ge=0)] = 30 * 86400.0
 
 
+class ReportsSettings(_Section):
+    """Where journals and signed reports go (unset: beside the settings), and what signs them."""
+
+    folder: Path | None = None
+    key_file: Path | None = None  # unset: report.key in the folder
+
+
 class Settings(BaseSettings):
     """Everything that the composition root reads."""
 
@@ -195,6 +202,7 @@ class Settings(BaseSettings):
     quorum: QuorumSettings = QuorumSettings()
     limits: Limits = Limits()
     reaper: ReaperSettings = ReaperSettings()
+    reports: ReportsSettings = ReportsSettings()
     heartbeat: Annotated[float, Field(gt=0, le=60)] = 15.0
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     drain_delay: Seconds = 0.0

@@ -88,10 +88,13 @@ class Downloads:
         self._watch = watch
         self._ranking = Ranking()
 
-    async def open(self, found: Found, *, request_id: str) -> Opened:
-        """Authenticate a version's envelope. Raises KeyServiceErrors and Unreadable."""
+    async def open(self, found: Found, *, request_id: str, reason: str = "download") -> Opened:
+        """Authenticate a version's envelope. Raises KeyServiceErrors and Unreadable.
+
+        `reason` stands on the key service's record.
+        """
         envelope = envelope_of(found)
-        dek = await unwrap(self._keys, envelope, reason="download", request_id=request_id)
+        dek = await unwrap(self._keys, envelope, reason=reason, request_id=request_id)
         attributes = attributes_of(found, envelope, dek)
         return Opened(found, envelope, attributes, dek)
 

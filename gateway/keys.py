@@ -31,6 +31,9 @@ class KeyService(Protocol):
     ) -> list[bytes | KeyServiceError]:
         """Open wrapped data keys."""
 
+    async def tenant_state(self, tenant: str) -> str:
+        """Return `active`, `suspended` or `shredded`. Raises UnknownTenant."""
+
     async def status(self) -> Status:
         """Describe the root behind the key service."""
 

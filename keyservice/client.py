@@ -40,6 +40,7 @@ from keyservice.messages import (
     MakeDataKeys,
     Problem,
     StatusView,
+    TenantView,
     UseKeys,
     parse,
 )
@@ -160,6 +161,15 @@ class KeyServiceClient:
         return await self._each(
             tenant, "rewrap", keys, reason=reason, request_id=request_id, read=_wrapped
         )
+
+    async def tenant_state(self, tenant: str) -> str:
+        """Return `active`, `suspended` or `shredded`, as the key store says now; UnknownTenant."""
+        if not is_tenant(tenant):
+            raise Invalid("tenant id must be 32 lower-case hex characters")
+        view = await self._ask("GET", f"/v1/tenants/{tenant}", None, "", TenantView)
+        if view.tenant != tenant:
+            raise KeyServiceError("key service answered for another tenant")
+        return view.state.value
 
     async def status(self) -> Status:
         """Return what the root is and whether it answers."""

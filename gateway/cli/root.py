@@ -2,7 +2,7 @@
 
 import typer
 
-from gateway.cli import dev, reap, serve, settings, status, tenant, token
+from gateway.cli import dev, reap, report, serve, settings, status, tenant, token
 
 cli = typer.Typer(
     name="sealgate",
@@ -21,6 +21,7 @@ cli.command("status", help=status.HELP)(status.status)
 cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
 cli.command("reap", help=reap.HELP)(reap.reap)
+cli.add_typer(report.group, name="report")
 cli.command("migrate", help=settings.MIGRATE)(settings.migrate)
 cli.command("check-config", help=settings.CHECK)(settings.check_config)
 

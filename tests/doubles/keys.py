@@ -9,7 +9,9 @@ from keyservice.wire import (
     CannotUnwrap,
     DataKey,
     KeyServiceError,
+    Shredded,
     Status,
+    Suspended,
     Unavailable,
     UnknownTenant,
     WrappedKey,
@@ -23,6 +25,8 @@ class MemoryKeys:
         self.down = False
         self.unwraps = 0
         self.made: list[int] = []  # how many data keys each request made
+        self.states: dict[str, str] = {}  # of tenants that are not active
+        self.reasons: list[str] = []  # given when keys were unwrapped
         self._keks: dict[str, bytes] = {}
 
     async def create_tenant(
@@ -47,9 +51,10 @@ class MemoryKeys:
     async def unwrap(
         self, tenant: str, keys: Sequence[WrappedKey], *, reason: str, request_id: str
     ) -> list[bytes | KeyServiceError]:
-        del reason, request_id
+        del request_id
         kek = self._kek(tenant)
         self.unwraps += 1
+        self.reasons.append(reason)
         opened: list[bytes | KeyServiceError] = []
         for key in keys:
             try:
@@ -57,6 +62,12 @@ class MemoryKeys:
             except EnvelopeError:
                 opened.append(CannotUnwrap())
         return opened
+
+    async def tenant_state(self, tenant: str) -> str:
+        self._up()
+        if tenant not in self._keks:
+            raise UnknownTenant("no such tenant")
+        return self.states.get(tenant, "active")
 
     async def status(self) -> Status:
         self._up()
@@ -70,4 +81,8 @@ class MemoryKeys:
         self._up()
         if tenant not in self._keks:
             raise UnknownTenant("no such tenant")
+        if self.states.get(tenant) == "shredded":
+            raise Shredded("the tenant's keys are destroyed")
+        if self.states.get(tenant) == "suspended":
+            raise Suspended("the tenant is suspended")
         return self._keks[tenant]

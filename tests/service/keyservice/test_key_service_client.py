@@ -306,3 +306,23 @@ async def test_keys_never_travel_in_the_clear(url: str) -> None:
     with pytest.raises(ValueError, match="https"):
         async with client:
             raise AssertionError("it connects")
+
+
+async def test_a_tenants_state_is_what_is_on_record(site: Site, tenant: str) -> None:
+    async with running(site.settings()) as service, site.client(service.url) as client:
+        with pytest.raises(UnknownTenant):
+            await client.tenant_state(tenant)
+        await client.create_tenant(tenant)
+        assert await client.tenant_state(tenant) == "active"
+        with pytest.raises(Invalid):
+            await client.tenant_state("../status")
+
+
+async def test_a_state_of_another_tenant_is_not_believed() -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        shown = {"tenant": "b" * 32, "tier": "standard", "state": "active"}
+        return web.json_response({**shown, "cache_ttl": 1.0, "keks": []})
+
+    async with scripted(answer) as script, KeyServiceClient(script.url, token="t") as client:
+        with pytest.raises(KeyServiceError, match="another tenant"):
+            await client.tenant_state(TENANT)

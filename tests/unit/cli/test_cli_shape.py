@@ -41,6 +41,8 @@ def test_every_command_is_here() -> None:
         "token list",
         "token revoke",
         "reap",
+        "report key",
+        "report verify",
         "migrate",
         "check-config",
     }
@@ -76,6 +78,7 @@ def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]
         "token create": ["--all-tenants"],
         "token list": ["--all-tenants"],
         "token revoke": ["0" * 16],
+        "report verify": ["a.report.json"],
     }.get(" ".join(words), [])
     done = CliRunner().invoke(cli, [*words, *given], env={"SEALGATE_CONFIG": ""})
     assert done.exit_code == 2
