@@ -56,6 +56,8 @@ def _loop_never_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
         # botocore reads its models in a worker thread, under a loop of that thread's own.
         for function in blockbuster.functions.values():
             function.can_block_in("gateway/stores/s3_client.py", "_made")
+            # A glance at pages in memory; one that had to wait for the disk is the last for a while.
+            function.can_block_in("gateway/catalog/sqlite.py", "_look")
         yield
 
 

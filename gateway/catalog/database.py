@@ -22,9 +22,13 @@ class Database(Protocol):
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run work that writes nothing; it may be run again when a connection breaks."""
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run work in one transaction, durable when this returns, rolled back when work raises.
+    async def glance(self, work: Callable[[Connection], T]) -> T:
+        """Read a row or two by their keys: like `read`, and so little that no thread is worth it."""
 
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run work in one transaction, durable when this returns, undone when work raises.
+
+        Others may share the transaction: what they do is kept apart, but it comes true together.
         It may be run again, but only while it certainly left nothing. When the answer to its commit
         is lost, CatalogUnavailable is raised and the work may or may not have happened.
         """

@@ -78,6 +78,10 @@ class PostgresDatabase:
         """Implement `Database.read`."""
         return await self._run(self._reader, work)
 
+    async def glance(self, work: Callable[[Connection], T]) -> T:
+        """Implement `Database.glance`."""
+        return await self._run(self._reader, work)
+
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Implement `Database.write`."""
         return await self._run(self._writer, work)

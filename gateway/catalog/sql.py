@@ -53,7 +53,7 @@ class SqlCatalog:
 
     async def tenant(self, tenant: str) -> Tenant:
         """Implement `Catalog.tenant`."""
-        return await self._read(tenants.get, tenant)
+        return await self._glance(tenants.get, tenant)
 
     async def tenants(self, after: str | None, limit: int) -> Sequence[Tenant]:
         """Implement `Catalog.tenants`."""
@@ -65,7 +65,7 @@ class SqlCatalog:
 
     async def token(self, token: str) -> Token:
         """Implement `Catalog.token`."""
-        return await self._read(tokens.get, token)
+        return await self._glance(tokens.get, token)
 
     async def tokens(self, tenant: str | None) -> Sequence[Token]:
         """Implement `Catalog.tokens`."""
@@ -121,11 +121,11 @@ class SqlCatalog:
 
     async def find(self, tenant: str, reference: str, version: str | None = None) -> Found:
         """Implement `Catalog.find`."""
-        return await self._read(attachments.find, tenant, reference, version)
+        return await self._glance(attachments.find, tenant, reference, version)
 
     async def by_version(self, tenant: str, version: str) -> Found:
         """Implement `Catalog.by_version`."""
-        return await self._read(attachments.by_version, tenant, version)
+        return await self._glance(attachments.by_version, tenant, version)
 
     async def versions(
         self, tenant: str, reference: str, after: str | None = None, limit: int = 100
@@ -173,6 +173,14 @@ class SqlCatalog:
         **kwargs: P.kwargs,
     ) -> T:
         return await self._open().read(_bound(work, *args, **kwargs))
+
+    async def _glance(
+        self,
+        work: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._open().glance(_bound(work, *args, **kwargs))
 
     async def _write(
         self,

@@ -1,32 +1,39 @@
 """The catalog on SQLite: one file, one writer at a time, any number of readers.
 
-A transaction is one hop to a thread and runs there undivided, so a cancelled call leaves it whole
-or, if it had not begun, undone. Writers of this process queue for one thread, hence SQLite's
-own lock is contended by other processes only; those are waited for. What `write` returned for is
-on disk (`synchronous=FULL`). The file must be on a local disk, as WAL demands.
+A transaction runs undivided in a thread, so a cancelled call leaves it whole or, if it had not begun,
+undone. Writers of this process share transactions (`group`) in one thread, hence SQLite's own lock is
+contended by other processes only; those are waited for. What `write` returned for is on disk
+(`synchronous=FULL`). A glance runs on the event loop, because it takes less time there than the way to a
+thread, unless one had to wait for the disk a moment ago. The file must be on a local disk, as WAL demands.
 """
 
 import asyncio
 import os
+import resource
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
 from gateway.catalog.database import Session
 from gateway.catalog.faults import driver_faults
+from gateway.catalog.group import Group, together
 from gateway.errors import CatalogUnavailable
 
 T = TypeVar("T")
 
 _CACHED_STATEMENTS = 256
 _STEP = 600.0
+SLOW = 0.005  # seconds that the event loop is never held for longer, if it can be helped
+REST = 1.0  # seconds without a glance after one that waited for the disk
+_THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # the latter on macOS
 _creating = threading.Lock()  # nobody connects between the creation of a file and its close
 
 
@@ -36,20 +43,44 @@ class SqliteDatabase:
     def __init__(self, path: Path, *, readers: int, patience: float) -> None:
         self._path = path
         self._patience = patience
+        read_only = ["PRAGMA query_only = ON"]
         self._writer = _engine(path, 1, patience, begin="BEGIN IMMEDIATE", settings=[])
-        self._reader = _engine(
-            path, readers, patience, begin="BEGIN", settings=["PRAGMA query_only = ON"]
-        )
-        self._write_thread = ThreadPoolExecutor(1, "catalog-write")
+        self._reader = _engine(path, readers, patience, begin="BEGIN", settings=read_only)
+        self._glancer = _engine(path, 1, 0, begin="BEGIN", settings=read_only)
+        self._glancing: Connection | None = None
+        self._connecting = threading.Lock()
+        self._no_glance_before = 0.0
+        self._group = Group(partial(together, self._writer))
         self._read_threads = ThreadPoolExecutor(readers, "catalog-read")
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Implement `Database.read`, on one snapshot."""
-        return await self._run(self._read_threads, self._reader, work)
+        with driver_faults():
+            async with asyncio.timeout(self._patience):
+                loop, transaction = asyncio.get_running_loop(), partial(_read, self._reader, work)
+                return await loop.run_in_executor(self._read_threads, transaction)
+
+    async def glance(self, work: Callable[[Connection], T]) -> T:
+        """Implement `Database.glance`, on one snapshot."""
+        began, blocks = time.monotonic(), _blocks_read()
+        if began < self._no_glance_before:
+            return await self.read(work)
+        try:
+            with driver_faults():
+                glancing = self._glancing or await asyncio.to_thread(self._connected)
+                return _look(glancing, work)
+        except CatalogUnavailable:  # somebody has a lock: waiting is for threads
+            return await self.read(work)
+        finally:
+            ended = time.monotonic()
+            if ended - began > SLOW and _blocks_read() > blocks:
+                self._no_glance_before = ended + REST
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Implement `Database.write`, one after another."""
-        return await self._run(self._write_thread, self._writer, work)
+        """Implement `Database.write`, in order."""
+        with driver_faults():
+            async with asyncio.timeout(self._patience):
+                return await self._group.run(work)
 
     @asynccontextmanager
     async def session(self, *, write: bool) -> AsyncIterator[Session]:
@@ -68,18 +99,22 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Implement `Database.close`, after what runs."""
-        for threads in (self._read_threads, self._write_thread):
-            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
-        await asyncio.to_thread(self._reader.dispose)
-        await asyncio.to_thread(self._writer.dispose)
+        await self._group.close()
+        await asyncio.to_thread(self._read_threads.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._disconnect)
 
-    async def _run(
-        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]
-    ) -> T:
-        with driver_faults():
-            async with asyncio.timeout(self._patience):
-                transaction = partial(_transaction, engine, work)
-                return await asyncio.get_running_loop().run_in_executor(threads, transaction)
+    def _connected(self) -> Connection:
+        """Connect for glances, which takes longer than they do. For threads."""
+        with self._connecting:
+            glancing = self._glancing = self._glancing or self._glancer.connect()
+            return glancing
+
+    def _disconnect(self) -> None:
+        if self._glancing is not None:
+            self._glancing.close()
+            self._glancing = None
+        for engine in (self._glancer, self._reader, self._writer):
+            engine.dispose()
 
 
 class _Session:
@@ -124,9 +159,25 @@ class _Session:
                 return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def _transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
+def _blocks_read() -> int:
+    """Return how often this thread had to ask the disk. A busy processor is no reason for a thread."""
+    return resource.getrusage(_THREAD).ru_inblock
+
+
+def _read(engine: Engine, work: Callable[[Connection], T]) -> T:
     with engine.begin() as connection:
         return work(connection)
+
+
+def _look(connection: Connection, work: Callable[[Connection], T]) -> T:
+    """Read on the event loop, which may block for as long as a few pages take that are in memory."""
+    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+    driver.execute("BEGIN")
+    try:
+        return work(connection)
+    finally:
+        connection.rollback()
+        driver.rollback()
 
 
 def _engine(
@@ -140,8 +191,14 @@ def _engine(
         max_overflow=0,
         hide_parameters=True,
     )
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    event.listen(engine, "begin", partial(_begin, begin))
     return engine
+
+
+def _begin(statement: str, connection: Connection) -> None:
+    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+    if not driver.in_transaction:
+        driver.execute(statement)
 
 
 def _connect(path: Path, patience: float, settings: list[str]) -> sqlite3.Connection:

@@ -1,0 +1,126 @@
+"""Group commit: what comes to be written while a transaction runs shares the next one.
+
+A transaction on disk costs the same for one call as for thirty, so nobody waits on purpose and nobody
+queues for a disk of its own. Guarantees that calls run one after another, in order; that each fails or
+succeeds by itself as long as their transaction holds; that none is told anything before that is durable;
+that when it fails all of them learn it, those too that had failed by themselves, because they may have
+failed over what is no longer there; and that a cancelled call is whole, or undone if it had not begun.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, Engine
+
+from gateway.errors import CatalogUnavailable
+
+T = TypeVar("T")
+Work = Callable[[Connection], Any]
+MOST = 64  # calls in a transaction, so that those behind them do not wait for ever
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one call, once its transaction is durable."""
+
+    result: Any = field(default=None, repr=False)
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What somebody waits for."""
+
+    work: Work
+    done: asyncio.Future[Any]
+
+    @property
+    def left(self) -> bool:
+        """Whether nobody waits for it any more. Any thread may ask."""
+        return self.done.cancelled()
+
+    def end(self, outcome: Outcome) -> None:
+        """Tell the caller, if it is still there."""
+        if self.done.done():
+            return
+        if outcome.error is None:
+            self.done.set_result(outcome.result)
+        else:
+            self.done.set_exception(outcome.error)
+
+
+class Group:
+    """One thread that writes. `transaction` carries out several calls and tells what became of each."""
+
+    def __init__(self, transaction: Callable[[Sequence[Call]], Sequence[Outcome]]) -> None:
+        self._transaction = transaction
+        self._thread = ThreadPoolExecutor(1, "catalog-write")
+        self._waiting: deque[Call] = deque()
+        self._running = False
+        self._closed = False
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Carry out `work` in a transaction that it may share, and return what it did."""
+        if self._closed:
+            raise CatalogUnavailable("the catalog is closed")
+        loop = asyncio.get_running_loop()
+        call = Call(work, loop.create_future())
+        self._waiting.append(call)
+        if not self._running:
+            self._running = True
+            loop.call_soon(self._next)  # so that those who are ready to write now go together
+        return cast("T", await call.done)
+
+    async def close(self) -> None:
+        """End after the transaction that runs; whoever still waits is refused."""
+        self._closed = True
+        while self._waiting:
+            refusal = CatalogUnavailable("the catalog is closed")
+            self._waiting.popleft().end(Outcome(error=refusal))
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _next(self) -> None:
+        calls: list[Call] = []
+        while self._waiting and len(calls) < MOST:
+            call = self._waiting.popleft()
+            if not call.left:
+                calls.append(call)
+        self._running = bool(calls)
+        if calls:
+            loop = asyncio.get_running_loop()
+            future = loop.run_in_executor(self._thread, self._transaction, calls)
+            future.add_done_callback(partial(self._ended, calls))
+
+    def _ended(self, calls: Sequence[Call], future: asyncio.Future[Sequence[Outcome]]) -> None:
+        error = future.exception()
+        ended = future.result() if error is None else [Outcome(error=error)] * len(calls)
+        for call, outcome in zip(calls, ended, strict=True):
+            call.end(outcome)
+        self._next()
+
+
+def together(engine: Engine, calls: Sequence[Call]) -> list[Outcome]:
+    """Carry out calls in one transaction, each in a savepoint of its own. Raises what ended them all."""
+    outcomes: list[Outcome] = []
+    with engine.begin() as connection:
+        driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+        for call in calls:
+            if call.left:
+                outcomes.append(Outcome())
+                continue
+            driver.execute("SAVEPOINT call")
+            try:
+                outcomes.append(Outcome(call.work(connection)))
+            except Exception as error:
+                if not driver.in_transaction:  # a full disk, say: SQLite has undone everything
+                    raise
+                driver.execute("ROLLBACK TO call")
+                outcomes.append(Outcome(error=error))
+            driver.execute("RELEASE call")
+    return outcomes
