@@ -67,8 +67,9 @@ class SqliteDatabase:
             return await self.read(work)
         try:
             with driver_faults():
-                glancing = self._glancing or await asyncio.to_thread(self._connected)
-                return _look(glancing, work)
+                if self._glancing is None:
+                    return _look(await asyncio.to_thread(self._connected), work)
+                return _look(self._glancing, work)
         except CatalogUnavailable:  # somebody has a lock: waiting is for threads
             return await self.read(work)
         finally:
@@ -106,8 +107,9 @@ class SqliteDatabase:
     def _connected(self) -> Connection:
         """Connect for glances, which takes longer than they do. For threads."""
         with self._connecting:
-            glancing = self._glancing = self._glancing or self._glancer.connect()
-            return glancing
+            connection = self._glancing or self._glancer.connect()
+            self._glancing = connection
+            return connection
 
     def _disconnect(self) -> None:
         if self._glancing is not None:
