@@ -10,7 +10,7 @@ from typing import Protocol
 from envelope.context import Context, Purpose
 from envelope.envelope import Envelope
 from gateway.errors import Unreadable
-from keyservice.wire import DataKey, KeyServiceError, Status, WrappedKey
+from keyservice.wire import DataKey, KeyServiceError, Status, TenantKeys, WrappedKey
 
 
 class KeyService(Protocol):
@@ -21,6 +21,9 @@ class KeyService(Protocol):
     ) -> None:
         """Create a tenant's first KEK. Idempotent."""
 
+    async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKeys:
+        """Return a tenant's tier and the state of its keys. Raises UnknownTenant."""
+
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
     ) -> list[DataKey | KeyServiceError]:
@@ -30,9 +33,6 @@ class KeyService(Protocol):
         self, tenant: str, keys: Sequence[WrappedKey], *, reason: str, request_id: str
     ) -> list[bytes | KeyServiceError]:
         """Open wrapped data keys."""
-
-    async def tenant_state(self, tenant: str) -> str:
-        """Return `active`, `suspended` or `shredded`. Raises UnknownTenant."""
 
     async def status(self) -> Status:
         """Describe the root behind the key service."""

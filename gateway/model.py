@@ -11,6 +11,13 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+SYSTEM: Final = "0" * 32
+"""The reserved tenant, whose blobs are the gateway's own: it has keys, and no row in any catalog."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_id() -> str:
@@ -21,6 +28,16 @@ def new_id() -> str:
 def now() -> datetime:
     """Return the current time in UTC."""
     return datetime.now(UTC)
+
+
+def microseconds(time: datetime) -> int:
+    """Return a time as the format has it: microseconds since the epoch."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(microseconds: int) -> datetime:
+    """Return the time that the format gives in microseconds."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 class Right(enum.StrEnum):

@@ -43,7 +43,7 @@ class Standing:
         if until > self._clock():
             return told
         try:
-            state = await self._keys.tenant_state(tenant)
+            state = (await self._keys.tenant(tenant)).state
         except UnknownTenant:
             reason = UNKNOWN
         else:

@@ -28,6 +28,7 @@ from gateway.model import (
     ReplicaState,
     Upload,
     Version,
+    moment,
     new_id,
     now,
 )
@@ -168,7 +169,9 @@ class Uploads:
             attachment=attachment.id,
             tenant=attachment.tenant,
             blob=blob,
-            created=now(),
+            created=moment(
+                core.created
+            ),  # what a catalog that is rebuilt from envelopes will say, too
             size=core.plaintext_size,
             body_size=fan.body_size,
             envelope=sealed if inline is None else encode(envelope),

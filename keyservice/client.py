@@ -47,7 +47,7 @@ from keyservice.messages import (
 from keyservice.problems import from_problem
 from keyservice.records import is_tenant
 from keyservice.tls import client_context
-from keyservice.wire import MAX_BATCH, DataKey, Status, WrappedKey
+from keyservice.wire import MAX_BATCH, DataKey, Status, TenantKeys, WrappedKey
 
 MAX_ANSWER = 4 * 1024 * 1024
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -126,6 +126,15 @@ class KeyServiceClient:
         message = _checked(CreateTenant, tenant=tenant, tier=tier)
         await self._ask("POST", "/v1/tenants", message, request_id, Created)
 
+    async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKeys:
+        """Return a tenant's tier and state, as the key store says now; UnknownTenant."""
+        if not is_tenant(tenant):
+            raise Invalid("tenant id must be 32 lower-case hex characters")
+        view = await self._ask("GET", f"/v1/tenants/{tenant}", None, request_id, TenantView)
+        if view.tenant != tenant:
+            raise KeyServiceError("key service answered for another tenant")
+        return TenantKeys(view.tier.value, view.state.value)
+
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
     ) -> list[DataKey | KeyServiceError]:
@@ -161,15 +170,6 @@ class KeyServiceClient:
         return await self._each(
             tenant, "rewrap", keys, reason=reason, request_id=request_id, read=_wrapped
         )
-
-    async def tenant_state(self, tenant: str) -> str:
-        """Return `active`, `suspended` or `shredded`, as the key store says now; UnknownTenant."""
-        if not is_tenant(tenant):
-            raise Invalid("tenant id must be 32 lower-case hex characters")
-        view = await self._ask("GET", f"/v1/tenants/{tenant}", None, "", TenantView)
-        if view.tenant != tenant:
-            raise KeyServiceError("key service answered for another tenant")
-        return view.state.value
 
     async def status(self) -> Status:
         """Return what the root is and whether it answers."""

@@ -72,6 +72,14 @@ class Status:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class TenantKeys:
+    """What the key service knows of a tenant: its tier, and `active`, `suspended` or `shredded`."""
+
+    tier: str
+    state: str
+
+
 __all__ = [
     "ERRORS",
     "MAX_BATCH",
@@ -87,6 +95,7 @@ __all__ = [
     "Shredded",
     "Status",
     "Suspended",
+    "TenantKeys",
     "Throttled",
     "TooLarge",
     "Unauthenticated",

@@ -52,6 +52,12 @@ class SqlRecovery:
         """Implement `Recovery.empty`."""
         return await self._database.read(_empty)
 
+    async def missing(self, blobs: Sequence[str]) -> frozenset[str]:
+        """Implement `Recovery.missing`."""
+        owned = select(_VERSIONS.c.blob).where(_VERSIONS.c.blob.in_(list(blobs)))
+        found = await self._database.read(lambda c: frozenset(c.scalars(owned)))
+        return frozenset(blobs) - found
+
     async def add(
         self, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str
     ) -> Mapping[str, str]:

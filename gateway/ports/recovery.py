@@ -34,6 +34,9 @@ class Recovery(Protocol):
     async def empty(self) -> bool:
         """Tell whether there is no tenant, token or attachment, but for what was added and not settled."""
 
+    async def missing(self, blobs: Sequence[str]) -> frozenset[str]:
+        """Of these blobs, the ones that no version owns, be it settled or not."""
+
     async def add(
         self, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str
     ) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from keyservice.wire import (
     Shredded,
     Status,
     Suspended,
+    TenantKeys,
     Unavailable,
     UnknownTenant,
     WrappedKey,
@@ -28,13 +29,22 @@ class MemoryKeys:
         self.states: dict[str, str] = {}  # of tenants that are not active
         self.reasons: list[str] = []  # given when keys were unwrapped
         self._keks: dict[str, bytes] = {}
+        self.tiers: dict[str, str] = {}
 
     async def create_tenant(
         self, tenant: str, *, tier: str = "standard", request_id: str = ""
     ) -> None:
-        del tier, request_id
+        del request_id
         self._up()
         self._keks.setdefault(tenant, os.urandom(32))
+        self.tiers.setdefault(tenant, tier)
+
+    async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKeys:
+        del request_id
+        self._up()
+        if tenant not in self._keks:
+            raise UnknownTenant("no such tenant")
+        return TenantKeys(self.tiers[tenant], self.states.get(tenant, "active"))
 
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
@@ -62,12 +72,6 @@ class MemoryKeys:
             except EnvelopeError:
                 opened.append(CannotUnwrap())
         return opened
-
-    async def tenant_state(self, tenant: str) -> str:
-        self._up()
-        if tenant not in self._keks:
-            raise UnknownTenant("no such tenant")
-        return self.states.get(tenant, "active")
 
     async def status(self) -> Status:
         self._up()

@@ -20,7 +20,7 @@ from keyservice.errors import (
     UnknownTenant,
 )
 from keyservice.problems import to_problem
-from keyservice.wire import MAX_BATCH, DataKey, WrappedKey
+from keyservice.wire import MAX_BATCH, DataKey, TenantKeys, WrappedKey
 from tests.service.keyservice.conftest import Site
 from tests.unit.keyservice.fakes import FakeClock
 
@@ -311,11 +311,11 @@ async def test_keys_never_travel_in_the_clear(url: str) -> None:
 async def test_a_tenants_state_is_what_is_on_record(site: Site, tenant: str) -> None:
     async with running(site.settings()) as service, site.client(service.url) as client:
         with pytest.raises(UnknownTenant):
-            await client.tenant_state(tenant)
+            await client.tenant(tenant)
         await client.create_tenant(tenant)
-        assert await client.tenant_state(tenant) == "active"
+        assert await client.tenant(tenant) == TenantKeys("standard", "active")
         with pytest.raises(Invalid):
-            await client.tenant_state("../status")
+            await client.tenant("../status")
 
 
 async def test_a_state_of_another_tenant_is_not_believed() -> None:
@@ -325,4 +325,4 @@ async def test_a_state_of_another_tenant_is_not_believed() -> None:
 
     async with scripted(answer) as script, KeyServiceClient(script.url, token="t") as client:
         with pytest.raises(KeyServiceError, match="another tenant"):
-            await client.tenant_state(TENANT)
+            await client.tenant(TENANT)
