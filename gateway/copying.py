@@ -17,6 +17,7 @@ from gateway.model import Version, body_key, envelope_key
 from gateway.parts import Parts
 from gateway.ports import Finding, Piece, Store
 from gateway.rate import Rate
+from gateway.room import Room
 from gateway.sources import Restart, Sources
 from gateway.verify import check_body, check_envelope, known_envelope, stored_envelope
 
@@ -24,15 +25,25 @@ CATALOG = ""  # the source of a body that travels in its envelope
 
 
 class Copier:
-    """See the module. A call holds `parallel` + 1 buffers of `part_size` bytes, or of the body's size."""
+    """See the module. Several may copy at once, and together hold `memory` bytes (0: no bound).
+
+    One holds `parallel` + 1 buffers of `part_size` bytes, or one of the body's size if that is less.
+    """
 
     def __init__(
-        self, stores: Mapping[str, Store], *, part_size: int, parallel: int, rate: Rate
+        self,
+        stores: Mapping[str, Store],
+        *,
+        part_size: int,
+        parallel: int,
+        rate: Rate,
+        memory: int = 0,
     ) -> None:
         self._stores = stores
         self._part_size = part_size
         self._parallel = parallel
         self._rate = rate
+        self._room = Room(memory)
 
     async def fill(
         self,
@@ -76,6 +87,13 @@ class Copier:
             await self._write(store, version, sealed, damaged=envelope)
         return source
 
+    async def clear(self, version: Version, target: str) -> None:
+        """Remove what a target has of a version that is no more."""
+        store = self._stores[target]
+        await self._rate.take(0, 2)
+        await store.delete(envelope_key(version.tenant, version.blob))
+        await store.delete(body_key(version.tenant, version.blob))
+
     async def _look(self, check: Awaitable[None]) -> StoreError | None:
         """Return what keeps an object from being right, None if it is. Raises other StoreErrors."""
         try:
@@ -96,7 +114,7 @@ class Copier:
             parallel=self._parallel,
             rate=self._rate,
         )
-        async with parts:
+        async with self._room.take(parts.memory), parts:
             while True:
                 try:
                     async with aclosing(sources.stream()) as pieces:

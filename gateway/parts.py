@@ -40,6 +40,11 @@ class Parts:
         self._whole: Piece | None = None
         self._published = False
 
+    @property
+    def memory(self) -> int:
+        """How many bytes its buffers hold at most."""
+        return self._size if self._single else self._part * (self._parallel + 1)
+
     async def __aenter__(self) -> Self:
         if not self._single:
             await self._rate.take(0, 2)

@@ -44,11 +44,15 @@ class Sources:
         self._left = list(names)
         self._rate = rate
         self._alone = False
+        self._hope = False  # of one that was merely out of reach
         self.last = ""
         self.findings: list[Finding] = []
 
     async def stream(self) -> AsyncGenerator[bytes | memoryview]:
-        """Stream the body once. Raises Restart, and Unreadable when no source is left."""
+        """Stream the body once. Raises Restart, and Unreadable when no source is left.
+
+        That has a `retry_after` if one of them was only out of reach, and may have a good copy.
+        """
         check, at = BodyCheck(self._core), 0
         given: set[str] = set()  # by whom
         while self._left:
@@ -67,7 +71,9 @@ class Sources:
                     raise Restart from None
             else:
                 return
-        raise Unreadable("no target has a good copy of this version", retry_after=5.0)
+        raise Unreadable(
+            "no target gave a good copy of this version", retry_after=5.0 if self._hope else None
+        )
 
     async def _read(self, name: str, at: int) -> AsyncGenerator[bytes | memoryview]:
         await self._rate.take(0, 1)
@@ -101,6 +107,8 @@ class Sources:
             self._found(name, ReplicaState.MISSING, "absent")
         elif isinstance(error, StoreDamaged):
             self._found(name, ReplicaState.DAMAGED, error.reason)
+        else:
+            self._hope = True
 
     def _found(self, name: str, state: ReplicaState, reason: str) -> None:
         self.findings.append(Finding(self._version.id, name, state, reason))

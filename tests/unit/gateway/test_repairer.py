@@ -1,0 +1,355 @@
+"""The repairer over stores that fail on command, and a catalog in memory."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from gateway.copying import Copier
+from gateway.errors import (
+    CatalogUnavailable,
+    StoreDamaged,
+    StoreFull,
+    StoreUnavailable,
+)
+from gateway.model import ReplicaState, now
+from gateway.quorum import Role, Target
+from gateway.rate import Rate
+from gateway.repairer import LONGEST, Repairer, RepairSettings, Tally, backoff
+from gateway.verify import check_replica
+from tests.doubles.blobs import Blob, flipped, overwrite, place, seal
+from tests.doubles.replicas import MemoryReplicas
+from tests.doubles.stores import FaultyStore
+
+PART = 64 * 1024
+STORED, MISSING, DAMAGED = ReplicaState.STORED, ReplicaState.MISSING, ReplicaState.DAMAGED
+
+
+@dataclass
+class Figures:
+    """What the repairer tells."""
+
+    done: list[tuple[str, int]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def copied(self, target: str, size: int) -> None:
+        self.done.append((target, size))
+
+    def repair_failed(self, target: str, reason: str) -> None:
+        self.failures.append((target, reason))
+
+
+class Site:
+    """Three targets, a catalog in memory, and one repairer."""
+
+    def __init__(self) -> None:
+        self.stores = {name: FaultyStore() for name in ("primary", "east", "west")}
+        self.primary, self.east, self.west = self.stores.values()
+        self.replicas = MemoryReplicas()
+        self.figures = Figures()
+        self.time = 100.0
+        self.age = 0
+        self.repairer = self.make()
+
+    def make(self, *, parallel: int = 2, lease: float = 60.0) -> Repairer:
+        """Another worker of the same site."""
+        targets = [
+            Target(name, Role.PRIMARY if name == "primary" else Role.BACKUP, store)
+            for name, store in self.stores.items()
+        ]
+        return Repairer(
+            self.replicas,
+            Copier(self.stores, part_size=PART, parallel=2, rate=Rate()),
+            targets,
+            watch=self.figures,
+            settings=RepairSettings(parallel=parallel, lease=lease, pause=0.01, shift=0.05),
+            clock=lambda: self.time,
+        )
+
+    async def store(
+        self,
+        content: bytes = b"x" * 3000,
+        *,
+        on: tuple[str, ...] = ("primary",),
+        inline: bool = False,
+    ) -> Blob:
+        """Commit a version that some targets hold."""
+        self.age += 1
+        blob = seal(content, inline=inline)
+        blob = replace(
+            blob, version=replace(blob.version, created=now() + timedelta(seconds=self.age))
+        )
+        for name in on:
+            await place(self.stores[name], blob)
+        states = {name: STORED if name in on else MISSING for name in self.stores}
+        self.replicas.add(blob.version, states)
+        return blob
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+async def test_what_a_backup_missed_is_brought_back(site: Site) -> None:
+    blobs = [await site.store() for _ in range(5)]
+    blobs += [await site.store(b"tiny", inline=True), await site.store(bytes(PART) * 3)]
+    tally = await site.repairer.repair("east")
+    for blob in blobs:
+        await check_replica(site.east, blob.version)
+        assert site.replicas.states(blob.version)["east"] == "stored"
+        assert site.replicas.states(blob.version)["west"] == "missing"
+    size = sum(len(blob.body) for blob in blobs)
+    assert tally == Tally(filled=7, bytes=size)
+    assert sum(each for _, each in site.figures.done) == size
+    assert not site.west.keys
+
+
+async def test_a_damaged_replica_is_replaced(site: Site) -> None:
+    blob = await site.store(on=("primary", "east", "west"))
+    await overwrite(site.east, blob.body_key, flipped(blob.body, 99))
+    site.replicas.rows[blob.version.id, "east"].state = DAMAGED
+    await site.repairer.repair("east")
+    await check_replica(site.east, blob.version)
+    assert site.replicas.states(blob.version)["east"] == "stored"
+
+
+async def test_one_that_was_there_all_along_is_only_verified(site: Site) -> None:
+    blob = await site.store(on=("primary", "east"))
+    site.replicas.rows[blob.version.id, "east"].state = MISSING
+    assert await site.repairer.repair("east") == Tally(filled=1, whole=1)
+
+
+async def test_without_a_good_copy_nothing_is_touched_and_an_alarm_raised(site: Site) -> None:
+    blob = await site.store(on=("primary", "east"))
+    damaged = flipped(blob.body, 99)
+    for store in (site.primary, site.east):
+        await overwrite(store, blob.body_key, damaged)
+    site.replicas.rows[blob.version.id, "east"].state = DAMAGED
+    before = site.east.keys
+    tally = await site.repairer.repair("east")
+    assert tally == Tally(failed=1, unreadable=1)
+    assert site.figures.failures == [("east", "no-good-copy")]
+    assert site.east.keys == before
+    assert b"".join([each async for each in site.east.read(blob.body_key)]) == damaged
+    # What proved to be bad on the way is known now.
+    assert site.replicas.states(blob.version)["primary"] == "damaged"
+
+
+async def test_a_source_out_of_reach_is_no_reason_to_despair(site: Site) -> None:
+    blob = await site.store()
+    site.primary.read_limit, site.primary.read_fault = 0, StoreUnavailable("down")
+    assert (await site.repairer.repair("east")).unreadable == 0
+    assert site.figures.failures == [("east", "sources")]
+    assert site.replicas.states(blob.version)["primary"] == "stored"
+
+
+async def test_a_target_that_nobody_counts_on_may_be_the_source(site: Site) -> None:
+    blob = await site.store(on=("west",))
+    site.replicas.rows[blob.version.id, "west"].state = MISSING
+    assert (await site.repairer.repair("east")).filled == 1
+
+
+async def test_a_flipped_source_is_queued_for_healing_itself(site: Site) -> None:
+    blob = await site.store(on=("primary", "west"))
+    await overwrite(site.primary, blob.body_key, flipped(blob.body, 7))
+    await site.repairer.repair("east")
+    assert site.replicas.states(blob.version) == {
+        "primary": "damaged",
+        "east": "stored",
+        "west": "stored",
+    }
+    await site.repairer.repair("primary")
+    await check_replica(site.primary, blob.version)
+
+
+async def test_newest_first_but_the_oldest_is_not_forgotten(site: Site) -> None:
+    for _ in range(40):
+        await site.store(b"tiny", inline=True)
+    await site.repairer.repair("east")
+    asked = site.replicas.claims
+    assert asked[:8] == [True, True, True, False] * 2
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("down"), StoreFull("full")], ids=["down", "full"]
+)
+async def test_a_target_that_fails_rests_and_costs_the_gaps_nothing(
+    site: Site, error: StoreUnavailable | StoreFull
+) -> None:
+    blobs = [await site.store() for _ in range(20)]
+    site.east.fail = error
+    await site.repairer.repair("east")
+    tried = [row for row in site.replicas.rows.values() if row.tries]
+    assert 1 <= len(tried) <= 2  # those that were on their way
+    asked = len(site.east.calls)
+    await site.repairer.repair("east")  # still resting
+    assert len(site.east.calls) == asked
+    site.east.fail = None
+    site.time += 61
+    for row in tried:
+        row.due = now()
+    await site.repairer.repair("east")
+    for blob in blobs:
+        await check_replica(site.east, blob.version)
+
+
+async def test_a_target_that_rested_is_asked_before_anything_is_sent(site: Site) -> None:
+    class Gone(FaultyStore):
+        down = True
+
+        async def check(self) -> None:
+            if self.down:
+                raise StoreUnavailable("down")
+
+    gone = Gone()
+    site.stores["east"] = gone
+    repairer = site.make()
+    for _ in range(3):
+        await site.store()
+    gone.fail = StoreUnavailable("down")
+    await repairer.repair("east")
+    calls, claims = len(gone.calls), len(site.replicas.claims)
+    for _ in range(5):
+        site.time += 61
+        await repairer.repair("east")
+    assert (len(gone.calls), len(site.replicas.claims)) == (calls, claims)
+    gone.down, gone.fail = False, None
+    site.time += 61
+    for row in site.replicas.rows.values():
+        row.due = now()
+    assert (await repairer.repair("east")).filled == 3
+
+
+async def test_one_gap_that_fails_by_itself_does_not_hold_up_the_others(site: Site) -> None:
+    blobs = [await site.store() for _ in range(6)]
+    site.east.fail, site.east.fail_on = StoreDamaged("odd"), "put envelope"
+    assert (await site.repairer.repair("east")).failed == 6
+    assert all(
+        timedelta(seconds=7) <= each <= timedelta(seconds=15) for each in site.replicas.retries
+    )
+    del blobs
+
+
+def test_patience_grows_to_an_hour_and_no_further() -> None:
+    assert all(7.5 <= backoff(0) <= 15 for _ in range(50))
+    assert all(LONGEST / 2 <= backoff(tries) <= LONGEST for tries in (9, 40, 10_000))
+    assert len({backoff(3) for _ in range(10)}) > 1
+
+
+async def test_several_workers_share_and_none_does_what_another_did(site: Site) -> None:
+    blobs = [await site.store() for _ in range(30)]
+    tallies = await asyncio.gather(*(site.make().repair("east") for _ in range(3)))
+    assert sum(tally.filled for tally in tallies) == 30
+    assert sum(tally.whole for tally in tallies) == 0
+    for blob in blobs:
+        await check_replica(site.east, blob.version)
+
+
+async def test_a_lease_is_renewed_for_as_long_as_it_takes(site: Site) -> None:
+    await site.store()
+    repairer = site.make(lease=0.2)
+    site.east.gate.clear()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(repairer.repair("east"))
+        await site.east.begun.wait()
+        await asyncio.sleep(0.5)
+        assert await site.replicas.claim(["east"], lease=timedelta(1), limit=9, newest=True) == []
+        site.east.gate.set()
+    assert task.result() == Tally(filled=1, bytes=task.result().bytes)
+
+
+@pytest.mark.parametrize("how", ["the catalog is down", "another has it"])
+async def test_whoever_lost_its_lease_stops(site: Site, how: str) -> None:
+    blob = await site.store()
+    repairer = site.make(lease=0.2)
+    site.east.gate.clear()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(repairer.repair("east"))
+        await site.east.begun.wait()
+        if how == "another has it":
+            site.replicas.rows[blob.version.id, "east"].until += timedelta(hours=1)
+        else:
+            site.replicas.deaf = True
+        await _until(lambda: ("east", "lease") in site.figures.failures)
+        site.replicas.rows.clear()  # or it would begin again
+    assert task.result().filled == 0
+    assert blob.envelope_key not in site.east.keys
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 - a list has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_not_done_is_given_back_when_it_has_to_stop(site: Site) -> None:
+    for _ in range(10):
+        await site.store()
+    site.east.gate.clear()
+    task = asyncio.ensure_future(site.repairer.repair("east"))
+    await site.east.begun.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    site.east.gate.set()
+    assert (await site.make().repair("east")).filled == 10
+
+
+async def test_a_catalog_that_is_down_is_told(site: Site) -> None:
+    site.replicas.down = True
+    with pytest.raises(CatalogUnavailable):
+        await site.repairer.repair("east")
+
+
+async def test_what_was_purged_meanwhile_is_removed_again(site: Site) -> None:
+    blob = await site.store()
+    site.east.gate.clear()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(site.repairer.repair("east"))
+        await site.east.begun.wait()
+        del site.replicas.rows[blob.version.id, "east"]
+        del site.replicas.versions[blob.version.id]
+        site.east.gate.set()
+    assert site.east.keys == []
+
+
+async def test_a_new_target_is_back_filled(site: Site) -> None:
+    blobs = [await site.store(b"tiny", inline=True) for _ in range(3)]
+    for blob in blobs:
+        del site.replicas.rows[blob.version.id, "west"]
+    assert (await site.repairer.repair("west")).filled == 0
+    assert await site.repairer.adopt("west") == 3
+    assert (await site.repairer.repair("west")).filled == 3
+
+
+async def test_only_one_tenants_gaps_if_one_is_named(site: Site) -> None:
+    mine, other = await site.store(), await site.store()
+    await site.repairer.repair("east", tenant=mine.version.tenant)
+    assert site.replicas.states(mine.version)["east"] == "stored"
+    assert site.replicas.states(other.version)["east"] == "missing"
+
+
+async def test_memory_is_bounded_over_all_copies() -> None:
+    site = Site()
+    for _ in range(6):
+        await site.store(bytes(PART))
+    busy, most = 0, 0
+
+    class Counting(FaultyStore):
+        async def put(self, key: str, piece: object) -> None:
+            nonlocal busy, most
+            if key.endswith("/body"):
+                busy += 1
+                most = max(most, busy)
+                await asyncio.sleep(0.001)
+                busy -= 1
+            await super().put(key, piece)  # type: ignore[arg-type]
+
+    site.stores["east"] = Counting()
+    copier = Copier(site.stores, part_size=2 * PART, parallel=2, rate=Rate(), memory=150_000)
+    targets = [Target(name, Role.BACKUP, store) for name, store in site.stores.items()]
+    repairer = Repairer(site.replicas, copier, targets, settings=RepairSettings(parallel=6))
+    assert (await repairer.repair("east")).filled == 6
+    assert most == 2
