@@ -3,11 +3,13 @@
 import contextlib
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.root import cli as gateway_cli
+from keyservice.cli import cli as keyservice_cli
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -18,6 +20,7 @@ _COMMAND = re.compile(
     r"(?:^|[\s/(])(sealgate|sealgate-keyservice|-m gateway|-m keyservice)"
     r"((?: [a-z][a-z-]*)*)(?=[\s)]|$)"
 )
+_CLI = {"gateway": gateway_cli, "keyservice": keyservice_cli}
 _PACKAGES = {
     "sealgate": "gateway",
     "-m gateway": "gateway",
@@ -86,6 +89,5 @@ def test_make_targets_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("words", _subcommands(), ids=" ".join)
 def test_commands_exist(words: tuple[str, ...]) -> None:
-    argv = [sys.executable, "-m", *words, "--help"]
-    shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert shown.returncode == 0, shown.stderr
+    shown = CliRunner().invoke(_CLI[words[0]], [*words[1:], "--help"])
+    assert shown.exit_code == 0, shown.output

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from keyservice.cli import cli
 from keyservice.wire import DataKey
 from tests.service.keyservice.conftest import Site
 
@@ -21,17 +24,27 @@ COMMAND = [sys.executable, "-m", "keyservice"]
 CALL = {"reason": "test", "request_id": "r-1"}
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SEALGATE_")}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-        env=environment,
-        check=False,
-    )
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended that only looks, and so needs no process of its own."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str | Path) -> Ended:
+    """Run the command with no setting in its environment; it must let no error escape."""
+    unset = dict.fromkeys(name for name in os.environ if name.startswith("SEALGATE_"))
+    ended = CliRunner().invoke(cli, [*map(str, arguments)], env=unset)
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+
+def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, for what blocks a loop that it has for itself."""
+    words = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
 
 
 class Process:
@@ -113,9 +126,9 @@ def test_it_serves_says_what_it_is_and_drains(
             assert isinstance((await client.data_keys(tenant, [b"c"], **CALL))[0], DataKey)
 
     asyncio.run(use())
-    found = run("status", "--url", url, "--token-file", site.folder / "token")
+    found = program("status", "--url", url, "--token-file", site.folder / "token")
     assert (found.returncode, found.stdout.startswith("root local is healthy")) == (0, True)
-    found = run("status", "--url", url, "--token-file", site.folder / "token", "--json")
+    found = program("status", "--url", url, "--token-file", site.folder / "token", "--json")
     assert json.loads(found.stdout)["root"] == "local"
     process.popen.send_signal(signal.SIGHUP)
     while len(process.events("policy loaded")) < 2:
@@ -237,7 +250,7 @@ def test_certs_are_made_once(tmp_path: Path) -> None:
 
 
 def test_status_of_nobody_is_a_failure(site: Site) -> None:
-    found = run("status", "--url", "http://127.0.0.1:9", "--token-file", site.folder / "token")
+    found = program("status", "--url", "http://127.0.0.1:9", "--token-file", site.folder / "token")
     assert found.returncode == 1
     assert "Traceback" not in found.stderr
 
