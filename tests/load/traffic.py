@@ -14,6 +14,7 @@ import aiohttp
 from tests.load.place import Place
 from tests.stack.client import Client, MiB
 
+BUDGET = 2048 * MiB  # what may be stored; of what is larger than a piece, the rest is left midway
 SIZES = (0, 200, 60_000, 300_000, 2 * MiB, 11 * MiB)
 PIECE = 128 * 1024
 GONE = (aiohttp.ClientError, ConnectionError, TimeoutError)
@@ -28,6 +29,7 @@ class Journal:
     """What was acknowledged, by path, and what happened how often."""
 
     acknowledged: dict[str, str] = field(default_factory=dict)  # path: SHA-256
+    stored: int = 0  # bytes
     counts: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
@@ -69,7 +71,8 @@ class Application:
     async def _store(self, client: Client) -> None:
         size, running = self.rng.choice(SIZES), hashlib.sha256()
         path = f"{self.above}/{self.rng.randbytes(8).hex()}"
-        leaves = self.rng.randrange(size) if size and self.rng.random() < 0.2 else None
+        full = size > PIECE and self.journal.stored + size > BUDGET
+        leaves = self.rng.randrange(size) if size and (full or self.rng.random() < 0.2) else None
 
         async def content() -> AsyncIterator[bytes]:
             sent = 0
@@ -85,6 +88,7 @@ class Application:
             await answer.read()
             self.journal.count(f"PUT {answer.status}")
             if answer.status == 201:
+                self.journal.stored += size
                 self.journal.acknowledged[path] = running.hexdigest()
                 self.own.append(path)
 
