@@ -4,10 +4,11 @@ aiohttp copies each byte twice on its way to the reader, in the loop and in its 
 starts the connection every 128 KiB. So once it has read the head, and the length of the body is known,
 the connection is taken from it, read into blocks, and given back at the end of the body, as good for the
 next request as if aiohttp had read it. A body that is not read to its end takes its connection with it.
-A block is fresh memory: whoever gets it may keep it.
+A block is its reader's for as long as he holds it; its memory is used again once he does not.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 
 from aiohttp import ClientResponse, StreamReader
@@ -15,6 +16,7 @@ from aiohttp import ClientResponse, StreamReader
 from gateway.errors import StoreUnavailable
 
 BLOCK = 512 * 1024  # bytes; smaller ones cost more turns of the loop, larger ones leave the cache
+KEPT = 4  # blocks that a body uses again; a reader who lets go of each in turn needs two or three
 
 
 async def read_body(
@@ -55,6 +57,7 @@ class _Rest(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._lost = False
+        self._blocks: list[bytearray] = []  # to be used again, given out or not
         self._clear()
         self._before = connection.protocol
         self._before.read_timeout = None  # it would miss what comes here; a request sets it anew
@@ -110,8 +113,21 @@ class _Rest(asyncio.BufferedProtocol):
         self._before.resume_writing()
 
     def _clear(self) -> None:
-        self._room = memoryview(bytearray(min(BLOCK, self._missing)))
+        self._room = memoryview(self._unused())[: self._missing]
         self._filled = 0
+
+    def _unused(self) -> bytearray:
+        """Return a block that nobody looks at, an earlier one if possible: a new one has to be zeroed."""
+        for block in self._blocks:
+            with contextlib.suppress(
+                BufferError
+            ):  # its size cannot change while somebody looks at it
+                block.append(block.pop())
+                return block
+        block = bytearray(min(BLOCK, self._missing))
+        if len(self._blocks) < KEPT:
+            self._blocks.append(block)
+        return block
 
     async def _wait(self) -> None:
         if self._lost:

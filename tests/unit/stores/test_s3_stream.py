@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -117,6 +118,28 @@ def test_a_connection_serves_one_body_after_the_other(
             for _ in range(3):
                 assert await read(session, url, len(expected)) == expected
             assert (server.connections, server.requests) == (1, 3)
+
+    run(check())
+
+
+@pytest.mark.parametrize("held", [0, 1, 100])
+def test_a_block_stays_as_it_is_while_it_is_held(
+    held: int, run: Callable[[Awaitable[None]], None]
+) -> None:
+    async def check() -> None:
+        server = Server(in_pieces, None)
+        async with (
+            server.running() as url,
+            aiohttp.ClientSession() as session,
+            session.get(url) as response,
+        ):
+            holding: deque[bytes | memoryview] = deque(maxlen=held)
+            at = 0
+            async for block in read_body(response, len(CONTENT), 5.0):
+                holding.append(block)
+                at += len(block)
+                assert b"".join(holding) == CONTENT[at - sum(map(len, holding)) : at]
+            assert at == len(CONTENT)
 
     run(check())
 
