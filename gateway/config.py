@@ -183,6 +183,24 @@ class ReportsSettings(_Section):
     key_file: Path | None = None  # unset: report.key in the folder
 
 
+class Repair(_Section):
+    """How copies that a target misses are brought back. Seconds, bytes.
+
+    Rates and memory hold for one process that repairs, `parallel` for each target.
+    """
+
+    enabled: bool = True
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    bytes_per_second: Annotated[float, Field(ge=0)] = 64.0 * MiB
+    requests_per_second: Annotated[float, Field(ge=0)] = 200.0
+    memory: Annotated[int, Field(ge=16 * MiB)] = 128 * MiB
+    lease: Annotated[float, Field(ge=5, le=3600)] = 120.0
+    pause: Annotated[float, Field(ge=0.05, le=3600)] = 2.0
+    adopt_every: Annotated[float, Field(ge=1)] = 3600.0
+    threshold: Annotated[float, Field(gt=0)] = 900.0
+    report_every: Annotated[float, Field(ge=0.05, le=3600)] = 15.0
+
+
 class Settings(BaseSettings):
     """Everything that the composition root reads."""
 
@@ -202,6 +220,7 @@ class Settings(BaseSettings):
     quorum: QuorumSettings = QuorumSettings()
     limits: Limits = Limits()
     reaper: ReaperSettings = ReaperSettings()
+    repair: Repair = Repair()
     reports: ReportsSettings = ReportsSettings()
     heartbeat: Annotated[float, Field(gt=0, le=60)] = 15.0
     workers: Annotated[int, Field(ge=1, le=256)] = 1

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from gateway.http.copy_figures import CopyFigures
+
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 REASONS = ("unavailable", "denied", "absent", "damaged")
 CLASSES = ("2xx", "3xx", "4xx", "5xx")
@@ -96,6 +98,7 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.copies = CopyFigures(self.registry, targets)
         self.connections = Gauge(
             "sealgate_connections",
             "Connections of clients that are open",

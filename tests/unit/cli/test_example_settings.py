@@ -44,7 +44,7 @@ def test_it_names_every_setting(model: type[BaseModel], name: str) -> None:
 
 def test_what_it_shows_without_a_comment_is_the_default() -> None:
     shown = tomllib.loads(EXAMPLE.read_text())
-    for section in ("listen", "quorum", "limits", "reaper"):
+    for section in ("listen", "quorum", "limits", "reaper", "repair"):
         field = Settings.model_fields[section]
         defaults = field.get_default(call_default_factory=True)
         assert shown[section] == {name: getattr(defaults, name) for name in shown[section]}
