@@ -34,10 +34,9 @@ class Reader:
         self._data = data
         self._position = 0
 
-    def expect(self, value: object) -> None:
-        """Pass over exactly `value`."""
-        expected = encode(value)
-        if self._data[self._position : self._position + len(expected)] != expected:
+    def expect(self, expected: bytes) -> None:
+        """Pass over exactly these bytes, the encoding of what must stand here."""
+        if not self._data.startswith(expected, self._position):
             raise Malformed("a record is not of a known format version")
         self._position += len(expected)
 
@@ -87,7 +86,10 @@ class Reader:
         return value
 
     def _head(self, major: int) -> int:
-        first = self._take(1)[0]
+        if self._position >= len(self._data):
+            raise Malformed("a record ends before its last field")
+        first = self._data[self._position]
+        self._position += 1
         value = first & 0x1F
         if first >> 5 != major or value > _LONGEST_HEAD:
             raise Malformed("a field is not of the type of its place")

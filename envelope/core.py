@@ -21,6 +21,7 @@ MAX_SEGMENTS: Final = 16384
 # Microseconds since 1970; 2^53 keeps within what any language holds exactly.
 MAX_TIME: Final = (1 << 53) - 1
 
+_VERSION: Final = canonical.encode(VERSION)
 _SEGMENT = struct.Struct(f">Q{SALT}s{DIGEST}s")
 # Five short fields besides the segments.
 MAX_CORE: Final = MAX_SEGMENTS * _SEGMENT.size + 128
@@ -53,6 +54,9 @@ class Core:
     context: Context
     created: int
     segments: tuple[Segment, ...]
+    _encoded: list[bytes] = dataclasses.field(  # none or one: it is asked for again and again
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.created <= MAX_TIME:
@@ -78,15 +82,19 @@ class Core:
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        records = b"".join(_SEGMENT.pack(s.plaintext_size, s.salt, s.digest) for s in self.segments)
-        return canonical.encode([VERSION, *self.context.ids(), self.created, records])
+        if not self._encoded:
+            pack = _SEGMENT.pack
+            records = b"".join(pack(s.plaintext_size, s.salt, s.digest) for s in self.segments)
+            core = [VERSION, *self.context.ids(), self.created, records]
+            self._encoded.append(canonical.encode(core))
+        return self._encoded[0]
 
     @classmethod
     def decode(cls, data: bytes) -> "Core":
         """Return the core that `data` is the canonical form of."""
         reader = canonical.Reader(data)
         reader.array(6)
-        reader.expect(VERSION)
+        reader.expect(_VERSION)
         tenant, attachment, version = (reader.data(ID_SIZE).hex() for _ in range(3))
         context = Context(tenant, attachment, version)
         created = reader.uint(MAX_TIME)

@@ -44,6 +44,7 @@ MAX_INLINE: Final = 1 << 20
 # Nothing larger is even looked at; the sum of all bounds is near 2.2 MiB.
 MAX_ENVELOPE: Final = 4 << 20
 
+_MAGIC: Final = canonical.encode(MAGIC)
 _MIN_SEALED_ATTRIBUTES: Final = sealed_size(0)
 
 
@@ -103,7 +104,7 @@ def decode(data: bytes) -> Envelope:
         raise TooLarge("an envelope is at most 4 MiB")
     reader = canonical.Reader(data)
     reader.array(5)
-    reader.expect(MAGIC)
+    reader.expect(_MAGIC)
     core = Core.decode(reader.data(MAX_CORE))
     attributes = reader.data(MAX_SEALED_ATTRIBUTES)
     wraps = tuple(_decode_wrap(reader) for _ in range(reader.array_of(MAX_WRAPS)))

@@ -40,6 +40,7 @@ class _Stock:
     ready: deque[tuple[Ready, float]] = field(default_factory=deque, repr=False)
     batch: int = LEAST
     asked: float = float("-inf")
+    missed: int = 0  # uploads that found none since the last batch was asked for
     filling: bool = False
 
 
@@ -72,9 +73,11 @@ class KeysAhead:
             stock.batch = max(stock.batch // 2, LEAST)  # more were fetched than were needed
         often, stock.asked = now - stock.asked < OFTEN, now
         found = stock.ready.popleft()[0] if stock.ready else None
+        stock.missed += found is None
         if often and not stock.filling and len(stock.ready) <= stock.batch // 2:
             stock.filling = True
-            stock.batch = min(stock.batch * 2, MOST) if found is None else stock.batch
+            if stock.missed:  # also of those who came while a batch was on its way
+                stock.batch, stock.missed = min(max(stock.batch * 2, stock.missed), MOST), 0
             self._background.start("fetch keys ahead", self._fill(tenant, stock))
         return found
 

@@ -8,8 +8,8 @@ takes a large write slowly earns while it takes it: the kernel is asked what has
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Generic, TypeVar, cast
 
 from gateway.errors import TooSlow
 
@@ -34,11 +34,16 @@ class Pace:
 
         When the step is a write, `unsent` tells how many bytes the peer has yet to take.
         """
+        steps = step.__await__()
+        try:
+            waits_for = next(steps)
+        except StopIteration as done:  # nothing to wait for, as mostly
+            return cast("T", done.value)
         watch = _Watch(self, self._grace / LOOKS, unsent)
         try:
             async with asyncio.timeout(max(self._credit, 0)) as limit:
                 watch.start(limit)
-                return await step
+                return await _Begun(steps, waits_for)
         except TimeoutError:
             raise TooSlow(f"less than {self._rate:.0f} bytes a second") from None
         finally:
@@ -52,6 +57,24 @@ class Pace:
         """Pay for a wait and return what is left."""
         self._credit -= seconds
         return self._credit
+
+
+class _Begun(Generic[T]):
+    """The rest of a step that has just said what it waits for."""
+
+    def __init__(self, steps: Generator[Any, None, T], waits_for: object) -> None:
+        self._steps = steps
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, None, T]:
+        try:
+            yield self._waits_for
+        except BaseException as error:  # noqa: BLE001 - it is for the step to take
+            try:
+                yield self._steps.throw(error)
+            except StopIteration as done:
+                return cast("T", done.value)
+        return (yield from self._steps)
 
 
 class _Watch:

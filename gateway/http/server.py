@@ -96,7 +96,9 @@ def application(serving: Services) -> web.Application:
 def router(app: web.Application) -> None:
     """Give the application its routes."""
     own_head = {path for method, path, _ in ROUTES if method == "HEAD"}
-    for method, path, handler in ROUTES:
+    for method, path, handler in reversed(
+        ROUTES
+    ):  # aiohttp tries one after another: the hot ones first
         app.router.add_route(method, path, handler, expect_handler=no_answer_yet)
         if method == "GET" and path not in own_head:
             app.router.add_route("HEAD", path, handler, expect_handler=no_answer_yet)

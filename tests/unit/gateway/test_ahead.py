@@ -79,3 +79,15 @@ async def test_none_are_kept_where_nothing_may_be_cached(bench: Bench) -> None:
     for _ in range(5):
         assert ahead.take(bench.tenant) is None
     assert bench.keys.made == []
+
+
+async def test_a_burst_makes_the_next_batch_large_enough(bench: Bench) -> None:
+    ahead = KeysAhead(bench.keys, bench.background, fresh=30)
+    for _ in range(32):  # all come while the first batch is on its way
+        assert ahead.take(bench.tenant) is None
+    await bench.background.settle()
+    for _ in range(2 * LEAST):
+        ahead.take(bench.tenant)
+    await bench.background.settle()
+
+    assert bench.keys.made[1] >= 30

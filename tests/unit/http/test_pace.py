@@ -87,3 +87,44 @@ async def test_what_a_peer_has_not_taken_is_counted_down_to_its_socket() -> None
     await gone.wait()
     server.close()
     await server.wait_closed()
+
+
+async def test_a_step_that_is_done_costs_no_wait_and_one_that_is_not_ends_as_itself() -> None:
+    pace = Pace(rate=1000, grace=5)
+
+    async def step(pauses: int) -> int:
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        return pauses
+
+    assert [await pace.wait(step(pauses)) for pauses in range(4)] == [0, 1, 2, 3]
+
+    async def broken(pauses: int) -> None:
+        await step(pauses)
+        raise ConnectionResetError
+
+    for pauses in range(3):
+        with pytest.raises(ConnectionResetError):
+            await pace.wait(broken(pauses))
+
+
+@pytest.mark.parametrize("pauses", [0, 1])
+async def test_a_step_learns_that_its_request_was_cancelled(pauses: int) -> None:
+    pace, told = Pace(rate=1000, grace=5), asyncio.Event()
+
+    async def step() -> None:
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)  # what it must still do may take some waiting
+            told.set()
+
+    task = asyncio.ensure_future(pace.wait(step()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert told.is_set()
