@@ -20,7 +20,7 @@ from gateway.admission import Admission
 from gateway.ahead import KeysAhead
 from gateway.background import Background
 from gateway.buffers import Pool
-from gateway.catalog import open_catalog
+from gateway.catalog import SqlCatalog, open_catalog
 from gateway.config import ConfigError, FolderTarget, Settings, secret
 from gateway.config import Target as TargetSettings
 from gateway.downloads import Downloads
@@ -36,7 +36,7 @@ from gateway.http.services import Services
 from gateway.listing import Listing
 from gateway.operations import Operations
 from gateway.policies import Policies
-from gateway.ports import Catalog
+from gateway.ports import Bin, Catalog, Placements, Replicas, Runs
 from gateway.pump import PumpSettings
 from gateway.quorum import Role, Target
 from gateway.reaper import Reaper
@@ -63,6 +63,10 @@ class Core:
 
     services: Services
     catalog: Catalog
+    replicas: Replicas
+    runs: Runs
+    bin: Bin
+    placements: Placements
     targets: tuple[Target, ...]
     reaper: Reaper
     heartbeat: Heartbeat
@@ -149,7 +153,7 @@ async def core(settings: Settings) -> AsyncIterator[Core]:
 
 def _wire(
     settings: Settings,
-    catalog: Catalog,
+    catalog: SqlCatalog,
     keys: KeyServiceClient,
     targets: tuple[Target, ...],
     background: Background,
@@ -226,7 +230,17 @@ def _wire(
         age=timedelta(seconds=settings.reaper.sweep_age),
         keep=timedelta(seconds=settings.reaper.keep_complete),
     )
-    return Core(services, catalog, targets, reaper, heartbeat)
+    return Core(
+        services=services,
+        catalog=catalog,
+        replicas=catalog.replicas,
+        runs=catalog.runs,
+        bin=catalog.bin,
+        placements=catalog.placements,
+        targets=targets,
+        reaper=reaper,
+        heartbeat=heartbeat,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -76,6 +76,12 @@ class UploadLost(CatalogError):
     """The upload is no longer open: it was reaped or taken over, so it cannot commit."""
 
 
+class PlacementChanged(CatalogError):
+    """Another target became the primary while the upload ran: its quorum no longer counts."""
+
+    retry_after = 1.0
+
+
 class NotFound(GatewayError):
     """No such tenant, attachment or version, or it is in the trash."""
 

@@ -5,7 +5,7 @@ Does not purge. Nothing here touches a store or a key.
 
 import structlog
 
-from gateway.model import Attachment, Precondition, now
+from gateway.model import Attachment, Precondition
 from gateway.ports import Catalog
 
 log = structlog.get_logger()
@@ -19,6 +19,6 @@ class Trash:
 
     async def put(self, tenant: str, reference: str, precondition: Precondition) -> Attachment:
         """Move an attachment to the trash. Raises NotFound and PreconditionFailed."""
-        attachment = await self._catalog.trash(tenant, reference, precondition, now())
+        attachment = await self._catalog.trash(tenant, reference, precondition)
         log.info("attachment to the trash", tenant=tenant, attachment=attachment.id)
         return attachment

@@ -4,7 +4,7 @@ Reading a page takes two queries: one for attachments with their versions, one f
 a thousand of them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,8 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import tables
+from gateway.catalog import contents, tables, ticks
+from gateway.catalog.clock import MOMENT, MOMENT_OR_NOW, Clock, moment
 from gateway.catalog.prepared import Prepared
 from gateway.catalog.references import beyond, searchable
 from gateway.errors import NotFound, PreconditionFailed
@@ -32,9 +33,13 @@ _VERSIONS = tables.versions
 _REPLICAS = tables.replicas
 
 _BY_ATTACHMENT = _VERSIONS.c.attachment == _ATTACHMENTS.c.id
-_IS_CURRENT = and_(_BY_ATTACHMENT, _VERSIONS.c.number == _ATTACHMENTS.c.current)
 _COLUMNS = (
-    *_ATTACHMENTS.c,
+    _ATTACHMENTS.c.id,
+    _ATTACHMENTS.c.tenant,
+    _ATTACHMENTS.c.reference,
+    _ATTACHMENTS.c.created,
+    _ATTACHMENTS.c.deleted,
+    _ATTACHMENTS.c.current,
     _VERSIONS.c.id.label("version"),
     _VERSIONS.c.number,
     _VERSIONS.c.blob,
@@ -45,18 +50,26 @@ _COLUMNS = (
 _WHOLE = (*_COLUMNS, _VERSIONS.c.envelope, _VERSIONS.c.inline)
 _LISTED = (*_COLUMNS, _VERSIONS.c.envelope, null().label("inline"))
 _COUNTED = (*_COLUMNS, literal(b"").label("envelope"), null().label("inline"))
-_CURRENT = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
-_EVERY = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
-_PAGE = select(*_LISTED).join_from(_ATTACHMENTS, _VERSIONS, _IS_CURRENT)
-_HISTORY = select(*_COUNTED).join_from(_ATTACHMENTS, _VERSIONS, _BY_ATTACHMENT)
+_CURRENT = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, tables.CURRENT)
+_READABLE = and_(_BY_ATTACHMENT, _VERSIONS.c.purging.is_(None))
+_EVERY = select(*_WHOLE).join_from(_ATTACHMENTS, _VERSIONS, _READABLE)
+_PAGE = select(*_LISTED).join_from(_ATTACHMENTS, _VERSIONS, tables.CURRENT)
+_HISTORY = select(*_COUNTED).join_from(_ATTACHMENTS, _VERSIONS, _READABLE)
 _OF_TENANT = _ATTACHMENTS.c.tenant == bindparam("of_tenant")
 _CALLED = _ATTACHMENTS.c.reference == bindparam("called")
 _NAMED = _VERSIONS.c.id == bindparam("named")
 _FIND = Prepared(_CURRENT.where(_OF_TENANT, _CALLED, tables.LIVE))
 _FIND_VERSION = Prepared(_EVERY.where(_NAMED, _OF_TENANT, _CALLED, tables.LIVE))
 _BY_VERSION = Prepared(_EVERY.where(_NAMED, _OF_TENANT))
-_REPLICAS_OF = Prepared(select(_REPLICAS).where(_REPLICAS.c.version == bindparam("of_version")))
-_AT_ONCE = 1024  # far below the number of parameters that either database takes
+_STATES = select(_REPLICAS.c.version, _REPLICAS.c.target, _REPLICAS.c.state)
+_REPLICAS_OF = Prepared(_STATES.where(_REPLICAS.c.version == bindparam("of_version")))
+_TRASHED = (
+    update(_ATTACHMENTS)
+    .where(_ATTACHMENTS.c.id == bindparam("named"))
+    .values(deleted_tick=ticks.COUNTED)
+    .returning(_ATTACHMENTS.c.deleted)
+)
+_TRASH = Prepared(_TRASHED.values(deleted=MOMENT_OR_NOW), on_sqlite=_TRASHED.values(deleted=MOMENT))
 
 
 def find(connection: Connection, tenant: str, reference: str, version: str | None = None) -> Found:
@@ -108,7 +121,7 @@ def page(
 
 
 def trash(
-    connection: Connection, tenant: str, reference: str, precondition: Precondition, at: datetime
+    connection: Connection, tenant: str, reference: str, precondition: Precondition, clock: Clock
 ) -> Attachment:
     """Implement `Catalog.trash`."""
     query = select(_ATTACHMENTS).where(
@@ -118,7 +131,7 @@ def trash(
     if row is None:
         raise NotFound("no such attachment")
     require(connection, row, precondition)
-    connection.execute(update(_ATTACHMENTS).where(_ATTACHMENTS.c.id == row.id).values(deleted=at))
+    at = _TRASH.scalar(connection, named=row.id, moment=moment(connection, clock))
     return attachment(row, deleted=at)
 
 
@@ -160,16 +173,15 @@ def _one(connection: Connection, rows: Sequence[Any]) -> Found:
         raise NotFound("no such attachment or version")
     (row,) = rows
     known = _REPLICAS_OF.all(connection, of_version=row.version)
-    return _told(row, {replica.target: _state(replica.state) for replica in known})
+    return _told(row, {replica.target: contents.state(replica.state) for replica in known})
 
 
 def _found(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Found]:
     rows = connection.execute(query).all()
     replicas: dict[str, dict[str, ReplicaState]] = {row.version: {} for row in rows}
-    for ids in _slices(list(replicas)):
-        of_rows = select(_REPLICAS).where(_REPLICAS.c.version.in_(ids))
-        for replica in connection.execute(of_rows):
-            replicas[replica.version][replica.target] = _state(replica.state)
+    for ids in contents.slices(replicas):
+        for replica in connection.execute(_STATES.where(_REPLICAS.c.version.in_(ids))):
+            replicas[replica.version][replica.target] = contents.state(replica.state)
     return [_told(row, replicas[row.version]) for row in rows]
 
 
@@ -180,15 +192,6 @@ def _told(row: Any, replicas: Mapping[str, ReplicaState]) -> Found:
         replicas=replicas,
         current=row.number == row.current,
     )
-
-
-def _slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
-
-
-def _state(word: str) -> ReplicaState:
-    """Take what only a newer version can write for a replica that cannot be read."""
-    return next((state for state in ReplicaState if state.value == word), ReplicaState.MISSING)
 
 
 def _version(row: Row[*tuple[Any, ...]]) -> Version:

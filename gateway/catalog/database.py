@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from gateway.errors import CatalogUnavailable
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -42,3 +45,40 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Give back connections. Idempotent."""
+
+
+class Shared:
+    """A database that several ports have in common, until one closes it for all."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._closed = False
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Implement `Database.read`; raises CatalogUnavailable once it is closed."""
+        return await self._open().read(work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Implement `Database.write`; raises CatalogUnavailable once it is closed."""
+        return await self._open().write(work)
+
+    def session(self, *, write: bool) -> AbstractAsyncContextManager[Session]:
+        """Implement `Database.session`; raises CatalogUnavailable once it is closed."""
+        return self._open().session(write=write)
+
+    async def close(self) -> None:
+        """Implement `Database.close`."""
+        self._closed = True
+        await self._database.close()
+
+    def _open(self) -> Database:
+        if self._closed:
+            raise CatalogUnavailable("the catalog is closed")
+        return self._database
+
+
+def bound(
+    work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+) -> Callable[[Connection], T]:
+    """Return work that has everything but its connection."""
+    return lambda connection: work(connection, *args, **kwargs)

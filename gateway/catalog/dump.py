@@ -8,12 +8,12 @@ A dump is a CBOR sequence of byte strings, each of which holds one record in CBO
   refer to each other;
 - `["end", rows of each table]` last, without which a dump is cut off.
 
-Times are microseconds since the epoch, everything else is as the tables have it. Nothing is opened or
+Times are microseconds, everything else is as the tables have it. Nothing is opened or
 sealed here: whoever takes a dump elsewhere seals it first.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -172,12 +172,12 @@ class _Loading:
         into = self._tables.get(name)
         if into is None or not set(columns) <= set(into.columns.keys()):
             raise Unreadable("the dump has a table or a column that is not known")
-        turns = [isinstance(into.c[column].type, tables.Moment) for column in columns]
+        turns = [_TURNS.get(type(into.c[column].type)) for column in columns]
         connection.execute(
             insert(into),
             [
                 {
-                    column: _moment(value) if turn else value
+                    column: value if turn is None or value is None else turn(value)
                     for column, value, turn in zip(columns, row, turns, strict=True)
                 }
                 for row in rows
@@ -246,8 +246,12 @@ def _decoded(content: bytes) -> Sequence[Any]:
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return (value - tables.EPOCH) // timedelta(microseconds=1)
+    if isinstance(value, timedelta):
+        return value // timedelta(microseconds=1)
     return value
 
 
-def _moment(value: int | None) -> datetime | None:
-    return None if value is None else tables.EPOCH + timedelta(microseconds=value)
+_TURNS: Final[Mapping[type, Callable[[int], object]]] = {
+    tables.Moment: lambda value: tables.EPOCH + timedelta(microseconds=value),
+    tables.Span: lambda value: timedelta(microseconds=value),
+}

@@ -15,12 +15,14 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    insert,
+    literal,
     or_,
     select,
     update,
 )
 
-from gateway.catalog import tables
+from gateway.catalog import tables, ticks
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database
 from gateway.catalog.references import storable
@@ -199,6 +201,7 @@ def _settle(connection: Connection, at: datetime) -> Settled:
         )
     )
     _close_uploads(connection, at)
+    _count_replaced(connection, at)
     superseded = _choose(connection, at)
     _date_tenants(connection)
     return Settled(added, attachments, superseded)
@@ -228,6 +231,19 @@ def _close_uploads(connection: Connection, at: datetime) -> None:
     done = update(_OPERATIONS).where(pending)
     connection.execute(done.values(version=_OPERATIONS.c.upload, touched=at))
     connection.execute(delete(tables.uploads).where(tables.uploads.c.id.in_(became)))
+
+
+def _count_replaced(connection: Connection, at: datetime) -> None:
+    """Let versions that are not current count as replaced from now on."""
+    replaced = tables.replaced
+    known = exists().where(replaced.c.version == _VERSIONS.c.id)
+    late = (
+        select(_VERSIONS.c.id, _ATTACHMENTS.c.tenant, literal(at, tables.Moment), ticks.COUNTED)
+        .join_from(_VERSIONS, _ATTACHMENTS, _ATTACHMENTS.c.id == _VERSIONS.c.attachment)
+        .where(_VERSIONS.c.number < _ATTACHMENTS.c.current, _VERSIONS.c.purging.is_(None), ~known)
+    )
+    columns = [replaced.c.version, replaced.c.tenant, replaced.c.at, replaced.c.tick]
+    connection.execute(insert(replaced).from_select(columns, late))
 
 
 def _choose(connection: Connection, at: datetime) -> int:

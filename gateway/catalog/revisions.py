@@ -18,15 +18,15 @@ from gateway.catalog.schema import MIGRATIONS
 _LOCK = 0x5EA16A7E  # any number, as long as it is ours
 
 
-def upgrade(connection: Connection) -> None:
-    """Run the migrations that are missing, in the transaction of `connection`."""
+def upgrade(connection: Connection, *, to: str = "head") -> None:
+    """Run the migrations that are missing up to a revision, in the transaction of `connection`."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
 
     def missing(revision: str, context: MigrationContext) -> list[RevisionStep]:
         del context
-        return scripts()._upgrade_revs("head", revision)  # noqa: SLF001  as Alembic's manual has it
+        return scripts()._upgrade_revs(to, revision)  # noqa: SLF001  as Alembic's manual has it
 
     options = {"fn": missing, "transactional_ddl": True}
     context = MigrationContext.configure(connection, opts=options)

@@ -1,18 +1,21 @@
 """The catalog port over a SQL database: what each method does is in the module of its noun."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
 from gateway.catalog import attachments, operations, schema, tenants, tokens
 from gateway.catalog import uploads as upload_rows
+from gateway.catalog.bin import SqlBin
 from gateway.catalog.clock import Clock, database_time
-from gateway.catalog.database import Database
+from gateway.catalog.database import Database, Shared, bound
 from gateway.catalog.dump import SqlDumps
+from gateway.catalog.placement import SqlPlacements
 from gateway.catalog.recovery import SqlRecovery
-from gateway.errors import CatalogUnavailable
+from gateway.catalog.replicas import SqlReplicas
+from gateway.catalog.runs import SqlRuns
 from gateway.model import (
     Attachment,
     Found,
@@ -30,12 +33,18 @@ T = TypeVar("T")
 
 
 class SqlCatalog:
-    """Implements `gateway.ports.Catalog`; `gateway.catalog.open_catalog` makes one."""
+    """Implements `gateway.ports.Catalog`, and holds the other ports over the same database.
+
+    `gateway.catalog.open_catalog` makes one. Closing it closes them all.
+    """
 
     def __init__(self, database: Database, clock: Clock = database_time) -> None:
-        self._database = database
+        self._database = Shared(database)
         self._clock = clock
-        self._closed = False
+        self.replicas = SqlReplicas(self._database, clock)
+        self.runs = SqlRuns(self._database, clock)
+        self.bin = SqlBin(self._database, clock)
+        self.placements = SqlPlacements(self._database, clock)
 
     @property
     def recovery(self) -> SqlRecovery:
@@ -89,9 +98,18 @@ class SqlCatalog:
         replicas: Mapping[str, ReplicaState],
         precondition: Precondition,
         operation: tuple[str, bytes] | None,
+        epoch: int = 0,
     ) -> None:
         """Implement `Catalog.commit`."""
-        await self._write(upload_rows.commit, version, replicas, precondition, operation)
+        await self._write(
+            upload_rows.commit,
+            version,
+            replicas,
+            precondition,
+            operation,
+            epoch=epoch,
+            clock=self._clock,
+        )
 
     async def committed(self, upload: str) -> bool:
         """Implement `Catalog.committed`, behind whatever is still being written."""
@@ -139,11 +157,9 @@ class SqlCatalog:
         """Implement `Catalog.list`."""
         return await self._read(attachments.page, tenant, prefix, after, limit)
 
-    async def trash(
-        self, tenant: str, reference: str, precondition: Precondition, at: datetime
-    ) -> Attachment:
+    async def trash(self, tenant: str, reference: str, precondition: Precondition) -> Attachment:
         """Implement `Catalog.trash`."""
-        return await self._write(attachments.trash, tenant, reference, precondition, at)
+        return await self._write(attachments.trash, tenant, reference, precondition, self._clock)
 
     async def claim(self, operation: Operation, lease: timedelta) -> Operation:
         """Implement `Catalog.claim`."""
@@ -163,7 +179,6 @@ class SqlCatalog:
 
     async def close(self) -> None:
         """Implement `Catalog.close`."""
-        self._closed = True
         await self._database.close()
 
     async def _read(
@@ -172,7 +187,7 @@ class SqlCatalog:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._open().read(_bound(work, *args, **kwargs))
+        return await self._database.read(bound(work, *args, **kwargs))
 
     async def _glance(
         self,
@@ -188,15 +203,4 @@ class SqlCatalog:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._open().write(_bound(work, *args, **kwargs))
-
-    def _open(self) -> Database:
-        if self._closed:
-            raise CatalogUnavailable("the catalog is closed")
-        return self._database
-
-
-def _bound(
-    work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-) -> Callable[[Connection], T]:
-    return lambda connection: work(connection, *args, **kwargs)
+        return await self._database.write(bound(work, *args, **kwargs))

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     Dialect,
     ForeignKey,
     ForeignKeyConstraint,
@@ -26,11 +27,21 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    and_,
+    literal_column,
+    text,
 )
 from sqlalchemy.dialects import postgresql
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SETBACK = timedelta(minutes=1)  # a clock that went back further makes leases void
+MONTH = timedelta(days=30) // timedelta(microseconds=1)
 REFERENCE_BYTES = 1024  # in UTF-8; what S3 allows a key, and far below an index entry's limit
+
+
+def _partial(name: str, where: ColumnElement[bool], *columns: Column[Any]) -> Index:
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
 
 metadata = MetaData(
     naming_convention={
@@ -60,6 +71,23 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
+class Span(TypeDecorator[timedelta]):
+    """A length of time as integer microseconds, to be added to and taken from a `Moment`."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:
+        """Turn a length into microseconds."""
+        del dialect
+        return None if value is None else value // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> timedelta | None:
+        """Turn microseconds into a length."""
+        del dialect
+        return None if value is None else timedelta(microseconds=value)
+
+
 ID = String(32).with_variant(postgresql.VARCHAR(32, collation="C"), "postgresql")
 BYTEWISE = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
@@ -69,6 +97,12 @@ tenants = Table(
     Column("id", ID, primary_key=True),
     Column("tier", Text, nullable=False),
     Column("created", Moment, nullable=False),
+    Column("quorum", Text),  # null: the configured one
+    Column("trash", Span, nullable=False, server_default=text(str(MONTH))),
+    Column("versions_kept", Integer),
+    Column("versions_age", Span),
+    Column("hold", Moment),
+    Column("hold_tick", Span),  # when the hold ends in time that `ticks` counted
 )
 
 tokens = Table(
@@ -91,12 +125,17 @@ attachments = Table(
     Column("created", Moment, nullable=False),
     Column("deleted", Moment),  # when it went to the trash
     Column("current", Integer),  # number of the version that is served; null before the first
+    Column("deleted_tick", Span),  # the same in time that `ticks` counted
+    Column("purging", Moment),  # since when it is beyond recall
     # Naming the version by both columns lets it belong to no other attachment.
     ForeignKeyConstraint(
         ["id", "current"], ["versions.attachment", "versions.number"], use_alter=True
     ),
 )
 LIVE = attachments.c.deleted.is_(None)
+IN_TRASH = and_(attachments.c.deleted.is_not(None), attachments.c.purging.is_(None))
+# Being purged, with versions that may not be yet.
+DOOMING = and_(attachments.c.purging.is_not(None), attachments.c.current.is_not(None))
 Index(
     "uq_attachments_live_reference",
     attachments.c.tenant,
@@ -105,6 +144,10 @@ Index(
     sqlite_where=LIVE,
     postgresql_where=LIVE,
 )
+
+_partial("ix_attachments_trash", IN_TRASH, attachments.c.tenant, attachments.c.id)
+_partial("ix_attachments_due", IN_TRASH, attachments.c.tenant, attachments.c.deleted)
+_partial("ix_attachments_dooming", DOOMING, attachments.c.id)
 
 versions = Table(
     "versions",
@@ -118,9 +161,26 @@ versions = Table(
     Column("body_size", BigInteger, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
     Column("inline", LargeBinary),  # apart from the envelope, which listings read
+    Column("purging", Moment),  # since when nothing may read it
     UniqueConstraint("attachment", "number"),
     CheckConstraint("size >= 0 AND body_size >= 0", name="sizes"),
 )
+_partial("ix_versions_doomed", versions.c.purging.is_not(None), versions.c.id)
+
+CURRENT = and_(
+    versions.c.attachment == attachments.c.id, versions.c.number == attachments.c.current
+)
+
+# Versions that were current once. A row of its own, so that replacing one rewrites no envelope.
+replaced = Table(
+    "replaced",
+    metadata,
+    Column("version", ID, ForeignKey("versions.id"), primary_key=True),
+    Column("tenant", ID, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("tick", Span, nullable=False),  # the same in time that `ticks` counted
+)
+Index("ix_replaced_due", replaced.c.tenant, replaced.c.at)
 
 replicas = Table(
     "replicas",
@@ -128,8 +188,31 @@ replicas = Table(
     Column("version", ID, ForeignKey("versions.id"), primary_key=True),
     Column("target", BYTEWISE, primary_key=True),
     Column("state", Text, nullable=False),
-    CheckConstraint("state IN ('stored', 'missing')", name="state"),
+    # All that follows has a default, for the commit of a version that is stored everywhere.
+    Column("since", Moment),  # when it became a gap: missing or damaged; null: with its version
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    Column("tries", Integer, nullable=False, server_default=text("0")),  # that were in vain
+    Column(
+        "born", Moment, nullable=False, server_default=text("0")
+    ),  # of a gap: its version's time
+    Column("size", BigInteger, nullable=False, server_default=text("0")),  # of a gap: bytes to copy
+    Column("due", Moment, nullable=False, server_default=text("0")),  # not to be tried before
+    Column("leased", Moment, nullable=False, server_default=text("0")),  # when it was claimed last
+    Column("leased_until", Moment, nullable=False, server_default=text("0")),  # tells who holds it
+    Column("checked", Moment, nullable=False, server_default=text("0")),  # last verified; 0: never
+    CheckConstraint("state IN ('stored', 'missing', 'damaged', 'deleting')", name="state"),
 )
+GAP = replicas.c.state.in_([literal_column("'missing'"), literal_column("'damaged'")])
+_partial(
+    "ix_replicas_gaps",
+    GAP,
+    replicas.c.target,
+    replicas.c.born,
+    replicas.c.version,
+    replicas.c.due,
+    replicas.c.leased_until,
+)
+Index("ix_replicas_checked", replicas.c.target, replicas.c.state, replicas.c.checked)
 
 uploads = Table(
     "uploads",
@@ -155,4 +238,53 @@ operations = Table(
     Column("upload", ID, nullable=False, index=True),
     Column("version", ID),  # null while it runs
     Column("touched", Moment, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("kind", BYTEWISE, nullable=False),
+    Column("subject", BYTEWISE, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("started", Moment, nullable=False),
+    Column("touched", Moment, nullable=False),
+    Column("ended", Moment),
+    Column("cursor", Text, nullable=False),
+    Column("progress", Text, nullable=False),  # JSON
+    Column("outcome", Text, nullable=False),  # JSON
+    CheckConstraint("state IN ('running', 'done', 'failed')", name="state"),
+)
+RUNNING = runs.c.state == literal_column("'running'")
+Index(
+    "uq_runs_running",
+    runs.c.kind,
+    runs.c.subject,
+    unique=True,
+    sqlite_where=RUNNING,
+    postgresql_where=RUNNING,
+)
+Index("ix_runs_kind_subject_started", runs.c.kind, runs.c.subject, runs.c.started)
+Index("ix_runs_started", runs.c.started)
+
+placement = Table(
+    "placement",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("primary", Text),  # null: the configured one
+    Column("since", Moment, nullable=False),
+    CheckConstraint("id = 1", name="single"),
+)
+
+# Time as it is counted, whatever the clocks say: it never runs ahead of real time.
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("ticker", ID, nullable=False),  # whose time counts
+    Column("counted", Span, nullable=False),
+    Column("last", Moment, nullable=False),  # the database's time at the last count
+    CheckConstraint("id = 1", name="single"),
 )

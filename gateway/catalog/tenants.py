@@ -14,7 +14,12 @@ _TENANTS = tables.tenants
 
 def add(connection: Connection, tenant: Tenant) -> None:
     """Implement `Catalog.add_tenant`."""
-    row = {"id": tenant.id, "tier": tenant.tier, "created": tenant.created}
+    row = {
+        "id": tenant.id,
+        "tier": tenant.tier,
+        "created": tenant.created,
+        "quorum": tenant.quorum,
+    }
     connection.execute(insert(_TENANTS), row)
 
 
@@ -35,4 +40,4 @@ def page(connection: Connection, after: str | None, limit: int) -> Sequence[Tena
 
 
 def _tenant(row: Row[*tuple[Any, ...]]) -> Tenant:
-    return Tenant(id=row.id, tier=row.tier, created=row.created)
+    return Tenant(id=row.id, tier=row.tier, created=row.created, quorum=row.quorum)

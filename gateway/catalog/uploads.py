@@ -25,13 +25,13 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import attachments, operations, tables
-from gateway.catalog.clock import Clock
+from gateway.catalog import attachments, operations, placement, tables, ticks
+from gateway.catalog.clock import MOMENT, MOMENT_OR_NOW, Clock, moment
 from gateway.catalog.faults import parent_missing
 from gateway.catalog.prepared import Prepared
 from gateway.catalog.references import storable
 from gateway.catalog.upsert import insert_new
-from gateway.errors import CatalogConflict, NotFound, UploadLost
+from gateway.errors import CatalogConflict, NotFound, PlacementChanged, UploadLost
 from gateway.model import Attachment, Precondition, ReplicaState, Upload, Version
 
 _ATTACHMENTS = tables.attachments
@@ -51,25 +51,32 @@ _LIVE_ATTACHMENT = Prepared(
     )
     .with_for_update(read=True, key_share=True)
 )
+_OPEN = delete(_UPLOADS).where(
+    _UPLOADS.c.id == bindparam("upload"),
+    _UPLOADS.c.state == "open",
+    _UPLOADS.c.tenant == bindparam("of_tenant"),
+    _UPLOADS.c.attachment == bindparam("of_attachment"),
+    _UPLOADS.c.blob == bindparam("of_blob"),
+)
+# With the lock, behind which `_HELD` reads the epoch: no decision on it comes in between.
 _CLOSE = Prepared(
-    delete(_UPLOADS).where(
-        _UPLOADS.c.id == bindparam("upload"),
-        _UPLOADS.c.state == "open",
-        _UPLOADS.c.tenant == bindparam("of_tenant"),
-        _UPLOADS.c.attachment == bindparam("of_attachment"),
-        _UPLOADS.c.blob == bindparam("of_blob"),
-    )
+    _OPEN.returning(func.pg_advisory_xact_lock_shared(placement.LOCK)), on_sqlite=_OPEN
 )
 _OF_ATTACHMENT: BindParameter[str] = bindparam("of_attachment")
 _HELD = Prepared(
-    select(_ATTACHMENTS).where(_ATTACHMENTS.c.id == _OF_ATTACHMENT).with_for_update(key_share=True)
+    select(_ATTACHMENTS, placement.EPOCH.label("epoch"))
+    .where(_ATTACHMENTS.c.id == _OF_ATTACHMENT)
+    .with_for_update(key_share=True)
 )
 _LAST = Prepared(
-    select(func.max(_VERSIONS.c.number).label("last")).where(
-        _VERSIONS.c.attachment == _OF_ATTACHMENT
-    )
+    select(_VERSIONS.c.number, _VERSIONS.c.id)
+    .where(_VERSIONS.c.attachment == _OF_ATTACHMENT)
+    .order_by(_VERSIONS.c.number.desc())
+    .limit(1)
 )
 _NEW_VERSION = Prepared(insert(_VERSIONS))
+_REPLACED = insert(tables.replaced).values(tick=ticks.COUNTED)
+_REPLACE = Prepared(_REPLACED.values(at=MOMENT_OR_NOW), on_sqlite=_REPLACED.values(at=MOMENT))
 _NEW_REPLICA = Prepared(insert(tables.replicas))
 _SERVE = Prepared(
     update(_ATTACHMENTS).where(_ATTACHMENTS.c.id == _OF_ATTACHMENT).values(current=bindparam("now"))
@@ -111,18 +118,25 @@ def commit(
     replicas: Mapping[str, ReplicaState],
     precondition: Precondition,
     operation: tuple[str, bytes] | None,
+    *,
+    epoch: int,
+    clock: Clock,
 ) -> None:
     """Implement `Catalog.commit`."""
     if operation is not None and not operations.finish(connection, *operation, version.id):
         raise UploadLost("the idempotency key was taken over")
     _close(connection, version)
-    _serve(connection, version, precondition)
-    if replicas:
-        rows = [
-            {"version": version.id, "target": target, "state": state.value}
-            for target, state in replicas.items()
-        ]
+    _serve(connection, version, precondition, epoch, clock)
+    rows: list[Mapping[str, object]] = []
+    gaps: list[Mapping[str, object]] = []
+    for target, state in replicas.items():
+        row = {"version": version.id, "target": target, "state": state.value}
+        (rows if state is ReplicaState.STORED else gaps).append(row)
+    if rows:
         _NEW_REPLICA.each(connection, rows)
+    if gaps:
+        more = {"since": clock(connection), "born": version.created, "size": version.body_size}
+        _NEW_REPLICA.each(connection, [{**row, **more} for row in gaps])
 
 
 def committed(connection: Connection, upload: str) -> bool:
@@ -222,12 +236,20 @@ def _close(connection: Connection, version: Version) -> None:
         raise UploadLost("the upload is no longer open")
 
 
-def _serve(connection: Connection, version: Version, precondition: Precondition) -> None:
+def _serve(
+    connection: Connection, version: Version, precondition: Precondition, epoch: int, clock: Clock
+) -> None:
     row = _HELD.first(connection, of_attachment=version.attachment)
     if row is None or row.deleted is not None:
         raise NotFound("the attachment went to the trash meanwhile")
+    if (row.epoch or 0) > epoch:
+        raise PlacementChanged("another target became the primary meanwhile")
     attachments.require(connection, row, precondition)
-    number = (_LAST.scalar(connection, of_attachment=version.attachment) or 0) + 1
+    last = _LAST.first(connection, of_attachment=version.attachment)
+    if last is not None:
+        at = moment(connection, clock)
+        _REPLACE.run(connection, version=last.id, tenant=version.tenant, moment=at)
+    number = 1 if last is None else last.number + 1
     _NEW_VERSION.run(
         connection,
         id=version.id,

@@ -55,6 +55,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     errors.CatalogUnavailable: _CATALOG,
     errors.CatalogConflict: Problem(503, "catalog-conflict", "The catalog changed meanwhile"),
     errors.UploadLost: Problem(503, "upload-lost", "The upload was given up meanwhile"),
+    errors.PlacementChanged: Problem(503, "placement-changed", "The primary changed meanwhile"),
     errors.GatewayError: INTERNAL,
     QuorumLost: Problem(503, "quorum-lost", "Too few stores can hold the upload"),
     wire.Denied: Problem(403, "key-denied", "The key service refuses this use"),

@@ -50,10 +50,12 @@ class Bin(Protocol):
         reference was given to another one meanwhile.
         """
 
-    async def tick(self, elapsed: timedelta) -> None:
-        """Count time: `elapsed` is what the caller's monotonic clock says since its last tick.
+    async def tick(self, elapsed: timedelta, ticker: str) -> None:
+        """Count time: `elapsed` is what the caller's monotonic clock says since it last tried to tick.
 
-        Counted is the lesser of that and what the database's clock moved on since anybody's last tick.
+        `ticker` is the id of the caller, whose calls come one after another. What one ticker says
+        counts at a time, so that no time counts twice, and never more than the database's clock moved on
+        since; another takes over, and counts from then on, once that one was silent for minutes.
         """
 
     async def doom(self, limit: int) -> int:
@@ -67,7 +69,7 @@ class Bin(Protocol):
     async def doom_now(self, tenant: str, attachment: str) -> int:
         """Begin the purge of one attachment in the trash at once; return the number of versions.
 
-        Raises NotFound, and CatalogConflict under a hold.
+        Raises NotFound, and CatalogConflict under a hold. Safe to repeat.
         """
 
     async def doomed(self, limit: int, after: str | None = None) -> Sequence[Doomed]:
@@ -79,5 +81,5 @@ class Bin(Protocol):
     async def purge(self, version: str) -> bool:
         """Forget a version that no target holds any more, and its attachment with the last one.
 
-        False while a target still may hold it.
+        False while a target still may hold it, and of one that is not being purged. Idempotent.
         """

@@ -1,7 +1,7 @@
 """The catalog, as those who store and read attachments need it."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from gateway.model import (
@@ -68,13 +68,15 @@ class Catalog(Protocol):
         replicas: Mapping[str, ReplicaState],
         precondition: Precondition,
         operation: tuple[str, bytes] | None,
+        epoch: int = 0,
     ) -> None:
         """Make `version` the current one of its attachment and close its upload, all or nothing.
 
         `version.id` is the upload's id. Raises UploadLost unless that upload is open,
         PreconditionFailed when `precondition` does not hold, NotFound when the attachment went to
-        the trash meanwhile. Marks the operation (tenant, key hash) as done with this version. Calling
-        again after a lost answer raises UploadLost while `committed` says True.
+        the trash meanwhile, PlacementChanged when the placement has a later epoch than the one by
+        whose quorum the upload was stored. Marks the operation (tenant, key hash) as done with this
+        version. Calling again after a lost answer raises UploadLost while `committed` says True.
         """
 
     async def committed(self, upload: str) -> bool:
@@ -138,10 +140,8 @@ class Catalog(Protocol):
         Without inline bodies.
         """
 
-    async def trash(
-        self, tenant: str, reference: str, precondition: Precondition, at: datetime
-    ) -> Attachment:
-        """Move an attachment to the trash. Raises NotFound, PreconditionFailed."""
+    async def trash(self, tenant: str, reference: str, precondition: Precondition) -> Attachment:
+        """Move an attachment to the trash, by the catalog's clock. Raises NotFound, PreconditionFailed."""
 
     async def claim(self, operation: Operation, lease: timedelta) -> Operation:
         """Claim an idempotency key, or return who holds it.

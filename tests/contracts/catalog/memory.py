@@ -153,14 +153,12 @@ class MemoryCatalog:
         ]
         return sorted(found, key=lambda f: f.attachment.reference)[:limit]
 
-    def trash(
-        self, tenant: str, reference: str, precondition: Precondition, at: datetime
-    ) -> Attachment:
+    def trash(self, tenant: str, reference: str, precondition: Precondition) -> Attachment:
         line = self._live(tenant, reference)
         if line is None or not line.found:
             raise NotFound
         _require(line, precondition)
-        line.attachment = replace(line.attachment, deleted=at)
+        line.attachment = replace(line.attachment, deleted=self._clock())
         return line.attachment
 
     def claim(self, operation: Operation, lease: timedelta) -> Operation:

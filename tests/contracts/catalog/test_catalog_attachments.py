@@ -14,6 +14,7 @@ from tests.contracts.catalog.samples import (
     PRESENT,
     START,
     STORED,
+    FakeClock,
     at,
     new_upload,
     put,
@@ -51,7 +52,7 @@ async def test_versions_come_in_pages(catalog: Catalog, tenant: str) -> None:
 async def test_a_page_beyond_what_one_query_takes_has_every_replica(
     catalog: Catalog, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.catalog.attachments._AT_ONCE", 2)
+    monkeypatch.setattr("gateway.catalog.contents.AT_ONCE", 2)
     for _ in range(5):
         await put(catalog, tenant, "a")
     found = await catalog.versions(tenant, "a")
@@ -81,10 +82,13 @@ async def test_tenants_see_their_own(catalog: Catalog, tenant: str) -> None:
     assert [f.version for f in await catalog.list(tenant, "", None, 9)] == [mine]
 
 
-async def test_by_version_reaches_into_the_trash(catalog: Catalog, tenant: str) -> None:
+async def test_by_version_reaches_into_the_trash(
+    catalog: Catalog, tenant: str, clock: FakeClock
+) -> None:
     version = await put(catalog, tenant, "a")
     assert (await catalog.by_version(tenant, version.id)).attachment.deleted is None
-    await catalog.trash(tenant, "a", ANY, at(5))
+    clock.now = at(5)
+    await catalog.trash(tenant, "a", ANY)
     found = await catalog.by_version(tenant, version.id)
     assert (found.version, found.attachment.deleted) == (version, at(5))
     assert found.replicas == STORED
@@ -137,15 +141,16 @@ async def test_list_shows_current_versions_only(catalog: Catalog, tenant: str) -
     await put(catalog, tenant, "a")
     current = await put(catalog, tenant, "a")
     await put(catalog, tenant, "b")
-    await catalog.trash(tenant, "b", ANY, START)
+    await catalog.trash(tenant, "b", ANY)
     await catalog.begin(new_upload(tenant), "c")
     (found,) = await catalog.list(tenant, "", None, 9)
     assert (found.version, found.current, found.replicas) == (current, True, STORED)
 
 
-async def test_trash_hides(catalog: Catalog, tenant: str) -> None:
+async def test_trash_hides(catalog: Catalog, tenant: str, clock: FakeClock) -> None:
     version = await put(catalog, tenant, "a")
-    trashed = await catalog.trash(tenant, "a", ANY, at(7))
+    clock.now = at(7)
+    trashed = await catalog.trash(tenant, "a", ANY)
     assert (trashed.id, trashed.reference) == (version.attachment, "a")
     assert trashed.deleted == at(7)
     for ask in (catalog.find(tenant, "a"), catalog.find(tenant, "a", version.id)):
@@ -154,27 +159,27 @@ async def test_trash_hides(catalog: Catalog, tenant: str) -> None:
     with pytest.raises(NotFound):
         await catalog.versions(tenant, "a")
     with pytest.raises(NotFound):
-        await catalog.trash(tenant, "a", ANY, at(8))
+        await catalog.trash(tenant, "a", ANY)
 
 
 async def test_trash_under_a_precondition(catalog: Catalog, tenant: str) -> None:
     first, second = await put(catalog, tenant, "a"), await put(catalog, tenant, "a")
     for precondition in (ABSENT, Precondition(versions=frozenset({first.id}))):
         with pytest.raises(PreconditionFailed):
-            await catalog.trash(tenant, "a", precondition, START)
+            await catalog.trash(tenant, "a", precondition)
     assert (await catalog.find(tenant, "a")).version == second
     precondition = Precondition(must_exist=True, versions=frozenset({second.id}))
-    await catalog.trash(tenant, "a", precondition, START)
+    await catalog.trash(tenant, "a", precondition)
 
 
 async def test_trash_of_nothing(catalog: Catalog, tenant: str) -> None:
     with pytest.raises(NotFound):
-        await catalog.trash(tenant, "a", PRESENT, START)
+        await catalog.trash(tenant, "a", PRESENT)
 
 
 async def test_trash_holds_a_reference_many_times(catalog: Catalog, tenant: str) -> None:
     versions = []
     for _ in range(3):
         versions.append(await put(catalog, tenant, "a", ABSENT))
-        await catalog.trash(tenant, "a", ANY, START)
+        await catalog.trash(tenant, "a", ANY)
     assert len({v.attachment for v in versions}) == 3

@@ -104,7 +104,7 @@ async def test_everything_goes_by_an_index(catalog: SqlCatalog, full: str) -> No
         await catalog.fence(version.id)
         await catalog.forget(upload.id)
         await catalog.release(full, operation.key_hash, operation.upload)
-        await catalog.trash(full, "new", ANY, START)
+        await catalog.trash(full, "new", ANY)
     plain = {s for s in statements if s.startswith(("SELECT", "UPDATE", "DELETE"))}
     plans = await catalog._database.write(lambda c: {s: _plan(c, s) for s in plain})
     assert len(plans) > 15

@@ -55,7 +55,7 @@ EVERY_METHOD: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "by_version": lambda c: c.by_version(TENANT, UPLOAD.id),
     "versions": lambda c: c.versions(TENANT, CANARY),
     "list": lambda c: c.list(TENANT, CANARY, CANARY, 9),
-    "trash": lambda c: c.trash(TENANT, CANARY, Precondition(), START),
+    "trash": lambda c: c.trash(TENANT, CANARY, Precondition()),
     "claim": lambda c: c.claim(new_operation(TENANT, key=CANARY.encode()), LEASE),
     "release": lambda c: c.release(TENANT, CANARY.encode(), UPLOAD.id),
     "expire": lambda c: c.expire(NO_TIME),
@@ -125,7 +125,7 @@ async def test_nothing_found_names_no_value(catalog: Catalog, tenant: str) -> No
     for call in (
         catalog.find(tenant, CANARY),
         catalog.versions(tenant, CANARY),
-        catalog.trash(tenant, CANARY, ANY, START),
+        catalog.trash(tenant, CANARY, ANY),
         catalog.token(CANARY),
     ):
         with pytest.raises(Exception, match="no such") as caught:

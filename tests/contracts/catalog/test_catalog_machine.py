@@ -124,7 +124,7 @@ class CatalogMachine(RuleBasedStateMachine):
     @rule(tenant=tenants, reference=references, named=st.none() | uploads)
     def trash(self, tenant: str, reference: str, named: str | None) -> None:
         precondition = Precondition(versions=None if named is None else frozenset({named}))
-        self._both("trash", tenant, reference, precondition, at(self.clock))
+        self._both("trash", tenant, reference, precondition)
 
     @rule(operation=operations)
     def release(self, operation: Operation) -> None:

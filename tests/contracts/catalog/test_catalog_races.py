@@ -20,7 +20,6 @@ from tests.contracts.catalog.samples import (
     ANY,
     LEASE,
     NO_TIME,
-    START,
     STORED,
     FakeClock,
     new_operation,
@@ -135,7 +134,7 @@ async def test_commit_against_trash(workers: list[SqlCatalog], tenant: str) -> N
         committed, *trashed = await _at_once(
             [
                 partial(workers[0].commit, version, STORED, ANY, None),
-                *(partial(w.trash, tenant, f"{number}", ANY, START) for w in workers[1:]),
+                *(partial(w.trash, tenant, f"{number}", ANY) for w in workers[1:]),
             ]
         )
         assert sum(isinstance(t, NotFound) for t in trashed) == WORKERS - 2

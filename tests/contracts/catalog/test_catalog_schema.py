@@ -1,23 +1,30 @@
 """Migrations make what `tables` says, on both databases, and an old schema is refused."""
 
 import asyncio
+import re
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
-from gateway.catalog import migrate, open_catalog, revisions, schema
+from gateway.catalog import migrate, open_catalog, revisions, schema, tables
 from gateway.catalog.database import Database
 from gateway.catalog.postgres import PostgresDatabase
 from gateway.catalog.sqlite import SqliteDatabase
 from gateway.catalog.tables import metadata
 from gateway.errors import CatalogUnavailable
+from gateway.model import ReplicaState, Retention, new_id, now
 from tests.contracts.catalog.conftest import PATIENCE
+from tests.contracts.catalog.samples import put
 from tests.servers.postgres import Postgres
 
+HOUR = timedelta(hours=1)
+_COMMA = re.compile(r",(?![^()]*\))|\)\s*$")  # outside of parentheses; what closes a table
 _ON_SQLITE = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
 _ON_POSTGRESQL = """
     SELECT table_name || '.' || column_name,
@@ -52,7 +59,7 @@ def _described(connection: Connection) -> dict[str, Any]:
     on_sqlite = connection.dialect.name == "sqlite"
     rows = connection.execute(text(_ON_SQLITE if on_sqlite else _ON_POSTGRESQL))
     return {
-        name: sorted(line.strip().rstrip(",") for line in definition.splitlines())
+        name: sorted(" ".join(part.split()) for part in _COMMA.split(definition.replace('"', "")))
         for name, definition in rows
         if "alembic" not in name
     }
@@ -72,7 +79,7 @@ async def test_migrations_make_the_tables(empty_urls: list[str]) -> None:
     await _run(made, metadata.create_all)
     described = await _run(migrated, _described)
     assert described == await _run(made, _described)
-    assert {"uq_attachments_live_reference", "ix_uploads_touched"} <= described.keys()
+    assert {"uq_attachments_live_reference", "ix_replicas_gaps"} <= described.keys()
 
 
 async def test_autogenerate_finds_nothing_to_do(empty_urls: list[str]) -> None:
@@ -113,12 +120,9 @@ async def test_check_notices_that_the_schema_went(empty_urls: list[str], stateme
     await catalog.close()
 
 
-async def test_open_refuses_an_older_schema(
-    empty_urls: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_open_refuses_an_older_schema(empty_urls: list[str]) -> None:
     url = empty_urls[0]
-    await migrate(url)
-    monkeypatch.setattr(schema, "_older", lambda: {"0001"})
+    await _run(url, partial(revisions.upgrade, to="0001"))
     with pytest.raises(CatalogUnavailable, match="too old: run `sealgate migrate`"):
         await open_catalog(url, patience=PATIENCE)
 
@@ -128,6 +132,67 @@ def test_revisions_are_one_line_of_numbers() -> None:
     assert found == [f"{n:04}" for n in range(len(found), 0, -1)]
     assert schema.known() == tuple(reversed(found))
     assert schema._older() == set(found[1:])
+
+
+async def test_what_the_first_tables_held_is_kept(empty_urls: list[str]) -> None:
+    url, tenant = empty_urls[0], new_id()
+    await _run(url, partial(revisions.upgrade, to="0001"))
+    sealed = "CAST('sealed' AS BLOB)" if url.startswith("sqlite") else "'sealed'"
+    first, second, gone = (new_id() for _ in range(3))
+    rows = [
+        f"INSERT INTO tenants VALUES ('{tenant}', 'standard', 1)",
+        f"INSERT INTO attachments VALUES ('{tenant}', '{tenant}', 'a', 2, NULL, NULL)",
+        f"INSERT INTO attachments VALUES ('{gone}', '{tenant}', 'b', 2, 9, NULL)",
+    ]
+    for id_, of, number in ((first, tenant, 1), (second, tenant, 2), (gone, gone, 1)):
+        columns = "id, attachment, number, blob, created, size, body_size, envelope"
+        values = f"'{id_}', '{of}', {number}, '{id_}', {number}, 5, 7, {sealed}"
+        rows += [
+            f"INSERT INTO versions ({columns}) VALUES ({values})",
+            f"UPDATE attachments SET current = {number} WHERE id = '{of}'",
+            f"INSERT INTO replicas VALUES ('{id_}', 'primary', 'stored'), ('{id_}', 'b', 'missing')",
+        ]
+    for row in rows:
+        await _run(url, lambda connection, row=row: connection.execute(text(row)) and None)
+
+    await migrate(url)
+
+    catalog = await open_catalog(url, patience=PATIENCE)
+    found = await catalog.find(tenant, "a")
+    assert (found.version.id, found.version.size, found.version.envelope) == (second, 5, b"sealed")
+    both = {"primary": ReplicaState.STORED, "b": ReplicaState.MISSING}
+    assert found.replicas == both
+    assert [f.version.id for f in await catalog.versions(tenant, "a")] == [second, first]
+    assert (await catalog.tenant(tenant)).quorum is None
+    assert await catalog.bin.retention(tenant) == Retention()
+    assert [t.version.id for t in await catalog.bin.trashed(tenant)] == [gone]
+    gaps = await catalog.replicas.claim(["b"], lease=HOUR, limit=9, newest=True)
+    assert {gap.version.id for gap in gaps} == {first, second, gone}
+    assert all(gap.since == gap.version.created for gap in gaps)
+    replaced = await _run(url, lambda c: c.execute(select(tables.replaced)).all())
+    assert [(row.version, row.tenant) for row in replaced] == [(first, tenant)]
+    assert abs(replaced[0].at - now()) < HOUR
+    await catalog.close()
+
+
+async def test_a_gateway_of_the_version_before_goes_on(empty_urls: list[str]) -> None:
+    url = empty_urls[0]
+    await migrate(url)
+    catalog = await open_catalog(url, patience=PATIENCE)
+    tenant = new_id()
+    older = f"INSERT INTO tenants (id, tier, created) VALUES ('{tenant}', 'standard', 1)"
+    await _run(url, lambda connection: connection.execute(text(older)) and None)
+    version = await put(catalog, tenant, "a")
+    for statement in (
+        f"INSERT INTO replicas (version, target, state) VALUES ('{version.id}', 'c', 'missing')",
+        f"UPDATE attachments SET deleted = 1 WHERE tenant = '{tenant}'",
+    ):
+        await _run(url, lambda c, statement=statement: c.execute(text(statement)) and None)
+    (gap,) = await catalog.replicas.claim(["c"], lease=HOUR, limit=9, newest=True)
+    assert (gap.version, gap.since) == (version, version.created)
+    assert [trashed.version.id for trashed in await catalog.bin.trashed(tenant)] == [version.id]
+    assert await catalog.bin.doom(9) == 0  # counted from now on
+    await catalog.close()
 
 
 async def test_open_accepts_a_newer_schema(empty_urls: list[str]) -> None:

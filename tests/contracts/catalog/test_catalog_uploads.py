@@ -39,7 +39,7 @@ async def test_begin_makes_an_invisible_attachment(catalog: Catalog, tenant: str
     with pytest.raises(NotFound):
         await catalog.by_version(tenant, upload.id)
     with pytest.raises(NotFound):
-        await catalog.trash(tenant, "a", ANY, START)
+        await catalog.trash(tenant, "a", ANY)
 
 
 async def test_begin_finds_the_live_attachment(
@@ -56,7 +56,7 @@ async def test_begin_finds_the_live_attachment(
 
 async def test_begin_after_the_trash_is_another_attachment(catalog: Catalog, tenant: str) -> None:
     first = await put(catalog, tenant, "a")
-    await catalog.trash(tenant, "a", ANY, START)
+    await catalog.trash(tenant, "a", ANY)
     assert (await put(catalog, tenant, "a")).attachment != first.attachment
 
 
@@ -133,7 +133,7 @@ async def test_commit_into_the_trash(catalog: Catalog, tenant: str) -> None:
     await put(catalog, tenant, "a")
     upload = new_upload(tenant)
     version = version_of(upload, await catalog.begin(upload, "a"))
-    await catalog.trash(tenant, "a", ANY, START)
+    await catalog.trash(tenant, "a", ANY)
     with pytest.raises(NotFound):
         await catalog.commit(version, STORED, ANY, None)
     assert not await catalog.committed(upload.id)
@@ -244,7 +244,7 @@ async def test_forget_keeps_versions_and_trash(catalog: Catalog, tenant: str) ->
     await catalog.forget(uploads[0].id)
     await catalog.forget(version.id)
     assert (await catalog.find(tenant, "a")).version == version
-    await catalog.trash(tenant, "a", ANY, START)
+    await catalog.trash(tenant, "a", ANY)
     await catalog.forget(uploads[1].id)
     assert (await catalog.by_version(tenant, version.id)).version == version
 
@@ -261,7 +261,7 @@ async def test_forget_takes_the_running_operation_along(catalog: Catalog, tenant
 async def test_known_blobs(catalog: Catalog, tenant: str) -> None:
     committed = await put(catalog, tenant, "a")
     trashed = await put(catalog, tenant, "b")
-    await catalog.trash(tenant, "b", ANY, START)
+    await catalog.trash(tenant, "b", ANY)
     running, fenced, forgotten = (new_upload(tenant) for _ in range(3))
     for upload in (running, fenced, forgotten):
         await catalog.begin(upload, upload.id)

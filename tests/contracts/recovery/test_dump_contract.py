@@ -57,7 +57,7 @@ async def fill(catalog: SqlCatalog, count: int = 3) -> str:
     for number in range(count):
         await put(catalog, tenant.id, f"réf/{number}")
     await put(catalog, tenant.id, "réf/0")
-    await catalog.trash(tenant.id, "réf/1", ANY, START)
+    await catalog.trash(tenant.id, "réf/1", ANY)
     await catalog.begin(new_upload(tenant.id), "pending")
     await catalog.claim(new_operation(tenant.id), START - START)
     return tenant.id

@@ -128,14 +128,14 @@ async def test_a_newer_one_takes_the_place_of_an_older(catalog: SqlCatalog, tena
 
 async def test_what_was_in_the_trash_stays_there(catalog: SqlCatalog, tenant: str) -> None:
     old = await put(catalog, tenant, "report")
-    await catalog.trash(tenant, "report", ANY, at(1))
+    await catalog.trash(tenant, "report", ANY)
     newer = found("report", 60, tenant=tenant, attachment=old.attachment)
     await catalog.recovery.add([], [newer], "east")
     await catalog.recovery.settle()
     with pytest.raises(NotFound):
         await catalog.find(tenant, "report")
     kept = await catalog.by_version(tenant, newer.version.id)
-    assert kept.attachment.deleted == at(1)
+    assert kept.attachment.deleted == START
     assert kept.current
 
 

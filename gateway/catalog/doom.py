@@ -1,0 +1,225 @@
+"""The end of versions: which are due, and how they go, as functions over a connection in a transaction.
+
+A version is doomed (out of sight, its replicas `deleting`), then gone from each target, then forgotten.
+Nothing is doomed before both the database's clock and the counted time (`ticks`) say that it may be,
+and nothing under a hold; the rows are locked while that is asked, so an undelete wins or finds nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    delete,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+
+from gateway.catalog import contents, tables, ticks
+from gateway.catalog.clock import Clock
+from gateway.errors import CatalogConflict, NotFound
+from gateway.model import ReplicaState
+from gateway.ports import Doomed
+
+_ATTACHMENTS = tables.attachments
+_REPLACED = tables.replaced
+_REPLICAS = tables.replicas
+_TENANTS = tables.tenants
+_UPLOADS = tables.uploads
+_VERSIONS = tables.versions
+
+
+def doom(connection: Connection, limit: int, clock: Clock) -> int:
+    """Implement `Bin.doom`."""
+    at, counted = clock(connection), ticks.counted(connection)
+    _count_from_now(connection, counted)
+    _give_up(connection, _due_attachments(at, counted), limit, at)
+    doomed = _doom_attachments(connection, limit, at)
+    return doomed + _doom_replaced(connection, limit - doomed, at, counted)
+
+
+def doom_now(connection: Connection, tenant: str, attachment: str, clock: Clock) -> int:
+    """Implement `Bin.doom_now`."""
+    at, counted = clock(connection), ticks.counted(connection)
+    named = and_(_ATTACHMENTS.c.id == attachment, _ATTACHMENTS.c.tenant == tenant)
+    whole = or_(_ATTACHMENTS.c.current.is_not(None), _ATTACHMENTS.c.purging.is_not(None))
+    held = select(_ATTACHMENTS.c.id).where(named, _ATTACHMENTS.c.deleted.is_not(None), whole)
+    if connection.scalar(held.with_for_update()) is None:
+        raise NotFound("no such attachment in the trash")
+    free = select(_TENANTS.c.id).where(_TENANTS.c.id == tenant, _no_hold(at, counted))
+    if connection.scalar(free) is None:
+        raise CatalogConflict("the tenant is under a hold: nothing of it is purged")
+    connection.execute(
+        update(_ATTACHMENTS).where(named, _ATTACHMENTS.c.purging.is_(None)).values(purging=at)
+    )
+    versions = connection.execute(
+        select(_VERSIONS.c.id, _VERSIONS.c.purging).where(_VERSIONS.c.attachment == attachment)
+    ).all()
+    _doom(connection, [row.id for row in versions if row.purging is None], at)
+    connection.execute(update(_ATTACHMENTS).where(named).values(current=None))
+    return len(versions)
+
+
+def doomed(connection: Connection, limit: int, after: str | None) -> Sequence[Doomed]:
+    """Implement `Bin.doomed`."""
+    columns = [each for each in contents.COLUMNS if each is not _VERSIONS.c.inline]
+    query = (
+        select(*columns, null().label("inline"))
+        .join_from(_VERSIONS, _ATTACHMENTS, _ATTACHMENTS.c.id == _VERSIONS.c.attachment)
+        .where(_VERSIONS.c.purging.is_not(None))
+        .order_by(_VERSIONS.c.id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(_VERSIONS.c.id > after)
+    found = {row.id: contents.version(row) for row in connection.execute(query)}
+    targets: dict[str, set[str]] = {version: set() for version in found}
+    for page in contents.slices(found):
+        for row in connection.execute(select(_REPLICAS).where(_REPLICAS.c.version.in_(page))):
+            targets[row.version].add(row.target)
+    return [Doomed(version, frozenset(targets[id_])) for id_, version in found.items()]
+
+
+def gone(connection: Connection, version: str, target: str) -> None:
+    """Implement `Bin.gone`."""
+    connection.execute(
+        delete(_REPLICAS).where(
+            _REPLICAS.c.version == version,
+            _REPLICAS.c.target == target,
+            _REPLICAS.c.state == ReplicaState.DELETING.value,
+        )
+    )
+
+
+def purge(connection: Connection, version: str) -> bool:
+    """Implement `Bin.purge`."""
+    found = select(_VERSIONS).where(_VERSIONS.c.id == version)
+    row = connection.execute(found.with_for_update()).first()
+    if row is None:
+        return True
+    left = select(_REPLICAS.c.target).where(_REPLICAS.c.version == version).limit(1)
+    if row.purging is None or connection.scalar(left) is not None:
+        return False
+    last = and_(_ATTACHMENTS.c.id == row.attachment, _ATTACHMENTS.c.current == row.number)
+    connection.execute(update(_ATTACHMENTS).where(last).values(current=None))
+    connection.execute(delete(_REPLACED).where(_REPLACED.c.version == version))
+    connection.execute(delete(_VERSIONS).where(_VERSIONS.c.id == version))
+    # Locked first, so that the next statement sees what was purged in the meantime.
+    held = select(_ATTACHMENTS.c.id).where(_ATTACHMENTS.c.id == row.attachment).with_for_update()
+    connection.execute(held)
+    connection.execute(
+        delete(_ATTACHMENTS).where(
+            _ATTACHMENTS.c.id == row.attachment,
+            _ATTACHMENTS.c.purging.is_not(None),
+            ~exists().where(_VERSIONS.c.attachment == row.attachment),
+            ~exists().where(_UPLOADS.c.attachment == row.attachment),
+        )
+    )
+    return True
+
+
+def _count_from_now(connection: Connection, counted: timedelta) -> None:
+    """Begin to count for what a gateway of the version before moved to the trash."""
+    uncounted = and_(tables.IN_TRASH, _ATTACHMENTS.c.deleted_tick.is_(None))
+    connection.execute(update(_ATTACHMENTS).where(uncounted).values(deleted_tick=counted))
+
+
+def _due_attachments(at: datetime, counted: timedelta) -> ColumnElement[bool]:
+    """Tell which attachments have been in the trash for long enough by both clocks."""
+    tenant = and_(
+        _TENANTS.c.id == _ATTACHMENTS.c.tenant,
+        _no_hold(at, counted),
+        _ATTACHMENTS.c.deleted <= literal(at, tables.Moment) - _TENANTS.c.trash,
+        _ATTACHMENTS.c.deleted_tick <= literal(counted, tables.Span) - _TENANTS.c.trash,
+    )
+    return and_(tables.IN_TRASH, exists().where(tenant))
+
+
+def _give_up(connection: Connection, due: ColumnElement[bool], limit: int, at: datetime) -> None:
+    chosen = select(_ATTACHMENTS.c.id).where(due).limit(limit)
+    ids = list(connection.scalars(chosen.with_for_update(skip_locked=True)))
+    for page in contents.slices(ids):
+        connection.execute(
+            update(_ATTACHMENTS).where(_ATTACHMENTS.c.id.in_(page)).values(purging=at)
+        )
+
+
+def _doom_attachments(connection: Connection, limit: int, at: datetime) -> int:
+    """Doom the versions of attachments that are past recall, as many as may be."""
+    left = (
+        select(_VERSIONS.c.id)
+        .join(_ATTACHMENTS, _ATTACHMENTS.c.id == _VERSIONS.c.attachment)
+        .where(tables.DOOMING, _VERSIONS.c.purging.is_(None))
+        .limit(limit)
+    )
+    ids = list(connection.scalars(left.with_for_update(of=_VERSIONS, skip_locked=True)))
+    _doom(connection, ids, at)
+    whole = ~exists().where(
+        _VERSIONS.c.attachment == _ATTACHMENTS.c.id, _VERSIONS.c.purging.is_(None)
+    )
+    connection.execute(update(_ATTACHMENTS).where(tables.DOOMING, whole).values(current=None))
+    return len(ids)
+
+
+def _doom_replaced(connection: Connection, limit: int, at: datetime, counted: timedelta) -> int:
+    """Doom versions that were replaced and that their tenant no longer keeps."""
+    later = _VERSIONS.alias()
+    newer = (
+        select(func.count())
+        .where(
+            later.c.attachment == _VERSIONS.c.attachment,
+            later.c.number > _VERSIONS.c.number,
+            later.c.number < _ATTACHMENTS.c.current,
+            later.c.purging.is_(None),
+        )
+        .scalar_subquery()
+    )
+    now, tick = literal(at, tables.Moment), literal(counted, tables.Span)
+    due = (
+        select(_VERSIONS.c.id)
+        .join_from(_TENANTS, _REPLACED, _REPLACED.c.tenant == _TENANTS.c.id)
+        .join(_VERSIONS, _VERSIONS.c.id == _REPLACED.c.version)
+        .join(_ATTACHMENTS, _ATTACHMENTS.c.id == _VERSIONS.c.attachment)
+        .where(
+            or_(_TENANTS.c.versions_kept.is_not(None), _TENANTS.c.versions_age.is_not(None)),
+            _no_hold(at, counted),
+            _REPLACED.c.at <= now - _TENANTS.c.trash,
+            _REPLACED.c.tick <= tick - _TENANTS.c.trash,
+            or_(
+                _TENANTS.c.versions_age.is_(None),
+                and_(
+                    _REPLACED.c.at <= now - _TENANTS.c.versions_age,
+                    _REPLACED.c.tick <= tick - _TENANTS.c.versions_age,
+                ),
+            ),
+            _VERSIONS.c.purging.is_(None),
+            _VERSIONS.c.number < _ATTACHMENTS.c.current,
+            or_(_TENANTS.c.versions_kept.is_(None), newer >= _TENANTS.c.versions_kept),
+        )
+        .order_by(_REPLACED.c.at, _REPLACED.c.version)
+        .limit(limit)
+    )
+    ids = list(connection.scalars(due.with_for_update(of=_VERSIONS, skip_locked=True)))
+    _doom(connection, ids, at)
+    return len(ids)
+
+
+def _doom(connection: Connection, versions: Sequence[str], at: datetime) -> None:
+    lost: dict[str, Any] = {"state": ReplicaState.DELETING.value, "leased_until": tables.EPOCH}
+    for page in contents.slices(sorted(versions)):
+        connection.execute(update(_VERSIONS).where(_VERSIONS.c.id.in_(page)).values(purging=at))
+        connection.execute(update(_REPLICAS).where(_REPLICAS.c.version.in_(page)).values(**lost))
+        connection.execute(delete(_REPLACED).where(_REPLACED.c.version.in_(page)))
+
+
+def _no_hold(at: datetime, counted: timedelta) -> ColumnElement[bool]:
+    by_both = and_(_TENANTS.c.hold <= at, _TENANTS.c.hold_tick <= counted)
+    return or_(_TENANTS.c.hold.is_(None), by_both)

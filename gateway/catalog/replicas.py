@@ -1,0 +1,255 @@
+"""The states of replicas over a SQL database; what is done about the bad ones is in `gaps`."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
+
+from gateway.catalog import contents, gaps, tables
+from gateway.catalog.clock import Clock
+from gateway.catalog.database import Database, bound
+from gateway.model import ReplicaState, Version
+from gateway.ports import Finding, Gap, Held, Lag
+
+_REPLICAS = tables.replicas
+_VERSIONS = tables.versions
+_ATTACHMENTS = tables.attachments
+_ROW = tuple_(_REPLICAS.c.version, _REPLICAS.c.target)
+_KNOWN = ("stored", "missing", "damaged")
+
+
+class SqlReplicas:
+    """Implements `gateway.ports.Replicas`; a `SqlCatalog` has one."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def report(self, findings: Sequence[Finding]) -> int:
+        """Implement `Replicas.report`."""
+        return await self._database.write(bound(_report, findings, self._clock))
+
+    async def adopt(self, target: str, limit: int) -> int:
+        """Implement `Replicas.adopt`."""
+        return await self._database.write(bound(_adopt, target, limit, self._clock))
+
+    async def claim(
+        self,
+        targets: Collection[str],
+        *,
+        lease: timedelta,
+        limit: int,
+        newest: bool,
+        tenant: str | None = None,
+    ) -> Sequence[Gap]:
+        """Implement `Replicas.claim`."""
+        return await self._database.write(
+            bound(
+                gaps.claim,
+                targets,
+                lease=lease,
+                limit=limit,
+                newest=newest,
+                tenant=tenant,
+                clock=self._clock,
+            )
+        )
+
+    async def extend(self, gaps_: Sequence[Gap], lease: timedelta) -> Sequence[Gap]:
+        """Implement `Replicas.extend`."""
+        kept = await self._database.write(bound(gaps.extend, gaps_, lease, self._clock))
+        renewed = ((gap, kept.get((gap.version.id, gap.target))) for gap in gaps_)
+        return [replace(gap, until=until) for gap, until in renewed if until is not None]
+
+    async def filled(self, gap: Gap) -> bool:
+        """Implement `Replicas.filled`."""
+        return await self._database.write(bound(gaps.filled, gap, self._clock))
+
+    async def failed(self, gap: Gap, retry: timedelta) -> None:
+        """Implement `Replicas.failed`."""
+        await self._database.write(bound(gaps.failed, gap, retry, self._clock))
+
+    async def release(self, gaps_: Sequence[Gap]) -> None:
+        """Implement `Replicas.release`."""
+        await self._database.write(bound(gaps.release, gaps_))
+
+    async def lag(self, targets: Collection[str]) -> Sequence[Lag]:
+        """Implement `Replicas.lag`."""
+        return await self._database.read(bound(_lag, targets))
+
+    async def held(
+        self,
+        target: str,
+        *,
+        after: str | None = None,
+        limit: int = 500,
+        tenant: str | None = None,
+        attachment: str | None = None,
+    ) -> Sequence[Held]:
+        """Implement `Replicas.held`."""
+        where: list[ColumnElement[bool]] = [_VERSIONS.c.purging.is_(None)]
+        if after is not None:
+            where.append(_VERSIONS.c.id > after)
+        if tenant is not None:
+            where.append(_ATTACHMENTS.c.tenant == tenant)
+        if attachment is not None:
+            where.append(_VERSIONS.c.attachment == attachment)
+        query = _on(target, outer=True).where(*where).order_by(_VERSIONS.c.id).limit(limit)
+        return await self._database.read(bound(_held, query))
+
+    async def unchecked(self, target: str, limit: int) -> Sequence[Held]:
+        """Implement `Replicas.unchecked`."""
+        oldest = select(_REPLICAS.c.version, _REPLICAS.c.checked).where(
+            _REPLICAS.c.target == target, _REPLICAS.c.state == ReplicaState.STORED.value
+        )
+        chosen = oldest.order_by(_REPLICAS.c.checked).limit(limit).subquery()
+        query = _on(target, outer=False).join(chosen, chosen.c.version == _VERSIONS.c.id)
+        return await self._database.read(bound(_held, query.order_by(chosen.c.checked)))
+
+    async def version(self, version: str) -> Version | None:
+        """Implement `Replicas.version`."""
+        found = await self._database.read(bound(contents.versions, [version]))
+        return found.get(version)
+
+    async def owners(self, blobs: Sequence[str]) -> dict[str, str]:
+        """Implement `Replicas.owners`."""
+        return await self._database.read(bound(_owners, blobs))
+
+
+def _report(connection: Connection, findings: Sequence[Finding], clock: Clock) -> int:
+    last = {(each.version, each.target): each for each in findings}
+    if not last:
+        return 0
+    at, changed = clock(connection), 0
+    before: dict[tuple[str, str], str] = {}
+    for page in _pages(sorted(last)):
+        known = select(_REPLICAS).where(_ROW.in_(page), _REPLICAS.c.state.in_(_KNOWN))
+        rows = connection.execute(known.order_by(*_ROW.clauses).with_for_update())
+        before |= {(row.version, row.target): row.state for row in rows}
+    for key, state in before.items():
+        found = last[key]
+        if found.state not in _KNOWN:
+            continue
+        values: dict[str, Any] = {"state": found.state.value, "reason": found.reason}
+        if found.state is ReplicaState.STORED:
+            values = gaps.stored(at)
+        elif found.state == state:
+            continue
+        elif state == ReplicaState.STORED:
+            values |= _new_gap(at)
+        of = and_(_REPLICAS.c.version == key[0], _REPLICAS.c.target == key[1])
+        connection.execute(update(_REPLICAS).where(of).values(**values))
+        changed += found.state != state
+    return changed
+
+
+def _new_gap(at: datetime) -> dict[str, Any]:
+    of_version = _VERSIONS.c.id == _REPLICAS.c.version
+    return {
+        "since": at,
+        "tries": 0,
+        "due": tables.EPOCH,
+        "leased": tables.EPOCH,
+        "leased_until": tables.EPOCH,
+        "born": select(_VERSIONS.c.created).where(of_version).scalar_subquery(),
+        "size": select(_VERSIONS.c.body_size).where(of_version).scalar_subquery(),
+    }
+
+
+def _adopt(connection: Connection, target: str, limit: int, clock: Clock) -> int:
+    since = clock(connection)
+    newest = _unknown(target).order_by(_VERSIONS.c.created.desc(), _VERSIONS.c.id).limit(limit)
+    # Locked, so that none of them is purged before its row is there.
+    found = connection.execute(newest.with_for_update(of=_VERSIONS, skip_locked=True)).all()
+    rows = [
+        {
+            "version": row.id,
+            "target": target,
+            "state": ReplicaState.MISSING.value,
+            "since": since,
+            "born": row.created,
+            "size": row.body_size,
+        }
+        for row in found
+    ]
+    if rows:
+        connection.execute(insert(_REPLICAS), rows)
+    return len(rows)
+
+
+def _lag(connection: Connection, targets: Collection[str]) -> Sequence[Lag]:
+    return [_lag_of(connection, target) for target in targets]
+
+
+def _lag_of(connection: Connection, target: str) -> Lag:
+    since = func.coalesce(_REPLICAS.c.since, _REPLICAS.c.born, type_=tables.Moment)
+    query = select(
+        func.count().label("objects"),
+        func.coalesce(func.sum(_REPLICAS.c.size), 0).label("bytes"),
+        func.min(since, type_=tables.Moment).label("oldest"),
+        func.count().filter(_REPLICAS.c.tries > 0).label("failing"),
+    ).where(_REPLICAS.c.target == target, tables.GAP)
+    row = connection.execute(query).one()
+    objects, size, oldest = row.objects, int(row.bytes), row.oldest
+    if connection.scalar(select(func.count()).select_from(_unknown(target).limit(1).subquery())):
+        unknown = _unknown(target).subquery()
+        more = connection.execute(
+            select(
+                func.count().label("objects"),
+                func.coalesce(func.sum(unknown.c.body_size), 0).label("bytes"),
+                func.min(unknown.c.created, type_=tables.Moment).label("oldest"),
+            ).select_from(unknown)
+        ).one()
+        objects, size = objects + more.objects, size + int(more.bytes)
+        oldest = min(each for each in (oldest, more.oldest) if each is not None)
+    return Lag(target, objects, size, oldest, row.failing)
+
+
+def _unknown(target: str) -> Select[*tuple[Any, ...]]:
+    """Select the versions that have no row on a target."""
+    row = exists().where(_REPLICAS.c.version == _VERSIONS.c.id, _REPLICAS.c.target == target)
+    columns = (_VERSIONS.c.id, _VERSIONS.c.created, _VERSIONS.c.body_size)
+    return select(*columns).where(~row, _VERSIONS.c.purging.is_(None))
+
+
+def _on(target: str, *, outer: bool) -> Select[*tuple[Any, ...]]:
+    there = and_(_REPLICAS.c.version == _VERSIONS.c.id, _REPLICAS.c.target == target)
+    columns = (_REPLICAS.c.state.label("replica_state"), _REPLICAS.c.checked.label("verified"))
+    return contents.WHOLE.add_columns(*columns).join(_REPLICAS, there, isouter=outer)
+
+
+def _held(connection: Connection, query: Select[*tuple[Any, ...]]) -> Sequence[Held]:
+    return [
+        Held(
+            version=contents.version(row),
+            state=None if row.replica_state is None else contents.state(row.replica_state),
+            checked=row.verified if row.verified and row.verified > tables.EPOCH else None,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _owners(connection: Connection, blobs: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for page in contents.slices(blobs):
+        rows = select(_VERSIONS.c.blob, _VERSIONS.c.id).where(_VERSIONS.c.blob.in_(page))
+        found |= {row.blob: row.id for row in connection.execute(rows)}
+    return found
+
+
+def _pages(keys: Sequence[tuple[str, str]]) -> Iterable[Sequence[tuple[str, str]]]:
+    half = contents.AT_ONCE // 2
+    return (keys[start : start + half] for start in range(0, len(keys), half))
