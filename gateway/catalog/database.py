@@ -58,6 +58,10 @@ class Shared:
         """Implement `Database.read`; raises CatalogUnavailable once it is closed."""
         return await self._open().read(work)
 
+    async def glance(self, work: Callable[[Connection], T]) -> T:
+        """Implement `Database.glance`; raises CatalogUnavailable once it is closed."""
+        return await self._open().glance(work)
+
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Implement `Database.write`; raises CatalogUnavailable once it is closed."""
         return await self._open().write(work)

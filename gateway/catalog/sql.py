@@ -195,7 +195,7 @@ class SqlCatalog:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._open().glance(_bound(work, *args, **kwargs))
+        return await self._database.glance(bound(work, *args, **kwargs))
 
     async def _write(
         self,
