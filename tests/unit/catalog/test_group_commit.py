@@ -231,7 +231,7 @@ async def test_commits_that_were_lost_together_are_told_apart_from_those_that_we
     there = await put(catalog, tenant, "0")
     uploads = [new_upload(tenant) for _ in range(3)]
     versions = [version_of(u, await catalog.begin(u, f"{n}")) for n, u in enumerate(uploads)]
-    database = catalog._database
+    database = catalog._database._database
     assert isinstance(database, SqliteDatabase)
     mend = _break_commit(database)
     ends = await _all(

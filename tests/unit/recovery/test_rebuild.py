@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import CatalogConflict, NotFound, StoreUnavailable
-from gateway.model import Precondition, Right, now
+from gateway.model import Precondition, Right
 from gateway.ports import Recovery, RunState, Settled
 from gateway.quorum import Role, Target
 from gateway.rebuild import UNKNOWN, RebuildRunning
@@ -99,10 +99,10 @@ async def test_merge_adds_what_is_missing_and_no_more(site: Site) -> None:
 async def test_what_was_deleted_is_back_unless_it_was_replaced(site: Site) -> None:
     bench = site.bench
     await bench.store(b"old", "a")
-    await bench.catalog.trash(bench.tenant, "a", Precondition(), now())
+    await bench.catalog.trash(bench.tenant, "a", Precondition())
     await bench.store(b"new", "a")
     await bench.store(b"deleted", "b")
-    await bench.catalog.trash(bench.tenant, "b", Precondition(), now())
+    await bench.catalog.trash(bench.tenant, "b", Precondition())
 
     _, report = await site.rebuilt()
 
@@ -115,7 +115,7 @@ async def test_what_was_deleted_is_back_unless_it_was_replaced(site: Site) -> No
 async def test_a_copy_of_the_catalog_gives_trash_and_tokens(site: Site) -> None:
     bench = site.bench
     await bench.store(b"deleted", "b")
-    await bench.catalog.trash(bench.tenant, "b", Precondition(), now())
+    await bench.catalog.trash(bench.tenant, "b", Precondition())
     await bench.store(b"kept", "c")
     grant = await Tokens(bench.catalog).create(bench.tenant, [Right.READ], lifetime=None)
     await site.backups().make()
