@@ -116,7 +116,10 @@ async def _upload(client: Client, path: str) -> int:
 
 
 async def test_a_reader_that_leaves_stops_the_reading_of_a_bucket(
-    tmp_path: Path, new_place: NewPlace, s3: Versitygw
+    tmp_path: Path,
+    new_place: NewPlace,
+    s3: Versitygw,
+    record_property: Callable[[str, object], None],
 ) -> None:
     async with CountingWire(s3) as wire:
         place = await new_place(
@@ -137,5 +140,6 @@ async def test_a_reader_that_leaves_stops_the_reading_of_a_bucket(
             await asyncio.sleep(0.5)
             assert wire.sent - sent - peer.received == over
         await asyncio.to_thread(place.gateway.stop)
+    record_property("read beyond what was taken", over)
     # Buffers of the gateway, of aiohttp, and of the kernel on three connections.
     assert over < 16 * MiB

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
+from gateway.http import connection
 from keyservice.certs import issue
 from tests.service.http.conftest import NewSite
 from tests.service.http.eventually import eventually
@@ -157,6 +158,15 @@ async def test_a_handshake_that_does_not_come_is_cut(
     async with From(site) as wire:
         assert await wire.closed(within=20.0) == b""
     assert time.monotonic() - began < 20
+
+
+async def test_an_idle_connection_is_closed(
+    new_site: NewSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "KEEPALIVE", 0.5)
+    async with new_site() as site, From(site) as wire:
+        assert await wire.served()
+        assert await wire.closed(within=20.0) == b""
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 65537", "Transfer-Encoding: chunked"])
