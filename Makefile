@@ -28,7 +28,8 @@ run: $(if $(wildcard $(DEV)),$(DEV),$(RUN)) ## Start a whole Sealgate on this ma
 	@$(PY) -m gateway dev
 
 # Two runs: JOBS processes side by side, each with servers of its own, then what must be alone on the
-# machine. Both happen even if the first fails; figures go to junit files where JUNIT names a folder.
+# machine. Files are handed out as collected, so that none of the long ones is the last. Both runs
+# happen even if the first fails; figures go to junit files where JUNIT names a folder.
 JOBS ?= 2
 FIGURES = $(if $(JUNIT),--junitxml=$(JUNIT)/$(1).xml)
 
@@ -36,7 +37,7 @@ FIGURES = $(if $(JUNIT),--junitxml=$(JUNIT)/$(1).xml)
 test: $(DEV) ## Run unit to service tests, on real Vault, S3 and PostgreSQL
 	@$(PY) -m tests.servers.install
 	@failed=0; \
-	$(PY) -m pytest -m "not soak and not alone" -n $(JOBS) --dist loadfile $(call FIGURES,test) || failed=1; \
+	$(PY) -m pytest -m "not soak and not alone" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(call FIGURES,test) || failed=1; \
 	$(PY) -m pytest -m "not soak and alone" $(call FIGURES,alone) || failed=1; \
 	exit $$failed
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[3]
 MARKS = ("soak", "alone")  # what the runs are told apart by
 MAKE = re.compile(r"\$\((?:[^()]|\([^()]*\))*\)")  # a variable or a call
 RUN = re.compile(r"-m pytest\b([^|;\n]*)")
-HARMLESS = {"-n", "--dist", "loadfile", "--timeout=7200"}
+HARMLESS = {"-n", "--dist", "loadfile", "--no-loadscope-reorder", "--timeout=7200"}
 
 
 def runs(target: str) -> list[list[str]]:
