@@ -7,6 +7,7 @@ catalog must know in order to find it.
 """
 
 import enum
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +18,23 @@ SYSTEM: Final = "0" * 32
 """The reserved tenant, whose blobs are the gateway's own: it has keys, and no row in any catalog."""
 
 
+_DRAWN = 64
+_ids: list[str] = []  # each is given out once; a child of this process begins with none
+os.register_at_fork(after_in_child=_ids.clear)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_id() -> str:
-    """Return a fresh random id: 128 bits as 32 lower-case hex characters."""
-    return secrets.token_hex(16)
+    """Return a fresh random id: 128 bits as 32 lower-case hex characters.
+
+    Drawn from the kernel many at a time: each call to it may cost this thread its turn.
+    """
+    try:
+        return _ids.pop()
+    except IndexError:
+        drawn = secrets.token_hex(16 * _DRAWN)
+        _ids.extend(drawn[start : start + 32] for start in range(32, 32 * _DRAWN, 32))
+        return drawn[:32]
 
 
 def now() -> datetime:
