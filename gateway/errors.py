@@ -90,6 +90,14 @@ class PreconditionFailed(GatewayError):
     """`If-Match` or `If-None-Match` does not hold of the current version."""
 
 
+class ReferenceTaken(GatewayError):
+    """A live attachment has the id of the one that is to come back."""
+
+
+class Held(GatewayError):
+    """A legal hold forbids to purge."""
+
+
 class Invalid(GatewayError):
     """The request is malformed; the text says which part of it and what is expected."""
 

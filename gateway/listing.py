@@ -62,9 +62,10 @@ class Listing:
         found = found[:limit]
         if not names or not found:
             return Page([Row(item, None) for item in found], more)
-        return Page(await self._named(tenant, found, request_id), more)
+        return Page(await self.named(tenant, found, request_id=request_id), more)
 
-    async def _named(self, tenant: str, found: Sequence[Found], request_id: str) -> list[Row]:
+    async def named(self, tenant: str, found: Sequence[Found], *, request_id: str) -> list[Row]:
+        """Open the attributes of attachments of one tenant, by one request. Raises KeyServiceErrors."""
         envelopes = [_envelope(item) async for item in _in_turns(found)]
         keys = await self._keys.unwrap(
             tenant,

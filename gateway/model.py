@@ -59,6 +59,7 @@ class Right(enum.StrEnum):
     WRITE = "write"
     DELETE = "delete"
     ADMIN = "admin"
+    PURGE = "purge"  # what is in the trash, before its time
 
 
 class ReplicaState(enum.StrEnum):

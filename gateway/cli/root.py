@@ -2,7 +2,7 @@
 
 import typer
 
-from gateway.cli import dev, reap, report, serve, settings, status, tenant, token
+from gateway.cli import dev, reap, report, serve, settings, status, tenant, token, trash
 
 cli = typer.Typer(
     name="sealgate",
@@ -20,6 +20,7 @@ cli.command("serve", help=serve.HELP)(serve.serve)
 cli.command("status", help=status.HELP)(status.status)
 cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
+cli.add_typer(trash.group, name="trash")
 cli.command("reap", help=reap.HELP)(reap.reap)
 cli.add_typer(report.group, name="report")
 cli.command("migrate", help=settings.MIGRATE)(settings.migrate)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli import retention
 from gateway.cli.command import (
     Config,
     Json,
@@ -39,6 +40,9 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id: 32 hex c
 def fields(tenant: Tenant) -> dict[str, str]:
     """Return a tenant as the HTTP API shows it."""
     return {"tenant": tenant.id, "tier": tenant.tier, "created": tenant.created.isoformat()}
+
+
+group.command("retention", help=retention.HELP)(retention.retention)
 
 
 @group.command("create", help=_CREATE)

@@ -17,24 +17,30 @@ async def listed(request: web.Request) -> web.StreamResponse:
     """List a tenant's attachments in code point order of their ids."""
     serving, tenant = services(request), tenant_of(request)
     await authorize(request, serving.tokens, Right.READ, tenant)
-    names = request.query.get("names", "true")
-    if names not in {"true", "false"}:
-        raise Invalid("names is true or false")
     page = await serving.listing.page(
         tenant,
         prefix=request.query.get("prefix", ""),
         after=after(request),
         limit=limit_of(request),
-        names=names == "true",
+        names=names_of(request),
         request_id=request_id(request),
     )
     return web.json_response(
-        {"attachments": [_row(row) for row in page.rows], "cursor": cursor_of(page.after)},
+        {"attachments": [described(row) for row in page.rows], "cursor": cursor_of(page.after)},
         headers=FRESH,
     )
 
 
-def _row(row: Row) -> dict[str, Any]:
+def names_of(request: web.Request) -> bool:
+    """Tell whether `?names=` wants what only keys can open. Raises Invalid."""
+    names = request.query.get("names", "true")
+    if names not in {"true", "false"}:
+        raise Invalid("names is true or false")
+    return names == "true"
+
+
+def described(row: Row) -> dict[str, Any]:
+    """Return one attachment of a listing as JSON has it."""
     version = row.found.version
     shown: dict[str, Any] = {
         "attachment": row.found.attachment.reference,

@@ -6,6 +6,7 @@ from gateway.http.paging import DEFAULT_PAGE, MAX_PAGE
 from gateway.http.tokens import DEFAULT_DAYS, MAX_DAYS
 from gateway.model import ReplicaState, Right
 from gateway.tenants import TIERS
+from gateway.trash import MIN_DAYS
 
 Part = dict[str, Any]
 TEXT: Part = {"type": "string"}
@@ -112,6 +113,50 @@ SCHEMAS: Part = {
         }
     ),
     "Versions": _list("versions", "Version", cursor=True),
+    "Trashed": _object(
+        {
+            "trashed": {**ID, "description": "its id in the trash"},
+            "attachment": TEXT,
+            "version": ID,
+            "size": SIZE,
+            "etag": ETAG,
+            "created": TIME,
+            "deleted": TIME,
+            "kept_until": {**TIME, "description": "it can come back until then at least"},
+            "name": {"type": ["string", "null"]},
+            "content_type": {"type": ["string", "null"]},
+            "metadata": {"type": "object", "additionalProperties": TEXT},
+            "error": {"type": "string", "description": "why the name could not be opened"},
+        },
+        "name",
+        "content_type",
+        "metadata",
+        "error",
+    ),
+    "Trash": _list("trash", "Trashed", cursor=True),
+    "Retention": _object(
+        {
+            "trash_days": {"type": "integer", "minimum": MIN_DAYS, "default": MIN_DAYS},
+            "keep_versions": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "description": "how many replaced versions are kept; null: no such bound",
+            },
+            "keep_days": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "description": "how long replaced versions are kept; null: no such bound",
+            },
+            "hold_until": {
+                "anyOf": [TIME, {"type": "null"}],
+                "description": "nothing is purged before",
+            },
+        },
+        "trash_days",
+        "keep_versions",
+        "keep_days",
+        "hold_until",
+    ),
     "Tenant": _object({"tenant": ID, "tier": {"enum": list(TIERS)}, "created": TIME}),
     "Tenants": _list("tenants", "Tenant", cursor=True),
     "NewTenant": _object({"tier": {"enum": list(TIERS), "default": TIERS[0]}}, "tier"),
@@ -149,6 +194,7 @@ PARAMETERS: Part = {
         " percent-encoded, and not one or two dots alone",
         {"type": "string", "minLength": 1, "maxLength": 1024},
     ),
+    "trashed": _parameter("trashed", "path", "an id that the trash's listing gave", ID),
     "token": _parameter("token", "path", "a token's public id", TOKEN["token"]),
     "version": _parameter("version", "query", "an older version instead of the current one", ID),
     "limit": _parameter(

@@ -11,6 +11,7 @@ from gateway.model import Right
 
 ONE = "/v1/tenants/{tenant}"
 ATTACHMENT = ONE + "/attachments/{attachment}"
+TRASH = ONE + "/trash"
 ANY = "*/*"
 JSON = "application/json"
 PLAIN = "text/plain"
@@ -261,5 +262,47 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         {200: Answer("a page of versions, newest first", (JSON,), "Versions")},
         (*AUTHORIZED, "invalid-request", "not-found"),
         (*_PATH, *_PAGED),
+    ),
+    ("GET", TRASH): Operation(
+        "listTrash",
+        "trash",
+        Right.READ,
+        {200: Answer("a page of the trash", (JSON,), "Trash")},
+        (*AUTHORIZED, *KEYED, "not-found", "unreadable"),
+        ("tenant", *_PAGED, "names"),
+    ),
+    ("POST", TRASH + "/{trashed}/undelete"): Operation(
+        "undelete",
+        "trash",
+        Right.DELETE,
+        {200: Answer("the attachment, as it was", (JSON,), "Attachment")},
+        (*AUTHORIZED, "not-found", "reference-taken"),
+        ("tenant", "trashed"),
+    ),
+    ("DELETE", TRASH + "/{trashed}"): Operation(
+        "purge",
+        "trash",
+        Right.PURGE,
+        {202: Answer("out of reach, and being removed")},
+        (*AUTHORIZED, "not-found", "held"),
+        ("tenant", "trashed"),
+    ),
+    ("GET", ONE + "/retention"): Operation(
+        "showRetention",
+        "tenants",
+        Right.ADMIN,
+        {200: Answer("how long things are kept", (JSON,), "Retention")},
+        (*AUTHORIZED, "not-found"),
+        ("tenant",),
+    ),
+    ("PUT", ONE + "/retention"): Operation(
+        "setRetention",
+        "tenants",
+        Right.ADMIN,
+        {200: Answer("as it is now", (JSON,), "Retention")},
+        (*AUTHORIZED, *_JSON_PROBLEMS, "not-found"),
+        ("tenant",),
+        body="Retention",
+        required=True,
     ),
 }

@@ -37,6 +37,8 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     errors.NotFound: Problem(404, "not-found", "There is no such thing"),
     errors.TooSlow: Problem(408, "too-slow", "The client was too slow"),
     errors.OperationRunning: Problem(409, "operation-running", "The first request still runs"),
+    errors.ReferenceTaken: Problem(409, "reference-taken", "Another attachment has the id"),
+    errors.Held: Problem(409, "held", "A legal hold forbids this"),
     errors.PreconditionFailed: Problem(412, "precondition-failed", "The precondition fails"),
     errors.TooLarge: Problem(413, "too-large", "The body is too large"),
     errors.UnsupportedEncoding: Problem(415, "unsupported-encoding", "The body is encoded"),

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.http import attachments, content, health, listing, openapi, tenants, tokens
+from gateway.http import attachments, content, health, listing, openapi, tenants, tokens, trash
 from gateway.http.connection import SERVER
 from gateway.http.paging import MAX_JSON
 from gateway.http.problems import client_left, problems
@@ -21,6 +21,7 @@ log = structlog.get_logger()
 LEFT, CUT = 499, 599  # never sent: the client left, or no target could give the rest
 ONE_TENANT = "/v1/tenants/{tenant}"
 ATTACHMENT = ONE_TENANT + "/attachments/{attachment:[^/]+}"  # braces too, which aiohttp leaves out
+TRASH = ONE_TENANT + "/trash"
 
 
 @web.middleware
@@ -78,6 +79,11 @@ ROUTES = (
     ("HEAD", ATTACHMENT, content.head),
     ("DELETE", ATTACHMENT, attachments.delete),
     ("GET", ATTACHMENT + "/versions", attachments.versions),
+    ("GET", TRASH, trash.listed),
+    ("POST", TRASH + "/{trashed}/undelete", trash.undelete),
+    ("DELETE", TRASH + "/{trashed}", trash.purge),
+    ("GET", ONE_TENANT + "/retention", trash.retention),
+    ("PUT", ONE_TENANT + "/retention", trash.retain),
 )
 """Every route. What has no HEAD of its own answers one like its GET."""
 

@@ -29,6 +29,11 @@ def _requests(tenant: str) -> list[tuple[Right, bool, str, str]]:
         (Right.ADMIN, False, "GET", f"{one}/tokens"),
         (Right.ADMIN, False, "POST", f"{one}/tokens"),
         (Right.ADMIN, False, "DELETE", f"{one}/tokens/{'0' * 16}"),
+        (Right.READ, False, "GET", f"{one}/trash"),
+        (Right.DELETE, False, "POST", f"{one}/trash/{NOBODY}/undelete"),
+        (Right.PURGE, False, "DELETE", f"{one}/trash/{NOBODY}"),
+        (Right.ADMIN, False, "GET", f"{one}/retention"),
+        (Right.ADMIN, True, "PUT", f"{one}/retention"),
         (Right.ADMIN, True, "GET", "/v1/tenants"),
         (Right.ADMIN, True, "POST", "/v1/tenants"),
     ]

@@ -1,0 +1,84 @@
+"""`sealgate tenant retention`: how long a tenant's trash and replaced versions are kept."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.command import (
+    Config,
+    Json,
+    opened,
+    run,
+    settings_of,
+    show_fields,
+    show_json,
+    teach,
+)
+from gateway.config import Settings
+from gateway.model import Retention
+
+HELP = teach(
+    "Show or set how long a tenant's trash and replaced versions are kept. "
+    "The trash is kept for 30 days at least. Replaced versions are kept for ever unless a number or "
+    "an age is set; then those beyond both go, 30 days after they were replaced at the earliest. "
+    "Under a hold nothing is purged.",
+    "sealgate tenant retention ID",
+    "sealgate tenant retention ID --trash-days 90 --keep-versions 10",
+    "sealgate tenant retention ID --hold-until 2030-01-01",
+    "sealgate tenant retention ID --no-hold",
+)
+_NONE = -1
+Id = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id: 32 hex characters.")]
+
+
+def retention(
+    tenant: Id,
+    *,
+    trash_days: Annotated[int | None, typer.Option(help="30 or more.")] = None,
+    keep_versions: Annotated[
+        int | None, typer.Option(min=_NONE, help="Replaced versions to keep; -1: no such bound.")
+    ] = None,
+    keep_days: Annotated[
+        int | None, typer.Option(min=_NONE, help="Days to keep them; -1: no such bound.")
+    ] = None,
+    hold_until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day, in UTC.")
+    ] = None,
+    no_hold: Annotated[bool, typer.Option("--no-hold", help="End a hold.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Show or set a tenant's retention."""
+
+    def changed(now: Retention) -> Retention:
+        if trash_days is not None:
+            now = replace(now, trash=timedelta(days=trash_days))
+        if keep_versions is not None:
+            now = replace(now, versions=None if keep_versions == _NONE else keep_versions)
+        if keep_days is not None:
+            now = replace(now, age=None if keep_days == _NONE else timedelta(days=keep_days))
+        if no_hold or hold_until is not None:
+            now = replace(now, hold=hold_until.replace(tzinfo=UTC) if hold_until else None)
+        return now
+
+    async def work(settings: Settings) -> Retention:
+        async with opened(settings) as wired:
+            trash = wired.services.trash
+            before = await trash.retention(tenant)
+            if (wanted := changed(before)) != before:
+                await trash.retain(tenant, wanted)
+            return wanted
+
+    found = run(work(settings_of(config)))
+    shown: dict[str, Any] = {
+        "trash_days": found.trash.days,
+        "keep_versions": found.versions,
+        "keep_days": None if found.age is None else found.age.days,
+        "hold_until": None if found.hold is None else found.hold.isoformat(),
+    }
+    if as_json:
+        show_json(shown)
+    else:
+        show_fields({name: "-" if value is None else str(value) for name, value in shown.items()})
