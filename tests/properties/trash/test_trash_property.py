@@ -119,7 +119,7 @@ class World:
         """Let time pass, and a gateway count it."""
         self.true += time
         self.clock.now += time
-        await self.catalog.bin.tick(time)
+        await self.catalog.bin.tick(time, "test")
 
     async def purge(self) -> None:
         """Purge what is due, and look whether it was."""
@@ -160,7 +160,7 @@ def test_nothing_is_purged_before_its_time(
         try:
             world = World(catalog, clock, new_id())
             await catalog.add_tenant(Tenant(world.tenant, "standard", START))
-            await catalog.bin.tick(timedelta())
+            await catalog.bin.tick(timedelta(), "test")
             for what, how in script:
                 await step(world, what, how)
         finally:
@@ -192,7 +192,7 @@ async def test_what_is_due_is_purged(fresh: Callable[[], str]) -> None:
     try:
         world = World(catalog, clock, new_id())
         await catalog.add_tenant(Tenant(world.tenant, "standard", START))
-        await catalog.bin.tick(timedelta())
+        await catalog.bin.tick(timedelta(), "test")
         await world.store("one")
         await world.store("one")
         await world.delete("one")

@@ -1,0 +1,117 @@
+"""The purger removes every object of what is due, and forgets nothing that a target may still hold."""
+
+import os
+from datetime import timedelta
+
+from gateway.errors import StoreDenied, StoreError
+from gateway.model import Precondition, body_key, new_id, now
+from gateway.purger import Purger
+from tests.contracts.catalog.samples import FakeClock
+from tests.doubles.stores import FaultyStore
+from tests.unit.gateway.conftest import PART, Bench
+
+
+class LockedStore(FaultyStore):
+    """Refuses to delete while it is locked, as an object under a retention does."""
+
+    lock: StoreError | None = None
+
+    async def delete(self, key: str) -> None:
+        if self.lock is not None:
+            raise self.lock
+        await super().delete(key)
+
+
+async def deleted(bench: Bench, *sizes: int) -> str:
+    """Store an attachment of so many versions, delete it, and return its id in the trash."""
+    for size in sizes:
+        receipt = await bench.store(os.urandom(size))
+    await bench.background.settle()
+    await bench.catalog.trash(bench.tenant, receipt.attachment.reference, Precondition())
+    return receipt.attachment.id
+
+
+def purger(bench: Bench, batch: int = 100) -> Purger:
+    return Purger(bench.catalog.bin, bench.targets, batch=batch)
+
+
+async def test_nothing_goes_before_its_time(bench: Bench) -> None:
+    await deleted(bench, PART)
+    before = [list(store.keys) for store in bench.stores]
+
+    assert (await purger(bench).run()).due == 0
+
+    assert [list(store.keys) for store in bench.stores] == before
+
+
+async def test_everything_of_what_is_due_goes_everywhere(bench: Bench) -> None:
+    kept = await bench.store(os.urandom(PART), reference="kept")
+    trashed = await deleted(bench, 10, PART, 3 * PART)
+    await bench.catalog.bin.doom_now(bench.tenant, trashed)
+
+    purged = await purger(bench).run()
+
+    assert (purged.gone, purged.waiting) == (3, 0)
+    for store in bench.stores:
+        assert all(kept.version.blob in key for key in store.keys)
+    assert await bench.catalog.bin.doomed(10) == []
+    assert (await purger(bench).run()).gone == 0
+
+
+async def test_what_a_late_repair_wrote_on_a_target_without_a_row_goes_too(bench: Bench) -> None:
+    trashed = await deleted(bench, PART)
+    (doomed,) = bench.primary.keys[:1]
+    blob = doomed.split("/")[2]
+    await bench.catalog.bin.doom_now(bench.tenant, trashed)
+    extra = FaultyStore()
+    key = body_key(bench.tenant, blob)
+    extra._objects[key] = bench.primary._objects[key]
+    await extra.begin(body_key(bench.tenant, blob))
+    bench.west = extra
+
+    await purger(bench).run()
+
+    assert extra.keys == []
+    assert extra.open_uploads == 0
+
+
+async def test_what_is_locked_waits_until_the_lock_ends(bench: Bench) -> None:
+    bench.east = LockedStore()
+    trashed = await deleted(bench, PART)
+    await bench.catalog.bin.doom_now(bench.tenant, trashed)
+    bench.east.lock = StoreDenied("locked")
+
+    purged = await purger(bench).run()
+
+    assert (purged.gone, purged.waiting) == (0, 1)
+    assert bench.primary.keys == bench.west.keys == []
+    assert bench.east.keys
+    bench.east.lock = None
+    assert (await purger(bench).run()).gone == 1
+    assert bench.east.keys == []
+
+
+async def test_a_target_that_left_the_settings_is_waited_for(bench: Bench) -> None:
+    trashed = await deleted(bench, PART)
+    await bench.catalog.bin.doom_now(bench.tenant, trashed)
+    without = [target for target in bench.targets if target.name != "west"]
+
+    purged = await Purger(bench.catalog.bin, without).run()
+
+    assert (purged.gone, purged.waiting) == (0, 1)
+    assert (await purger(bench).run()).gone == 1
+
+
+async def test_a_run_goes_no_further_than_its_batch(bench: Bench) -> None:
+    for _ in range(5):
+        await bench.store(os.urandom(10), reference=new_id())
+    listed = await bench.catalog.list(bench.tenant, "", None, 10)
+    for found in listed:
+        await bench.catalog.trash(bench.tenant, found.attachment.reference, Precondition())
+    month = timedelta(days=31)
+    await bench.catalog.bin.tick(timedelta(), "test")
+    bench.catalog.bin._clock = FakeClock(now() + month)
+    await bench.catalog.bin.tick(month, "test")
+
+    assert (await purger(bench, batch=3).run()).gone == 3
+    assert (await purger(bench, batch=3).run()).gone == 2
