@@ -38,6 +38,7 @@ from gateway.operations import Operations
 from gateway.policies import Policies
 from gateway.ports import Bin, Catalog, Placements, Replicas, Runs
 from gateway.pump import PumpSettings
+from gateway.purger import Purger
 from gateway.quorum import Role, Target
 from gateway.reaper import Reaper
 from gateway.replica import Haste
@@ -69,6 +70,7 @@ class Core:
     placements: Placements
     targets: tuple[Target, ...]
     reaper: Reaper
+    purger: Purger
     heartbeat: Heartbeat
 
 
@@ -210,7 +212,7 @@ def _wire(
         ),
         downloads=downloads,
         listing=Listing(catalog, keys),
-        trash=Trash(catalog),
+        trash=Trash(catalog, catalog.bin),
         tenants=Tenants(catalog, keys),
         tokens=Tokens(catalog),
         metrics=metrics,
@@ -239,6 +241,7 @@ def _wire(
         placements=catalog.placements,
         targets=targets,
         reaper=reaper,
+        purger=Purger(catalog.bin, targets),
         heartbeat=heartbeat,
     )
 

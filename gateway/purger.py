@@ -7,12 +7,11 @@ the next. What a target refuses to delete, because it is locked there or because
 answer, waits for a later run. Needs no key, and reads no content.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from gateway.duties import Ledger
 from gateway.errors import StoreError
 from gateway.model import Version, body_key, envelope_key
 from gateway.ports import Bin, Doomed
@@ -39,8 +38,8 @@ class Purger:
         self._targets = {target.name: target for target in targets}
         self._batch = batch
 
-    async def run(self, ledger: Ledger | None = None) -> Purged:
-        """Purge what is due. Raises CatalogErrors, and RunLost when another worker has taken over."""
+    async def run(self) -> Purged:
+        """Purge what is due. Raises CatalogErrors."""
         due = await self._doom()
         gone = waiting = 0
         last: str | None = None
@@ -51,16 +50,9 @@ class Purger:
                     gone += 1
                 else:
                     waiting += 1
-            if ledger is not None:
-                await ledger.save(last, {"due": due, "gone": gone, "waiting": waiting})
         if due or gone or waiting:
             log.info("purged", due=due, gone=gone, waiting=waiting)
         return Purged(due, gone, waiting)
-
-    async def duty(self, ledger: Ledger) -> Mapping[str, object]:
-        """Run as periodic work."""
-        purged = await self.run(ledger)
-        return {"due": purged.due, "gone": purged.gone, "waiting": purged.waiting}
 
     async def _doom(self) -> int:
         """Begin the purge of what is due, up to the batch; what exceeds it is left to the next run."""

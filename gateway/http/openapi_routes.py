@@ -98,6 +98,7 @@ _UPLOAD_PROBLEMS = (
     "busy",
     "catalog-conflict",
     "upload-lost",
+    "placement-changed",
     "quorum-lost",
     "store-full",
     "key-damaged",  # as a repetition, which opens what the first request stored

@@ -9,6 +9,7 @@ from tests.service.http.application import Application
 from tests.service.http.site import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+HOLD = b'{"hold_until": "2100-01-01T00:00:00+00:00"}'
 
 
 async def _trash(client: Application, tenant: str, query: str = "") -> list[dict[str, Any]]:
@@ -34,7 +35,7 @@ async def test_what_was_deleted_comes_back_as_it_was(
 
     (row,) = await _trash(client, tenant)
     assert (row["attachment"], row["name"], row["size"]) == ("one", "a.txt", 6)
-    assert row["version"] == stored.json["version"]
+    assert row["version"] == stored["version"]
     assert row["deleted"] < row["kept_until"]
     back = await client.send("POST", f"/v1/tenants/{tenant}/trash/{row['trashed']}/undelete")
 
@@ -105,7 +106,7 @@ async def test_a_purge_on_demand_is_for_good(
 
     assert not await _trash(client, tenant)
     assert (await client.send("POST", f"{place}/undelete")).status == 404
-    assert (await client.send("DELETE", place)).status == 404
+    assert (await client.send("DELETE", place)).status == 202  # the answer may have been lost
     version = f"?version={row['version']}"
     assert (await client.get(path + version)).status == 404
 
@@ -129,14 +130,16 @@ async def test_a_hold_keeps_everything(
     await client.send("DELETE", path)
     (row,) = await _trash(client, tenant)
     place = f"/v1/tenants/{tenant}/retention"
-    held = await admin.send("PUT", place, b'{"hold_until": "2100-01-01T00:00:00+00:00"}')
+    held = await admin.send("PUT", place, data=HOLD)
     assert held.status == 200, held.body
 
     refused = await client.send("DELETE", f"/v1/tenants/{tenant}/trash/{row['trashed']}")
 
     assert (refused.status, refused.problem) == (409, "held")
-    assert (await client.send("PUT", place, b"{}")).status == 403  # a tenant's own administrator
-    assert (await admin.send("PUT", place, b"{}")).json["hold_until"] is None
+    assert (
+        await client.send("PUT", place, data=b"{}")
+    ).status == 403  # a tenant's own administrator
+    assert (await admin.send("PUT", place, data=b"{}")).json["hold_until"] is None
     answer = await client.send("DELETE", f"/v1/tenants/{tenant}/trash/{row['trashed']}")
     assert answer.status == 202
 
@@ -161,7 +164,7 @@ async def test_a_retention_that_cannot_be_is_refused(
 ) -> None:
     place = f"/v1/tenants/{tenant}/retention"
 
-    answer = await admin.send("PUT", place, body)
+    answer = await admin.send("PUT", place, data=body)
 
     assert (answer.status, answer.problem) == (400, "invalid-request")
     now = (await admin.get(place)).json
