@@ -37,9 +37,14 @@ def test_every_command_is_here() -> None:
         "tenant create",
         "tenant list",
         "tenant show",
+        "tenant retention",
         "token create",
         "token list",
         "token revoke",
+        "trash list",
+        "trash undelete",
+        "trash purge",
+        "trash empty",
         "reap",
         "report key",
         "report verify",
@@ -68,13 +73,17 @@ def test_every_command_that_tells_something_tells_it_as_json(words: tuple[str, .
 def test_no_option_takes_a_secret(words: tuple[str, ...]) -> None:
     for parameter in COMMANDS[words].params:
         names = " ".join(parameter.opts)
-        assert not re.search(r"secret|password|private|--token|--key", names)
+        assert not re.search(r"secret|password|private|--token(?!-file)|--key(?!-file)", names)
 
 
 @pytest.mark.parametrize("words", sorted(set(COMMANDS) - {("dev",), ("status",)}), ids=" ".join)
 def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]) -> None:
     given = {
         "tenant show": ["0" * 32],
+        "tenant retention": ["0" * 32],
+        "trash list": ["0" * 32],
+        "trash undelete": ["0" * 32, "1" * 32],
+        "trash purge": ["0" * 32, "1" * 32],
         "token create": ["--all-tenants"],
         "token list": ["--all-tenants"],
         "token revoke": ["0" * 16],
