@@ -156,13 +156,21 @@ class Lane:
         load.release(tainted=tainted)
         self._changed()
 
+    async def leave(self) -> None:
+        """Throw away parts that never became a body. Raises StoreError when it could not.
+
+        For a version that was committed without this target: what else is there is the repairer's to
+        judge, which may be at work already. Bodies never change, so what arrives late does no harm.
+        """
+        if self._upload is not None:
+            await self._upload.abort()
+
     async def clean_up(self) -> None:
         """Remove whatever this lane may have created. Raises StoreError when it could not.
 
         What the store refused to create because it was there is not ours, and stays.
         """
-        if self._upload is not None:
-            await self._upload.abort()
+        await self.leave()
         if self._begun:  # its answer may have been lost, so that one is there which we do not know
             async for unknown in self.target.store.unfinished(self._body):
                 await self.target.store.discard(unknown)

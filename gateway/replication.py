@@ -108,7 +108,7 @@ class Fan:
                 load.abandon()
             for lane in self._lanes:
                 if lane.failed and error is None:
-                    self._shared.background.start("clean up after a lane", lane.clean_up())
+                    self._shared.background.start("clean up after a lane", lane.leave())
 
     async def take(self, size: int) -> Load:
         """Return an empty buffer, waiting while `window` of them are out.

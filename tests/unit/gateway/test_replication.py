@@ -170,6 +170,18 @@ async def test_a_lane_leaves_what_it_was_refused_to_create(bench: Bench) -> None
     assert len(bench.primary.keys) == 2
 
 
+async def test_what_a_let_go_target_had_got_is_left_for_repair(bench: Bench) -> None:
+    """Removing it later could remove what the repairer has made of it meanwhile."""
+    bench.west.fail, bench.west.fail_on = StoreUnavailable("down"), "put envelope"
+
+    await bench.store(os.urandom(2 * PART))
+
+    await bench.background.settle()
+    assert [key.rsplit("/", 1)[1] for key in bench.west.keys] == ["body"]
+    assert bench.west.open_uploads == 0
+    assert not [call for call in bench.west.calls if call.startswith("delete")]
+
+
 async def test_a_defect_in_one_target_is_not_the_others(bench: Bench) -> None:
     async def broken(key: str) -> PartUpload:
         raise RuntimeError(key)
