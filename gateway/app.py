@@ -23,6 +23,7 @@ from gateway.buffers import Pool
 from gateway.catalog import SqlCatalog, open_catalog
 from gateway.config import ConfigError, FolderTarget, Settings, secret
 from gateway.config import Target as TargetSettings
+from gateway.copying import Copier
 from gateway.downloads import Downloads
 from gateway.errors import GatewayError
 from gateway.heartbeat import Heartbeat
@@ -33,6 +34,7 @@ from gateway.http.metrics import Metrics
 from gateway.http.pace import Pace
 from gateway.http.server import application
 from gateway.http.services import Services
+from gateway.lag import Lags
 from gateway.listing import Listing
 from gateway.operations import Operations
 from gateway.policies import Policies
@@ -40,7 +42,9 @@ from gateway.ports import Bin, Catalog, Placements, Replicas, Runs
 from gateway.pump import PumpSettings
 from gateway.purger import Purger
 from gateway.quorum import Role, Target
+from gateway.rate import Rate
 from gateway.reaper import Reaper
+from gateway.repairer import Repairer, RepairSettings
 from gateway.replica import Haste
 from gateway.replication import FanSettings, Replication
 from gateway.stores.open import FolderSettings, open_store
@@ -71,6 +75,8 @@ class Core:
     targets: tuple[Target, ...]
     reaper: Reaper
     purger: Purger
+    repairer: Repairer
+    lags: Lags
     heartbeat: Heartbeat
 
 
@@ -242,7 +248,40 @@ def _wire(
         targets=targets,
         reaper=reaper,
         purger=Purger(catalog.bin, targets),
+        repairer=_repairer(settings, catalog.replicas, targets, metrics),
+        lags=Lags(
+            catalog.replicas,
+            [target.name for target in targets],
+            metrics.copies,
+            threshold=settings.repair.threshold,
+            every=settings.repair.report_every,
+        ),
         heartbeat=heartbeat,
+    )
+
+
+def _repairer(
+    settings: Settings, replicas: Replicas, targets: tuple[Target, ...], metrics: Metrics
+) -> Repairer:
+    repair, limits = settings.repair, settings.limits
+    copier = Copier(
+        {target.name: target.store for target in targets},
+        part_size=limits.part_size,
+        parallel=limits.parts_at_once,
+        rate=Rate(repair.bytes_per_second, repair.requests_per_second),
+        memory=repair.memory,
+    )
+    return Repairer(
+        replicas,
+        copier,
+        targets,
+        watch=metrics.copies,
+        settings=RepairSettings(
+            parallel=repair.parallel,
+            lease=repair.lease,
+            pause=repair.pause,
+            adopt_every=repair.adopt_every,
+        ),
     )
 
 
@@ -266,7 +305,10 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         url = await _listen(runner, settings, context)
         log.info("serving", url=url, targets=[target.name for target in wired.targets])
         async with asyncio.TaskGroup() as tasks:
-            loops = [tasks.create_task(wired.heartbeat.run())]
+            loops = [
+                tasks.create_task(wired.heartbeat.run()),
+                tasks.create_task(wired.lags.run()),
+            ]
             if settings.reaper.enabled:
                 loops.append(tasks.create_task(_reap(wired.reaper, settings)))
             try:

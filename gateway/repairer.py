@@ -69,7 +69,7 @@ class RepairSettings:
 
 @dataclass(slots=True)
 class Tally:
-    """What was done on one target. `whole` of the filled needed no copy; `bytes` were copied."""
+    """What was done on one target. `whole` of the filled needed no copy; `bytes` are of all bodies."""
 
     filled: int = 0
     whole: int = 0
@@ -137,6 +137,10 @@ class Repairer:
             raise first(group) from None
         return tally
 
+    def resting(self, target: str) -> bool:
+        """Tell whether a target is left alone now, or has not proved since that it works again."""
+        return bool(self._rests[target].failures)
+
     async def _lane(self, target: str, claims: Claims, tally: Tally) -> None:
         while not self._rests[target].resting(self._clock()) and (lease := await claims.next()):
             await self._fill(claims, lease, tally)
@@ -177,13 +181,12 @@ class Repairer:
         return sorted(others, key=lambda name: name not in gap.good)
 
     def _filled(self, gap: Gap, tally: Tally, *, whole: bool) -> None:
-        size = 0 if whole else gap.version.body_size or len(gap.version.inline or b"")
         tally.filled += 1
         tally.whole += whole
-        tally.bytes += size
+        tally.bytes += gap.version.body_size
         log.info("replica repaired", version=gap.version.id, target=gap.target, state=gap.state)
         if self._watch is not None:
-            self._watch.copied(gap.target, size)
+            self._watch.copied(gap.target, 0 if whole else gap.version.body_size)
 
     def _failed(self, gap: Gap, reason: str, tally: Tally, error: StoreError | None = None) -> None:
         tally.failed += 1

@@ -2,7 +2,7 @@
 
 import typer
 
-from gateway.cli import dev, reap, report, serve, settings, status, tenant, token, trash
+from gateway.cli import dev, reap, repair, report, serve, settings, status, tenant, token, trash
 
 cli = typer.Typer(
     name="sealgate",
@@ -22,6 +22,7 @@ cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
 cli.add_typer(trash.group, name="trash")
 cli.command("reap", help=reap.HELP)(reap.reap)
+cli.command("repair", help=repair.HELP)(repair.repair)
 cli.add_typer(report.group, name="report")
 cli.command("migrate", help=settings.MIGRATE)(settings.migrate)
 cli.command("check-config", help=settings.CHECK)(settings.check_config)

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from awscrt.checksums import crc64nvme
@@ -11,8 +11,17 @@ from envelope.context import Context
 from envelope.envelope import Attributes, Core, Envelope, Wrap, decode, encode, seal_attributes
 from envelope.segment import SegmentSealer
 from envelope.wrap import wrap
-from gateway.model import Version, body_key, envelope_key, new_id, now
-from gateway.ports import Piece, Store
+from gateway.model import (
+    Precondition,
+    ReplicaState,
+    Upload,
+    Version,
+    body_key,
+    envelope_key,
+    new_id,
+    now,
+)
+from gateway.ports import Catalog, Piece, Store
 from gateway.verify import stored_envelope
 
 KEK = b"k" * 32
@@ -49,9 +58,10 @@ def seal(
     inline: bool = False,
     tenant: str | None = None,
     attachment: str | None = None,
+    version: str | None = None,
 ) -> Blob:
     """Seal content, as one segment or as several that begin at `cuts`."""
-    context = Context(tenant or new_id(), attachment or new_id(), new_id())
+    context = Context(tenant or new_id(), attachment or new_id(), version or new_id())
     dek, segments, body = os.urandom(32), [], b""
     edges = [0, *cuts, len(content)]
     for start, stop in itertools.pairwise(edges):
@@ -62,7 +72,7 @@ def seal(
     attributes = seal_attributes(dek, core, Attributes(None, None, "report", {}, {}))
     wrapped = wrap(KEK, "k1", dek, b"context")
     envelope = Envelope(core, attributes, (Wrap("k1", wrapped, 1),))
-    version = Version(
+    made = Version(
         id=context.version,
         attachment=context.attachment,
         tenant=context.tenant,
@@ -73,7 +83,7 @@ def seal(
         envelope=encode(envelope),
         inline=body if inline else None,
     )
-    return Blob(version, body, dek)
+    return Blob(made, body, dek)
 
 
 def piece(data: bytes) -> Piece:
@@ -86,6 +96,29 @@ async def place(store: Store, blob: Blob) -> None:
     if blob.version.inline is None:
         await store.put(blob.body_key, piece(blob.body))
     await store.put(blob.envelope_key, piece(blob.sealed))
+
+
+async def commit(
+    catalog: Catalog,
+    tenant: str,
+    content: bytes,
+    stores: Mapping[str, Store],
+    *,
+    on: Collection[str],
+    inline: bool = False,
+) -> Blob:
+    """Store a version whole on some of the targets, and commit it as missing on the others."""
+    upload = Upload(new_id(), tenant, new_id(), new_id(), now(), now())
+    await catalog.begin(upload, upload.id)
+    blob = seal(
+        content, inline=inline, tenant=tenant, attachment=upload.attachment, version=upload.id
+    )
+    blob = replace(blob, version=replace(blob.version, blob=upload.blob))
+    for name in on:
+        await place(stores[name], blob)
+    states = {name: ReplicaState.STORED if name in on else ReplicaState.MISSING for name in stores}
+    await catalog.commit(blob.version, states, Precondition(), None)
+    return blob
 
 
 async def overwrite(store: Store, key: str, data: bytes) -> None:

@@ -46,6 +46,7 @@ def test_every_command_is_here() -> None:
         "trash purge",
         "trash empty",
         "reap",
+        "repair",
         "report key",
         "report verify",
         "migrate",
