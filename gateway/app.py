@@ -16,6 +16,7 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 
+from gateway import work
 from gateway.admission import Admission
 from gateway.ahead import KeysAhead
 from gateway.background import Background
@@ -23,7 +24,6 @@ from gateway.buffers import Pool
 from gateway.catalog import SqlCatalog, open_catalog
 from gateway.config import ConfigError, FolderTarget, Settings, secret
 from gateway.config import Target as TargetSettings
-from gateway.copying import Copier
 from gateway.downloads import Downloads
 from gateway.errors import GatewayError
 from gateway.heartbeat import Heartbeat
@@ -42,9 +42,8 @@ from gateway.ports import Bin, Catalog, Placements, Replicas, Runs
 from gateway.pump import PumpSettings
 from gateway.purger import Purger
 from gateway.quorum import Role, Target
-from gateway.rate import Rate
 from gateway.reaper import Reaper
-from gateway.repairer import Repairer, RepairSettings
+from gateway.repairer import Repairer
 from gateway.replica import Haste
 from gateway.replication import FanSettings, Replication
 from gateway.stores.open import FolderSettings, open_store
@@ -248,40 +247,9 @@ def _wire(
         targets=targets,
         reaper=reaper,
         purger=Purger(catalog.bin, targets),
-        repairer=_repairer(settings, catalog.replicas, targets, metrics),
-        lags=Lags(
-            catalog.replicas,
-            [target.name for target in targets],
-            metrics.copies,
-            threshold=settings.repair.threshold,
-            every=settings.repair.report_every,
-        ),
+        repairer=work.repairer(settings, catalog.replicas, targets, metrics.copies),
+        lags=work.lags(settings, catalog.replicas, metrics.copies),
         heartbeat=heartbeat,
-    )
-
-
-def _repairer(
-    settings: Settings, replicas: Replicas, targets: tuple[Target, ...], metrics: Metrics
-) -> Repairer:
-    repair, limits = settings.repair, settings.limits
-    copier = Copier(
-        {target.name: target.store for target in targets},
-        part_size=limits.part_size,
-        parallel=limits.parts_at_once,
-        rate=Rate(repair.bytes_per_second, repair.requests_per_second),
-        memory=repair.memory,
-    )
-    return Repairer(
-        replicas,
-        copier,
-        targets,
-        watch=metrics.copies,
-        settings=RepairSettings(
-            parallel=repair.parallel,
-            lease=repair.lease,
-            pause=repair.pause,
-            adopt_every=repair.adopt_every,
-        ),
     )
 
 
