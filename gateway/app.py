@@ -26,6 +26,8 @@ from gateway.config import ConfigError, FolderTarget, Settings, secret
 from gateway.config import Target as TargetSettings
 from gateway.downloads import Downloads
 from gateway.errors import GatewayError
+from gateway.failover import Failover
+from gateway.healing import Healing
 from gateway.heartbeat import Heartbeat
 from gateway.http.connection import Runner, TcpSite
 from gateway.http.crowd import Caps, Crowd
@@ -37,6 +39,7 @@ from gateway.http.services import Services
 from gateway.lag import Lags
 from gateway.listing import Listing
 from gateway.operations import Operations
+from gateway.placing import Placing
 from gateway.policies import Policies
 from gateway.ports import Bin, Catalog, Placements, Replicas, Runs
 from gateway.pump import PumpSettings
@@ -72,6 +75,8 @@ class Core:
     bin: Bin
     placements: Placements
     targets: tuple[Target, ...]
+    placing: Placing
+    failover: Failover
     reaper: Reaper
     purger: Purger
     repairer: Repairer
@@ -166,8 +171,11 @@ def _wire(
     background: Background,
 ) -> Core:
     limits, policies = settings.limits, Policies(catalog, settings.required)
+    metrics = Metrics(tuple(target.name for target in targets))
+    placing = Placing(catalog.placements, targets, changed=metrics.placed)
+    metrics.placed(placing.now)
     replication = Replication(
-        targets,
+        lambda: placing.now,
         pool=Pool(limits.part_size, limits.parts_memory),
         background=background,
         settings=FanSettings(
@@ -178,12 +186,12 @@ def _wire(
         ),
     )
     heartbeat = Heartbeat(catalog, settings.heartbeat)
-    metrics = Metrics(tuple(target.name for target in targets))
     uploads = Uploads(
         catalog,
         keys,
         replication,
         policies=policies,
+        placing=placing,
         ahead=KeysAhead(keys, background, fresh=settings.keyservice.cache_ttl),
         heartbeat=heartbeat,
         background=background,
@@ -194,9 +202,10 @@ def _wire(
     downloads = Downloads(
         catalog,
         keys,
-        targets,
+        lambda: placing.now.targets,
         haste=Haste(limits.first_byte, limits.silence),
         hedge_after=limits.hedge_after,
+        report=Healing(catalog.replicas, background).found,
         watch=metrics,
     )
 
@@ -207,7 +216,9 @@ def _wire(
 
     def required(good: frozenset[str]) -> bool:
         stores = {name.removeprefix("store ") for name in good}
-        return {"catalog", "key service"} <= good and replication.possible(policies.default, stores)
+        return {"catalog", "key service"} <= good and replication.possible(
+            policies.default, stores, placing.now
+        )
 
     services = Services(
         catalog=catalog,
@@ -218,7 +229,7 @@ def _wire(
         downloads=downloads,
         listing=Listing(catalog, keys),
         trash=Trash(catalog, catalog.bin),
-        tenants=Tenants(catalog, keys),
+        tenants=Tenants(catalog, keys, targets),
         tokens=Tokens(catalog),
         metrics=metrics,
         admission=Admission(limits.streams, limits.tenant_streams),
@@ -245,6 +256,8 @@ def _wire(
         bin=catalog.bin,
         placements=catalog.placements,
         targets=targets,
+        placing=placing,
+        failover=Failover(catalog.placements, catalog.replicas, targets),
         reaper=reaper,
         purger=Purger(catalog.bin, targets),
         repairer=work.repairer(settings, catalog.replicas, targets, metrics.copies),
@@ -269,6 +282,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
+        await wired.placing.refresh()
         await _warm_up(wired)
         url = await _listen(runner, settings, context)
         log.info("serving", url=url, targets=[target.name for target in wired.targets])
@@ -276,6 +290,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             loops = [
                 tasks.create_task(wired.heartbeat.run()),
                 tasks.create_task(wired.lags.run()),
+                tasks.create_task(wired.placing.run(settings.failover.refresh)),
             ]
             if settings.reaper.enabled:
                 loops.append(tasks.create_task(_reap(wired.reaper, settings)))

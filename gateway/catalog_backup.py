@@ -38,6 +38,7 @@ from gateway.envelopes import whole
 from gateway.errors import Invalid, ObjectMissing, StoreDamaged, StoreError, Unreadable
 from gateway.keys import KeyService, unwrap
 from gateway.model import SYSTEM, body_key, envelope_key, microseconds, moment, new_id, now
+from gateway.placing import Roster
 from gateway.ports import Dumps, Piece, Store
 from gateway.pump import Pump, PumpSettings
 from gateway.quorum import Quorum, QuorumLost, Target
@@ -186,8 +187,9 @@ class CatalogBackups:
         self, targets: Sequence[Target], blob: str, context: Context, key: DataKey, taken: int
     ) -> tuple[Core, dict[str, str]]:
         """Seal a dump to every target; return its core, and why targets failed."""
+        roster = Roster(0, tuple(targets))
         replication = Replication(
-            targets,
+            lambda: roster,
             pool=self._pool,
             background=self._background,
             settings=FanSettings(patience=inf, degraded=True),

@@ -165,6 +165,12 @@ class Limits(_Section):
     head_timeout: Annotated[float, Field(ge=1, le=3600)] = 15.0
 
 
+class FailoverSettings(_Section):
+    """How often gateways ask the catalog which target is the primary now. Seconds."""
+
+    refresh: Annotated[float, Field(ge=0.1, le=60)] = 2.0
+
+
 class ReaperSettings(_Section):
     """Whether and how often leftovers are removed, and how old they must be. Seconds."""
 
@@ -222,6 +228,7 @@ class Settings(BaseSettings):
     reaper: ReaperSettings = ReaperSettings()
     repair: Repair = Repair()
     reports: ReportsSettings = ReportsSettings()
+    failover: FailoverSettings = FailoverSettings()
     heartbeat: Annotated[float, Field(gt=0, le=60)] = 15.0
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     drain_delay: Seconds = 0.0

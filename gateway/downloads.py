@@ -72,7 +72,7 @@ class Downloads:
         self,
         catalog: Catalog,
         keys: KeyService,
-        targets: Sequence[Target],
+        targets: Callable[[], Sequence[Target]],
         *,
         haste: Haste = Haste(),  # noqa: B008 - a frozen value
         hedge_after: float = 0.0,
@@ -81,7 +81,7 @@ class Downloads:
     ) -> None:
         self._catalog = catalog
         self._keys = keys
-        self._targets = targets
+        self._targets = targets  # the primary of the moment first
         self._haste = haste
         self._hedge_after = hedge_after
         self._report = report
@@ -217,7 +217,7 @@ class Downloads:
         hold it and were out of reach.
         """
         held, others = [], []
-        for target in self._targets:
+        for target in self._targets():
             state = found.replicas.get(target.name)
             if state is ReplicaState.STORED:
                 held.append(target)

@@ -9,8 +9,9 @@ removed. Does not repair what a lagging backup misses.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -19,9 +20,11 @@ from gateway.background import Background
 from gateway.buffers import Load, Pool
 from gateway.errors import StoreError, StoreFull
 from gateway.lane import Lane
+from gateway.placing import Roster
 from gateway.ports import Piece
-from gateway.quorum import Quorum, QuorumLost, Target
+from gateway.quorum import Quorum, QuorumLost
 
+LOOK = 1.0  # seconds after which an upload that waits looks whether another one is the primary now
 TOLERANCE = 0.1  # share of the upload's time that a backup may add before it counts as behind
 
 
@@ -41,17 +44,17 @@ class FanSettings:
 
 
 class Replication:
-    """What every upload shares: the targets and the buffers."""
+    """What every upload shares: the targets in their roles of the moment, and the buffers."""
 
     def __init__(
         self,
-        targets: Sequence[Target],
+        roster: Callable[[], Roster],
         *,
         pool: Pool,
         background: Background,
         settings: FanSettings,
     ) -> None:
-        self.targets = targets
+        self.roster = roster  # what holds at the time of asking
         self.pool = pool
         self.background = background
         self.settings = settings
@@ -60,9 +63,11 @@ class Replication:
         """Return the fan for one blob, which is acknowledged at `quorum`."""
         return Fan(self, tenant, blob, quorum)
 
-    def possible(self, quorum: Quorum, names: Collection[str]) -> bool:
-        """Tell whether an upload could be acknowledged if only the targets called `names` work."""
-        return quorum.satisfied(self.targets, names) or (self.settings.degraded and bool(names))
+    def possible(self, quorum: Quorum, names: Collection[str], roster: Roster) -> bool:
+        """Tell whether an upload may be acknowledged that only the targets called `names` hold."""
+        if quorum.satisfied(roster.targets, names):
+            return True
+        return self.settings.degraded and bool(names)
 
 
 class Fan:
@@ -71,7 +76,7 @@ class Fan:
     def __init__(self, shared: Replication, tenant: str, blob: str, quorum: Quorum) -> None:
         self._shared = shared
         self.quorum = quorum
-        self.targets = shared.targets
+        self.targets = shared.roster().targets
         self._group = asyncio.TaskGroup()
         self._changed = asyncio.Event()
         self._lanes = [
@@ -166,7 +171,9 @@ class Fan:
         self._changed.clear()
         shared, before = self._shared, time.monotonic()
         if not self._enough(ahead()):
-            await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._changed.wait()
             return
         allowed = shared.settings.patience + TOLERANCE * (before - self._began) - self._waited
         try:
@@ -192,8 +199,9 @@ class Fan:
 
     def _enough(self, names: frozenset[str]) -> bool:
         """Tell whether these are as many as can be asked for, with the targets that are left."""
-        if self.quorum.satisfied(self.targets, self._alive()):
-            return self.quorum.satisfied(self.targets, names)
+        targets = self._shared.roster().targets  # another one may be the primary by now
+        if self.quorum.satisfied(targets, self._alive()):
+            return self.quorum.satisfied(targets, names)
         return self._shared.settings.degraded and bool(names)
 
     def _check(self) -> None:

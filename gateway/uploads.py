@@ -19,7 +19,13 @@ from envelope.segment import SegmentSealer
 from gateway.ahead import KeysAhead, Ready
 from gateway.background import Background
 from gateway.digests import INTERNAL, Digests
-from gateway.errors import CatalogUnavailable, NotFound, PreconditionFailed, UploadLost
+from gateway.errors import (
+    CatalogUnavailable,
+    NotFound,
+    PlacementChanged,
+    PreconditionFailed,
+    UploadLost,
+)
 from gateway.heartbeat import Heartbeat
 from gateway.keys import KeyService, data_key
 from gateway.model import (
@@ -32,9 +38,11 @@ from gateway.model import (
     new_id,
     now,
 )
+from gateway.placing import Placing, Roster
 from gateway.policies import Policies
 from gateway.ports import Catalog, Piece
 from gateway.pump import Pump, PumpSettings
+from gateway.quorum import Quorum, QuorumLost
 from gateway.replication import Fan, Replication
 from keyservice.wire import DataKey
 
@@ -81,6 +89,7 @@ class Uploads:
         replication: Replication,
         *,
         policies: Policies,
+        placing: Placing,
         ahead: KeysAhead,
         heartbeat: Heartbeat,
         background: Background,
@@ -90,6 +99,7 @@ class Uploads:
         self._keys = keys
         self._replication = replication
         self._policies = policies
+        self._placing = placing
         self._ahead = ahead
         self._heartbeat = heartbeat
         self._background = background
@@ -177,10 +187,10 @@ class Uploads:
             envelope=sealed if inline is None else encode(envelope),
             inline=inline,
         )
-        await self._commit(draft, version, fan, stored)
+        roster = await self._commit(draft, version, fan.quorum, stored)
         shown = {n: value for n, value in digests.values().items() if n != INTERNAL}
-        missed = frozenset(target.name for target in fan.targets) - stored
-        degraded = not fan.quorum.satisfied(fan.targets, stored)
+        missed = frozenset(target.name for target in roster.targets) - stored
+        degraded = not fan.quorum.satisfied(roster.targets, stored)
         if degraded:
             log.warning("degraded acknowledgement", policy=str(fan.quorum), missed=sorted(missed))
         return Receipt(attachment, version, stored, missed, shown, degraded)
@@ -188,18 +198,40 @@ class Uploads:
     async def degraded(self, tenant: str, stored: frozenset[str]) -> bool:
         """Tell whether these targets are less than the tenant's quorum."""
         quorum = await self._policies.of(tenant)
-        return not quorum.satisfied(self._replication.targets, stored)
+        return not quorum.satisfied(self._placing.now.targets, stored)
 
     async def _commit(
-        self, draft: Draft, version: Version, fan: Fan, stored: frozenset[str]
+        self, draft: Draft, version: Version, quorum: Quorum, stored: frozenset[str]
+    ) -> Roster:
+        """Commit by the quorum of the moment; return the roster that it was judged by.
+
+        Where another target became the primary meanwhile, what is stored is judged anew. Raises
+        QuorumLost when it is not enough any more.
+        """
+        while True:
+            roster = self._placing.now
+            if not self._replication.possible(quorum, stored, roster):
+                raise QuorumLost("another target became the primary meanwhile; try again")
+            try:
+                await self._commit_once(draft, version, stored, roster)
+            except PlacementChanged:
+                if (await self._placing.refresh()).epoch <= roster.epoch:
+                    raise
+            else:
+                return roster
+
+    async def _commit_once(
+        self, draft: Draft, version: Version, stored: frozenset[str], roster: Roster
     ) -> None:
         """Commit, and resolve an answer that was lost: the upload's id tells if it went through."""
         replicas = {
             target.name: ReplicaState.STORED if target.name in stored else ReplicaState.MISSING
-            for target in fan.targets
+            for target in roster.targets
         }
         try:
-            await self._catalog.commit(version, replicas, draft.precondition, draft.operation)
+            await self._catalog.commit(
+                version, replicas, draft.precondition, draft.operation, epoch=roster.epoch
+            )
         except (CatalogUnavailable, UploadLost) as error:
             try:
                 if await self._catalog.committed(version.id):

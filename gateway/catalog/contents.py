@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, literal, null, select
 
 from gateway.catalog import tables
 from gateway.model import ReplicaState, Version
@@ -25,6 +25,10 @@ COLUMNS = (
     _VERSIONS.c.inline,
 )
 WHOLE = select(*COLUMNS).join_from(
+    _VERSIONS, _ATTACHMENTS, _ATTACHMENTS.c.id == _VERSIONS.c.attachment
+)
+# Without what takes room: neither envelope nor body.
+BARE = select(*COLUMNS[:-2], literal(b"").label("envelope"), null().label("inline")).join_from(
     _VERSIONS, _ATTACHMENTS, _ATTACHMENTS.c.id == _VERSIONS.c.attachment
 )
 

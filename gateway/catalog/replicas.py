@@ -110,6 +110,21 @@ class SqlReplicas:
         query = _on(target, outer=True).where(*where).order_by(_VERSIONS.c.id).limit(limit)
         return await self._database.read(bound(_held, query))
 
+    async def stranded(
+        self, targets: Collection[str], *, after: str | None = None, limit: int = 500
+    ) -> Sequence[Version]:
+        """Implement `Replicas.stranded`."""
+        held = exists().where(
+            _REPLICAS.c.version == _VERSIONS.c.id,
+            _REPLICAS.c.target.in_(tuple(targets)),
+            _REPLICAS.c.state == ReplicaState.STORED.value,
+        )
+        where = [_VERSIONS.c.purging.is_(None), _VERSIONS.c.body_size > 0, ~held]
+        if after is not None:
+            where.append(_VERSIONS.c.id > after)
+        query = contents.BARE.where(*where).order_by(_VERSIONS.c.id).limit(limit)
+        return await self._database.read(bound(_versions, query))
+
     async def unchecked(self, target: str, limit: int) -> Sequence[Held]:
         """Implement `Replicas.unchecked`."""
         oldest = select(_REPLICAS.c.version, _REPLICAS.c.checked).where(
@@ -127,6 +142,10 @@ class SqlReplicas:
     async def owners(self, blobs: Sequence[str]) -> dict[str, str]:
         """Implement `Replicas.owners`."""
         return await self._database.read(bound(_owners, blobs))
+
+
+def _versions(connection: Connection, query: Select[*tuple[Any, ...]]) -> Sequence[Version]:
+    return [contents.version(row) for row in connection.execute(query)]
 
 
 def _report(connection: Connection, findings: Sequence[Finding], clock: Clock) -> int:

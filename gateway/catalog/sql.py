@@ -68,6 +68,10 @@ class SqlCatalog:
         """Implement `Catalog.tenants`."""
         return await self._read(tenants.page, after, limit)
 
+    async def set_quorum(self, tenant: str, quorum: str | None) -> None:
+        """Implement `Catalog.set_quorum`."""
+        await self._write(tenants.set_quorum, tenant, quorum)
+
     async def add_token(self, token: Token) -> None:
         """Implement `Catalog.add_token`."""
         await self._write(tokens.add, token)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from gateway.catalog import tables
 from gateway.errors import NotFound
@@ -29,6 +29,13 @@ def get(connection: Connection, tenant: str) -> Tenant:
     if row is None:
         raise NotFound("no such tenant")
     return _tenant(row)
+
+
+def set_quorum(connection: Connection, tenant: str, quorum: str | None) -> None:
+    """Implement `Catalog.set_quorum`."""
+    change = update(_TENANTS).where(_TENANTS.c.id == tenant).values(quorum=quorum)
+    if connection.execute(change).rowcount == 0:
+        raise NotFound("no such tenant")
 
 
 def page(connection: Connection, after: str | None, limit: int) -> Sequence[Tenant]:

@@ -2,7 +2,19 @@
 
 import typer
 
-from gateway.cli import dev, reap, repair, report, serve, settings, status, tenant, token, trash
+from gateway.cli import (
+    dev,
+    failover,
+    reap,
+    repair,
+    report,
+    serve,
+    settings,
+    status,
+    tenant,
+    token,
+    trash,
+)
 
 cli = typer.Typer(
     name="sealgate",
@@ -21,6 +33,7 @@ cli.command("status", help=status.HELP)(status.status)
 cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
 cli.add_typer(trash.group, name="trash")
+cli.add_typer(failover.group, name="failover")
 cli.command("reap", help=reap.HELP)(reap.reap)
 cli.command("repair", help=repair.HELP)(repair.repair)
 cli.add_typer(report.group, name="report")

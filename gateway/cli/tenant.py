@@ -1,4 +1,4 @@
-"""`sealgate tenant create`, `list` and `show`: customers, each with keys of its own."""
+"""`sealgate tenant create`, `list`, `show` and `quorum`: customers, each with keys of its own."""
 
 from typing import Annotated, Any
 
@@ -33,6 +33,14 @@ _LIST = teach(
 )
 _SHOW = teach("Show one tenant and how many tokens are good for it.", "sealgate tenant show ID")
 
+_QUORUM = teach(
+    "Set which targets must hold a tenant's uploads before they are acknowledged. A policy is primary, "
+    "primary+N, majority, all or regions:N, or several of them with commas between; default is the "
+    "configured one. Gateways follow within seconds.",
+    "sealgate tenant quorum ID primary+1,regions:2",
+    "sealgate tenant quorum ID default",
+)
+
 group = typer.Typer(help="Create and list tenants.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id: 32 hex characters.")]
 
@@ -43,6 +51,11 @@ def fields(tenant: Tenant) -> dict[str, str]:
 
 
 group.command("retention", help=retention.HELP)(retention.retention)
+
+
+def _with_quorum(tenant: Tenant, settings: Settings) -> dict[str, str]:
+    own = tenant.quorum
+    return {**fields(tenant), "quorum": f"{settings.required} (default)" if own is None else own}
 
 
 @group.command("create", help=_CREATE)
@@ -87,6 +100,29 @@ def show(tenant: Id, *, config: Config = None, as_json: Json = False) -> None:
         show_fields({name: str(value) for name, value in shown.items()})
 
 
+@group.command("quorum", help=_QUORUM)
+def quorum(
+    tenant: Id,
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="A policy, or default.")],
+    *,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Set a tenant's quorum."""
+    settings = settings_of(config)
+    changed = run(_set_quorum(settings, tenant, None if policy == "default" else policy))
+    shown = _with_quorum(changed, settings)
+    if as_json:
+        show_json(shown)
+    else:
+        show_fields(shown)
+
+
+async def _set_quorum(settings: Settings, tenant: str, policy: str | None) -> Tenant:
+    async with opened(settings) as wired:
+        return await wired.services.tenants.set_quorum(tenant, policy)
+
+
 async def _create(settings: Settings, tier: str) -> Tenant:
     async with opened(settings) as wired:
         return await wired.services.tenants.create(tier=tier)
@@ -103,4 +139,7 @@ async def _all(settings: Settings) -> list[Tenant]:
 async def _one(settings: Settings, tenant: str) -> dict[str, Any]:
     async with opened(settings) as wired:
         found = await wired.services.tenants.get(tenant)
-        return {**fields(found), "tokens": len(await wired.services.tokens.of(tenant))}
+        return {
+            **_with_quorum(found, settings),
+            "tokens": len(await wired.services.tokens.of(tenant)),
+        }

@@ -11,6 +11,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.http.copy_figures import CopyFigures
+from gateway.placing import Roster
+from gateway.quorum import Role
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 REASONS = ("unavailable", "denied", "absent", "damaged")
@@ -92,6 +94,19 @@ class Metrics:
         for target in targets:
             for reason in REASONS:
                 self.failures.labels(target, reason)
+        self.epoch = Gauge(
+            "sealgate_placement_epoch",
+            "Epoch of the decision on the primary that this gateway goes by; of the worker furthest behind",
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
+        self.primary = Gauge(
+            "sealgate_primary",
+            "1 for the target that is the primary now, else 0",
+            ["target"],
+            registry=self.registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.cut = Counter(
             "sealgate_downloads_cut_total",
             "Downloads cut because no target could serve the rest",
@@ -113,6 +128,12 @@ class Metrics:
         )
         for cap in ("all", "address"):
             self.refused.labels(cap)
+
+    def placed(self, roster: Roster) -> None:
+        """Show which target is the primary now."""
+        self.epoch.set(roster.epoch)
+        for target in roster.targets:
+            self.primary.labels(target.name).set(target.role is Role.PRIMARY)
 
     def hedged(self, *, won: bool) -> None:
         """Implement `gateway.hedge.Watch.hedged`."""

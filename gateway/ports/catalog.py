@@ -33,6 +33,9 @@ class Catalog(Protocol):
     async def tenants(self, after: str | None, limit: int) -> Sequence[Tenant]:
         """Page through tenants in order of id, beginning after `after`."""
 
+    async def set_quorum(self, tenant: str, quorum: str | None) -> None:
+        """Set a tenant's policy; None: the configured one. Raises NotFound."""
+
     async def add_token(self, token: Token) -> None:
         """Keep a token's hash and scope.
 

@@ -129,6 +129,14 @@ class Replicas(Protocol):
         Without those that are being purged.
         """
 
+    async def stranded(
+        self, targets: Collection[str], *, after: str | None = None, limit: int = 500
+    ) -> Sequence[Version]:
+        """Page, in order of id, through versions whose body is stored on none of these targets.
+
+        With empty envelopes, and without those that are being purged or travel in the catalog whole.
+        """
+
     async def unchecked(self, target: str, limit: int) -> Sequence[Held]:
         """Return stored replicas on `target`: those never verified first, then the longest ago."""
 

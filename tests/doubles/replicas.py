@@ -148,6 +148,12 @@ class MemoryReplicas:
         """See the port."""
         raise NotImplementedError
 
+    async def stranded(
+        self, targets: Collection[str], *, after: str | None = None, limit: int = 500
+    ) -> Sequence[Version]:
+        """See the port."""
+        raise NotImplementedError
+
     async def unchecked(self, target: str, limit: int) -> Sequence[Held]:
         """See the port."""
         raise NotImplementedError

@@ -32,6 +32,14 @@ async def test_unknown_tenant(catalog: Catalog) -> None:
         await catalog.tenant(new_id())
 
 
+async def test_a_policy_is_kept_and_taken_back(catalog: Catalog, tenant: str) -> None:
+    for policy in ("primary+1,regions:2", None):
+        await catalog.set_quorum(tenant, policy)
+        assert (await catalog.tenant(tenant)).quorum == policy
+    with pytest.raises(NotFound):
+        await catalog.set_quorum(new_id(), "all")
+
+
 async def test_tenants_by_page(catalog: Catalog) -> None:
     ids = sorted(new_id() for _ in range(5))
     for tenant in reversed(ids):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -111,7 +112,9 @@ async def read_from(stack: Stack, tenant: str, journal: Journal) -> dict[str, se
                     continue
                 # The envelope lies there too, and with it all that a rebuilt catalog would need.
                 await target.store.stat(envelope_key(tenant, found.version.blob))
-                alone = Downloads(core.catalog, core.services.downloads._keys, [target])
+                alone = Downloads(
+                    core.catalog, core.services.downloads._keys, partial(list, [target])
+                )
                 opened = await alone.open(found, request_id="test")
                 running = hashlib.sha256()
                 async with aclosing(alone.read(opened, 0, opened.size)) as stream:

@@ -126,10 +126,27 @@ def test_tenants_are_listed_and_shown(invoke: Invoke, tenant: str) -> None:
     assert listed["tenant"] == tenant
     invoke("token", "create", "--tenant", tenant)
     shown = json.loads(invoke("tenant", "show", tenant, "--json").stdout)
-    assert shown == {**listed, "tokens": 1}
+    assert shown == {**listed, "quorum": "primary+1 (default)", "tokens": 1}
     assert re.search(rf"tenant +{tenant}\n", invoke("tenant", "show", tenant).stdout)
     missing = invoke("tenant", "show", new_id())
     assert (missing.exit_code, missing.stderr) == (1, "sealgate: no such tenant\n")
+
+
+def test_a_tenant_has_a_policy_of_its_own(invoke: Invoke, tenant: str) -> None:
+    assert "quorum   primary\n" in invoke("tenant", "quorum", tenant, " primary ").stdout
+    shown = json.loads(invoke("tenant", "show", tenant, "--json").stdout)
+    assert shown["quorum"] == "primary"
+    for policy, why in (
+        ("primary+9", "primary+9 asks for more backups than there are ("),
+        ("regions:2", "regions:2 asks for more regions than the targets name (0)"),
+        (
+            "some",
+            "a quorum policy is made of primary, primary+N, majority, all and regions:N, with",
+        ),
+    ):
+        refused = invoke("tenant", "quorum", tenant, policy)
+        assert (refused.exit_code, refused.stderr.startswith(f"sealgate: {why}")) == (1, True)
+    assert "primary+1 (default)" in invoke("tenant", "quorum", tenant, "default").stdout
 
 
 def test_no_tenant_is_created_without_its_key(invoke: Invoke) -> None:

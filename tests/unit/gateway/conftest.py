@@ -14,6 +14,7 @@ from gateway.buffers import Pool
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.downloads import Downloads
 from gateway.heartbeat import Heartbeat
+from gateway.placing import Placing
 from gateway.policies import Policies
 from gateway.pump import PumpSettings
 from gateway.quorum import Quorum, Role, Target
@@ -62,8 +63,16 @@ class Bench:
     @property
     def replication(self) -> Replication:
         """The fan-out over the three."""
+        return self._replication(self.placing)
+
+    @property
+    def placing(self) -> Placing:
+        """What holds as far as a gateway knows that was started just now and asked nobody."""
+        return Placing(self.catalog.placements, self.targets)
+
+    def _replication(self, placing: Placing) -> Replication:
         return Replication(
-            self.targets,
+            lambda: placing.now,
             pool=self.pool,
             background=self.background,
             settings=FanSettings(
@@ -79,10 +88,15 @@ class Bench:
     @property
     def uploads(self) -> Uploads:
         """The upload use case."""
+        return self.uploads_under(self.placing)
+
+    def uploads_under(self, placing: Placing) -> Uploads:
+        """Return the upload use case of a gateway that knows this placement."""
         return Uploads(
             self.catalog,
             self.keys,
-            self.replication,
+            self._replication(placing),
+            placing=placing,
             policies=Policies(self.catalog, self.quorum),
             ahead=self.ahead,
             heartbeat=Heartbeat(self.catalog),
@@ -93,7 +107,7 @@ class Bench:
     @property
     def downloads(self) -> Downloads:
         """The download use case."""
-        return Downloads(self.catalog, self.keys, self.targets)
+        return Downloads(self.catalog, self.keys, lambda: self.targets)
 
     async def store(self, content: bytes, reference: str = "report", step: int = 65536) -> Receipt:
         """Upload bytes in pieces of `step`."""

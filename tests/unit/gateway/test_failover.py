@@ -64,7 +64,7 @@ async def read(bench: Bench, downloads: Downloads) -> bytes:
 
 
 def made(bench: Bench) -> Downloads:
-    return Downloads(bench.catalog, bench.keys, bench.targets, haste=HASTE)
+    return Downloads(bench.catalog, bench.keys, lambda: bench.targets, haste=HASTE)
 
 
 @pytest.mark.parametrize("fault", [StoreUnavailable("refused"), None], ids=["refused", "silent"])

@@ -94,7 +94,7 @@ async def test_background_work_that_is_dropped_does_not_silence_the_queue() -> N
 
 def reporting(bench: Bench) -> tuple[Downloads, list[Finding]]:
     found: list[Finding] = []
-    return Downloads(bench.catalog, bench.keys, bench.targets, report=found.append), found
+    return Downloads(bench.catalog, bench.keys, lambda: bench.targets, report=found.append), found
 
 
 async def body(bench: Bench, downloads: Downloads) -> bytes:

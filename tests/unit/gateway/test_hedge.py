@@ -64,7 +64,7 @@ async def read(bench: Bench, count: Count, after: float = AFTER) -> bytes:
     downloads = Downloads(
         bench.catalog,
         bench.keys,
-        bench.targets,
+        lambda: bench.targets,
         haste=Haste(5.0),
         hedge_after=after,
         watch=count,

@@ -18,7 +18,7 @@ ATTACHMENTS, VERSIONS = tables.attachments.c, tables.versions.c
 
 
 def operations(bench: Bench) -> Operations:
-    downloads = Downloads(bench.catalog, bench.keys, bench.targets)
+    downloads = Downloads(bench.catalog, bench.keys, lambda: bench.targets)
     return Operations(bench.catalog, bench.uploads, downloads, bench.background)
 
 

@@ -37,8 +37,9 @@ def after_commit(
         replicas: Mapping[str, ReplicaState],
         precondition: Precondition,
         operation: tuple[str, bytes] | None,
+        epoch: int,
     ) -> None:
-        await commit(version, replicas, precondition, operation)
+        await commit(version, replicas, precondition, operation, epoch)
         await then()
 
     return wrapped
