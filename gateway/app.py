@@ -49,6 +49,7 @@ from gateway.reaper import Reaper
 from gateway.repairer import Repairer
 from gateway.replica import Haste
 from gateway.replication import FanSettings, Replication
+from gateway.rescue import Rescue, rescue
 from gateway.stores.open import FolderSettings, open_store
 from gateway.stores.retrying import RetryingStore
 from gateway.stores.s3_settings import S3Settings
@@ -82,6 +83,7 @@ class Core:
     repairer: Repairer
     lags: Lags
     heartbeat: Heartbeat
+    rescue: Rescue
 
 
 def catalog_url(settings: Settings) -> str:
@@ -139,8 +141,11 @@ def _usable(section: str) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def core(settings: Settings) -> AsyncIterator[Core]:
-    """Open the adapters, wire the use cases, and close everything at the end of the block."""
+async def core(settings: Settings, *, patience: float | None = None) -> AsyncIterator[Core]:
+    """Open the adapters, wire the use cases, and close everything at the end of the block.
+
+    `patience` is how many seconds one step of the catalog may take, where that is much.
+    """
     async with contextlib.AsyncExitStack() as stack:
         # These read secrets from files, which may block.
         url = await asyncio.to_thread(catalog_url, settings)
@@ -150,7 +155,9 @@ async def core(settings: Settings) -> AsyncIterator[Core]:
             await asyncio.to_thread(store_settings, each, stall=stall) for each in settings.targets
         ]
         with _usable("catalog"):
-            catalog = await open_catalog(url, connections=settings.catalog.connections)
+            catalog = await open_catalog(
+                url, connections=settings.catalog.connections, patience=patience
+            )
         stack.push_async_callback(catalog.close)
         with _usable("keyservice"):
             keys = await stack.enter_async_context(client)
@@ -263,6 +270,7 @@ def _wire(
         repairer=work.repairer(settings, catalog.replicas, targets, metrics.copies),
         lags=work.lags(settings, catalog.replicas, metrics.copies),
         heartbeat=heartbeat,
+        rescue=rescue(settings, catalog, keys, targets, background),
     )
 
 

@@ -16,7 +16,6 @@ from typing import Final
 
 import structlog
 from awscrt.checksums import crc64nvme
-from blake3 import blake3
 
 from envelope.context import Context, Purpose
 from envelope.envelope import (
@@ -34,7 +33,6 @@ from envelope.segment import SegmentOpener, SegmentSealer
 from gateway.background import Background
 from gateway.buffers import Pool
 from gateway.digests import Digests
-from gateway.envelopes import whole
 from gateway.errors import Invalid, ObjectMissing, StoreDamaged, StoreError, Unreadable
 from gateway.keys import KeyService, unwrap
 from gateway.model import SYSTEM, body_key, envelope_key, microseconds, moment, new_id, now
@@ -43,6 +41,7 @@ from gateway.ports import Dumps, Piece, Store
 from gateway.pump import Pump, PumpSettings
 from gateway.quorum import Quorum, QuorumLost, Target
 from gateway.replication import FanSettings, Replication
+from gateway.verify import BodyCheck, whole
 from keyservice.wire import CannotUnwrap, DataKey, KeyServiceError
 
 ATTACHMENT: Final = "0" * 31 + "1"  # of every copy: they are versions of one thing
@@ -117,7 +116,7 @@ class CatalogBackups:
         for target in targets:
             if target.name not in failed:
                 try:
-                    await verified(target.store, body_key(SYSTEM, blob), core)
+                    await _verify(target.store, body_key(SYSTEM, blob), core)
                 except StoreError as error:
                     failed[target.name] = type(error).__name__
         stored = [target for target in targets if target.name not in failed]
@@ -166,6 +165,18 @@ class CatalogBackups:
         """
         async with aclosing(_opened(target.store, copy)) as pieces:
             return await self._dumps.load(pieces)
+
+    def over(self, dumps: Dumps) -> "CatalogBackups":
+        """Return the same for another catalog."""
+        return CatalogBackups(
+            dumps,
+            self._keys,
+            self._targets,
+            pool=self._pool,
+            background=self._background,
+            settings=self._settings,
+            keep=self._keep,
+        )
 
     def _named(self, names: Sequence[str]) -> Sequence[Target]:
         known = {target.name: target for target in self._targets}
@@ -229,14 +240,13 @@ class CatalogBackups:
         return pruned
 
 
-async def verified(store: Store, key: str, core: Core) -> None:
-    """Read a body of one segment back. Raises StoreErrors, StoreDamaged if it is not the core's."""
-    running = blake3()
-    async with aclosing(store.read(key, 0, core.ciphertext_size)) as pieces:
+async def _verify(store: Store, key: str, core: Core) -> None:
+    """Read a body back. Raises StoreErrors, StoreDamaged if it is not the core's."""
+    check = BodyCheck(core)
+    async with aclosing(store.read(key)) as pieces:
         async for piece in pieces:
-            running.update(piece)
-    if running.digest() != core.segments[0].digest:
-        raise StoreDamaged("the body that was read back is not the one that was written")
+            check.update(piece)
+    check.finish()
 
 
 def _envelope(core: Core, key: DataKey) -> Envelope:

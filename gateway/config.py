@@ -182,6 +182,28 @@ class ReaperSettings(_Section):
     keep_complete: Annotated[float, Field(ge=0)] = 30 * 86400.0
 
 
+class CatalogBackupSettings(_Section):
+    """Whether and how often the catalog is copied to the targets, and how many copies stay. Seconds."""
+
+    enabled: bool = True
+    every: Annotated[float, Field(ge=60)] = 86400.0
+    keep: Annotated[int, Field(ge=1, le=10_000)] = 30
+
+
+class DrillSettings(_Section):
+    """How often a sample of each backup, and all of it, is restored to prove that it can be.
+
+    Seconds, bytes. `folder` takes what is restored for as long as it is looked at.
+    """
+
+    enabled: bool = True
+    every: Annotated[float, Field(ge=60)] = 86400.0
+    everything_every: Annotated[float, Field(ge=60)] = 30 * 86400.0
+    sample: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    bytes_per_second: Annotated[float, Field(ge=0)] = 64.0 * MiB
+    folder: Path | None = None
+
+
 class ReportsSettings(_Section):
     """Where journals and signed reports go (unset: beside the settings), and what signs them."""
 
@@ -227,6 +249,8 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     reaper: ReaperSettings = ReaperSettings()
     repair: Repair = Repair()
+    catalog_backup: CatalogBackupSettings = CatalogBackupSettings()
+    drill: DrillSettings = DrillSettings()
     reports: ReportsSettings = ReportsSettings()
     failover: FailoverSettings = FailoverSettings()
     heartbeat: Annotated[float, Field(gt=0, le=60)] = 15.0

@@ -9,7 +9,6 @@ this cannot show is what a store withholds, and whether the bytes of a body are 
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
@@ -21,6 +20,7 @@ from gateway.errors import ObjectMissing, StoreDamaged, first
 from gateway.keys import KeyService, wrapped_key
 from gateway.model import SYSTEM, Tenant, Version, envelope_key, moment
 from gateway.ports import Recovered, Store
+from gateway.verify import whole
 from keyservice.wire import (
     CannotUnwrap,
     Denied,
@@ -222,17 +222,6 @@ class Envelopes:
                     raise
                 log.warning("waiting for the key service", reason=error.code)
                 await asyncio.sleep(wait)
-
-
-async def whole(store: Store, key: str) -> bytes:
-    """Return a small object. Raises StoreErrors, and StoreDamaged for one larger than an envelope."""
-    content = bytearray()
-    async with aclosing(store.read(key)) as pieces:
-        async for piece in pieces:
-            content += piece
-            if len(content) > MAX_ENVELOPE:
-                raise StoreDamaged("an object is larger than an envelope can be")
-    return bytes(content)
 
 
 async def _wanted(

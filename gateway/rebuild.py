@@ -120,11 +120,18 @@ class Report:
         }
 
 
+Told = Callable[[Report], None]
+
+
+def _silent(report: Report) -> None:
+    del report
+
+
 class Rebuild:
     """The use case, over one catalog and one key service.
 
     `lease` is how long a rebuild that died stands in the way of the next, `patience` how many seconds a
-    key service that is busy or away is waited for; `told` is called with the report as it grows.
+    key service that is busy or away is waited for.
     """
 
     def __init__(
@@ -137,7 +144,6 @@ class Rebuild:
         *,
         lease: timedelta = LEASE,
         patience: float = PATIENCE,
-        told: Callable[[Report], None] = lambda _: None,
     ) -> None:
         self._catalog = catalog
         self._recovery = recovery
@@ -146,9 +152,8 @@ class Rebuild:
         self._backups = backups
         self._lease = lease
         self._patience = patience
-        self._told = told
 
-    async def look(self, source: Target) -> Report:
+    async def look(self, source: Target, *, told: Told = _silent) -> Report:
         """Tell what a target holds, and change nothing. Raises StoreErrors and KeyServiceErrors."""
         report = Report(source.name)
         began = time.monotonic()
@@ -157,15 +162,19 @@ class Rebuild:
 
         async def count(batch: Batch) -> None:
             report.added += len(batch.found)
-            self._count(batch, report)
+            _count(batch, report)
+            told(report)
 
         await self._walk(source, report, count)
         report.seconds = time.monotonic() - began
         return report
 
-    async def run(self, source: Target, *, merge: bool = False, use_backup: bool = True) -> Report:
-        """Rebuild from a target, or go on with what was begun. `merge` adds to a catalog that is in use.
+    async def run(
+        self, source: Target, *, merge: bool = False, use_backup: bool = True, told: Told = _silent
+    ) -> Report:
+        """Rebuild from a target, or go on with what was begun.
 
+        `merge` adds to a catalog that is in use; `told` is called with the report as it grows.
         Raises CatalogConflict when the catalog is in use and `merge` is not given, RebuildRunning,
         StoreErrors, KeyServiceErrors and CatalogErrors; it may be run again after any of them.
         """
@@ -182,6 +191,7 @@ class Rebuild:
             async def add(batch: Batch) -> None:
                 await self._add(batch, source, since, report)
                 await ledger.beat(report)
+                told(report)
 
             await self._walk(source, report, add)
             report.settled = await self._recovery.settle()
@@ -259,22 +269,7 @@ class Rebuild:
         if found and batch.keys is not None:
             contradicted = await self._recovery.add([batch.keys], found, source.name)
         report.added += len(found) - len(contradicted)
-        self._count(replace(batch, refused={**batch.refused, **contradicted}), report)
-
-    def _count(self, batch: Batch, report: Report) -> None:
-        if batch.keys is None:
-            report.locked[batch.tenant] = batch.reason
-        report.refused.update(batch.refused.values())
-        room = LISTED - len(report.findings)
-        report.findings += [
-            Finding(batch.tenant, blob, reason)
-            for blob, reason in list(batch.refused.items())[: max(room, 0)]
-        ]
-        if batch.found:
-            report.tenants.add(batch.tenant)
-        newest = [each.version.created for each in batch.found]
-        report.newest = max([*newest, *([report.newest] if report.newest else [])], default=None)
-        self._told(report)
+        _count(replace(batch, refused={**batch.refused, **contradicted}), report)
 
     @asynccontextmanager
     async def _claimed(self, source: Target) -> AsyncIterator["_Ledger"]:
@@ -304,6 +299,21 @@ class Rebuild:
             if time.monotonic() > deadline:
                 raise RebuildRunning("somebody else rebuilds the catalog from this target now")
             await asyncio.sleep(self._lease.total_seconds() / 5)
+
+
+def _count(batch: Batch, report: Report) -> None:
+    if batch.keys is None:
+        report.locked[batch.tenant] = batch.reason
+    report.refused.update(batch.refused.values())
+    room = LISTED - len(report.findings)
+    report.findings += [
+        Finding(batch.tenant, blob, reason)
+        for blob, reason in list(batch.refused.items())[: max(room, 0)]
+    ]
+    if batch.found:
+        report.tenants.add(batch.tenant)
+    newest = [each.version.created for each in batch.found]
+    report.newest = max([*newest, *([report.newest] if report.newest else [])], default=None)
 
 
 class _Ledger:

@@ -115,7 +115,7 @@ async def check_envelope(store: Store, version: Version) -> None:
     """
     known = known_envelope(version)
     try:
-        found = decode(await _whole(store, envelope_key(version.tenant, version.blob)))
+        found = decode(await whole(store, envelope_key(version.tenant, version.blob)))
     except EnvelopeError as error:
         raise StoreDamaged("an envelope cannot be read") from error
     theirs, ours = found.core.context, known.core.context
@@ -151,8 +151,8 @@ async def check_replica(store: Store, version: Version, rate: Rate | None = None
         await check_body(store, version, known_envelope(version).core, rate)
 
 
-async def _whole(store: Store, key: str) -> bytes:
-    """Read an object that is no larger than an envelope can be."""
+async def whole(store: Store, key: str) -> bytes:
+    """Return an object that is no larger than an envelope can be. Raises StoreErrors."""
     data = bytearray()
     pieces = store.read(key)
     async with aclosing(pieces):

@@ -35,6 +35,7 @@ _APART = 1_000_000_000  # more versions than an attachment has: keeps two number
 _ATTACHMENTS = tables.attachments
 _VERSIONS = tables.versions
 _OPERATIONS = tables.operations
+_READABLE = and_(_VERSIONS.c.attachment == _ATTACHMENTS.c.id, _VERSIONS.c.purging.is_(None))
 _IS_UNSETTLED = _ATTACHMENTS.c.deleted == UNSETTLED
 
 _NEW_TENANT = insert_new(tables.tenants, ["id"])
@@ -114,11 +115,14 @@ def _attachment_row(found: Recovered) -> dict[str, Any]:
 def _refused(connection: Connection, found: Sequence[Recovered]) -> dict[str, str]:
     """Say what contradicts the rows that are there, or an earlier one of these."""
     owners = {
-        row.id: (row.tenant, row.reference)
+        row.id: row
         for row in connection.execute(
-            select(_ATTACHMENTS.c.id, _ATTACHMENTS.c.tenant, _ATTACHMENTS.c.reference).where(
-                _ATTACHMENTS.c.id.in_({each.version.attachment for each in found})
-            )
+            select(
+                _ATTACHMENTS.c.id,
+                _ATTACHMENTS.c.tenant,
+                _ATTACHMENTS.c.reference,
+                _ATTACHMENTS.c.purging,
+            ).where(_ATTACHMENTS.c.id.in_({each.version.attachment for each in found}))
         )
     }
     there = select(_VERSIONS.c.id, _VERSIONS.c.blob).where(
@@ -133,9 +137,11 @@ def _refused(connection: Connection, found: Sequence[Recovered]) -> dict[str, st
         blobs[row.id], versions[row.blob] = row.blob, row.id
     refused = {}
     for each in found:
-        version = each.version
-        if owners[version.attachment] != (version.tenant, each.reference):
+        version, owner = each.version, owners[each.version.attachment]
+        if (owner.tenant, owner.reference) != (version.tenant, each.reference):
             refused[version.blob] = "foreign"
+        elif owner.purging is not None:
+            refused[version.blob] = "purged"
         elif (
             blobs.setdefault(version.id, version.blob) != version.blob
             or versions.setdefault(version.blob, version.id) != version.id
@@ -194,7 +200,7 @@ def _settle(connection: Connection, at: datetime) -> Settled:
     _number(connection)
     connection.execute(
         update(_ATTACHMENTS)
-        .where(_ATTACHMENTS.c.current.is_(None), _has_versions())
+        .where(_ATTACHMENTS.c.current.is_(None), _ATTACHMENTS.c.purging.is_(None), _has_versions())
         .values(
             current=_of_versions(func.max(_VERSIONS.c.number)),
             created=_of_versions(func.min(_VERSIONS.c.created)),
@@ -282,13 +288,8 @@ def _date_tenants(connection: Connection) -> None:
 
 def _of_versions(value: ColumnElement[Any]) -> Any:
     """Return a subquery for a figure of the versions of the attachment at hand."""
-    return (
-        select(value)
-        .where(_VERSIONS.c.attachment == _ATTACHMENTS.c.id)
-        .correlate(_ATTACHMENTS)
-        .scalar_subquery()
-    )
+    return select(value).where(_READABLE).correlate(_ATTACHMENTS).scalar_subquery()
 
 
 def _has_versions() -> ColumnElement[bool]:
-    return exists().where(_VERSIONS.c.attachment == _ATTACHMENTS.c.id)
+    return exists().where(_READABLE)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.app import Core
 
 T = TypeVar("T")
-FAILED, USAGE = 1, 2
+FAILED, USAGE, FINDINGS = 1, 2, 3
 CODES = "Exit codes: 0 done, 1 it failed, 2 wrong usage or settings."
 
 Config = Annotated[
@@ -54,6 +54,13 @@ def settings_of(config: Path | None, flags: dict[str, Any] | None = None) -> Set
         fail(str(error), USAGE)
 
 
+def target_of(settings: Settings, name: str) -> None:
+    """Make sure that a target is configured, or end with those that are."""
+    names = [target.name for target in settings.targets]
+    if name not in names:
+        fail(f"no target {name}: there are {', '.join(names)}", USAGE)
+
+
 def run(work: Coroutine[Any, Any, T], *expected: type[Exception]) -> T:
     """Run to the end; turn what was raised on purpose, or is expected, into one line."""
     from keyservice.wire import KeyServiceError  # noqa: PLC0415 - see the module
@@ -71,12 +78,15 @@ def run(work: Coroutine[Any, Any, T], *expected: type[Exception]) -> T:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator["Core"]:
-    """Wire a gateway without its server, for one command. What it logs goes to standard error."""
+async def opened(settings: Settings, *, patience: float | None = None) -> AsyncIterator["Core"]:
+    """Wire a gateway without its server, for one command. What it logs goes to standard error.
+
+    `patience` is how many seconds one step of the catalog may take, where that is much.
+    """
     from gateway import app  # noqa: PLC0415 - see the module
 
     logs.configure("warning")
-    async with app.core(settings) as wired:
+    async with app.core(settings, patience=patience) as wired:
         yield wired
 
 

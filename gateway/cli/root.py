@@ -3,9 +3,12 @@
 import typer
 
 from gateway.cli import (
+    backup,
     dev,
+    drill,
     failover,
     reap,
+    rebuild,
     repair,
     report,
     serve,
@@ -36,6 +39,9 @@ cli.add_typer(trash.group, name="trash")
 cli.add_typer(failover.group, name="failover")
 cli.command("reap", help=reap.HELP)(reap.reap)
 cli.command("repair", help=repair.HELP)(repair.repair)
+cli.add_typer(backup.group, name="backup")
+cli.command("rebuild-catalog", help=rebuild.HELP)(rebuild.rebuild_catalog)
+cli.command("drill", help=drill.HELP)(drill.drill)
 cli.add_typer(report.group, name="report")
 cli.command("migrate", help=settings.MIGRATE)(settings.migrate)
 cli.command("check-config", help=settings.CHECK)(settings.check_config)

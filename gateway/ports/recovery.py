@@ -43,8 +43,8 @@ class Recovery(Protocol):
         """Add what is not there yet, as stored on `target`; tenants that are there stay as they are.
 
         Returns why versions were refused, by blob: `duplicate` (there under another blob), `foreign`
-        (the attachment is there as another tenant's or under another reference), or `reference`
-        (one that no catalog can hold).
+        (the attachment is there as another tenant's or under another reference), `purged` (it is
+        being purged), or `reference` (one that no catalog can hold).
         """
 
     async def settle(self) -> Settled:

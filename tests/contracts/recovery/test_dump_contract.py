@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from sqlalchemy import select
 from gateway.catalog import SqlCatalog, migrate, open_catalog, tables
 from gateway.catalog.dump import PAGE
 from gateway.errors import CatalogConflict, Unreadable
-from gateway.model import Tenant, Token, new_id
+from gateway.model import Retention, Tenant, Token, new_id
+from gateway.ports import RunState
 from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.samples import ANY, START, new_operation, new_upload, put
 from tests.servers.postgres import Postgres
@@ -60,6 +62,13 @@ async def fill(catalog: SqlCatalog, count: int = 3) -> str:
     await catalog.trash(tenant.id, "réf/1", ANY)
     await catalog.begin(new_upload(tenant.id), "pending")
     await catalog.claim(new_operation(tenant.id), START - START)
+    await catalog.bin.retain(tenant.id, Retention(timedelta(days=9), 3, timedelta(days=4), START))
+    await catalog.bin.tick(timedelta(seconds=1), new_id())
+    run = await catalog.runs.claim(
+        "scrub", "east", holder=new_id(), every=timedelta(), lease=timedelta()
+    )
+    assert run is not None
+    await catalog.runs.end(run, RunState.DONE, {"found": 3})
     return tenant.id
 
 
@@ -79,6 +88,7 @@ async def again(pieces: list[bytes], step: int = 100_000) -> AsyncGenerator[byte
 @pytest.mark.parametrize("to", ["sqlite", "postgresql"])
 async def test_a_dump_is_the_same_catalog(catalog: SqlCatalog, fresh: Fresh, to: str) -> None:
     tenant = await fill(catalog, PAGE + 2)
+    await catalog.placements.promote("east", epoch=0)
     pieces = await taken(catalog)
     other = await fresh(to)
 
@@ -141,3 +151,14 @@ async def test_a_reader_that_leaves_gives_the_connection_back(catalog: SqlCatalo
         async with aclosing(catalog.dumps.dump()) as stream:
             await anext(stream)
     await fill(catalog)
+
+
+async def test_work_that_was_under_way_is_not_when_it_is_loaded(
+    catalog: SqlCatalog, fresh: Fresh
+) -> None:
+    lease = timedelta(days=1)
+    await catalog.runs.claim("catalog-backup", "", holder="a", every=lease, lease=lease)
+    other = await fresh("sqlite")
+    await other.runs.claim("rebuild", "east", holder="b", every=lease, lease=lease)
+    await other.dumps.load(again(await taken(catalog)))
+    assert [run.kind for run in await other.runs.history()] == ["rebuild"]

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.catalog import SqlCatalog
 from gateway.errors import NotFound
-from gateway.model import ReplicaState, Tenant, Version, new_id
+from gateway.model import ReplicaState, Retention, Tenant, Version, new_id
 from gateway.ports import Recovered, Settled
 from tests.contracts.catalog.samples import ANY, NO_TIME, START, at, new_operation, new_upload, put
 
@@ -205,3 +205,42 @@ async def test_an_upload_that_runs_goes_on(catalog: SqlCatalog, tenant: str) -> 
     await catalog.recovery.add([], [found("report", tenant=tenant)], "east")
     await catalog.recovery.settle()
     assert await catalog.running([upload.blob]) == {upload.blob}
+
+
+async def test_what_is_being_purged_stays_so(catalog: SqlCatalog, tenant: str) -> None:
+    gone = await put(catalog, tenant, "report")
+    await catalog.trash(tenant, "report", ANY)
+    await catalog.bin.doom_now(tenant, gone.attachment)
+    replayed = found("report", 60, tenant=tenant, attachment=gone.attachment)
+    other = found("other", 60, tenant=tenant)
+    refused = await catalog.recovery.add([], [replayed, other], "east")
+    assert refused == {replayed.version.blob: "purged"}
+    await catalog.recovery.settle()
+    (doomed,) = await catalog.bin.doomed(9)
+    assert doomed.version.id == gone.id
+    assert await catalog.bin.trashed(tenant) == []
+    assert len(await catalog.list(tenant, "", None, 9)) == 1
+
+
+async def test_what_was_replaced_or_superseded_is_kept_from_now_on(catalog: SqlCatalog) -> None:
+    first, second = found("report", 1), found("report", 2)
+    newest = found("report", 9, attachment=second.version.attachment)
+    await catalog.recovery.add([TENANT], [first, second, newest], "east")
+    await catalog.recovery.settle()
+    await catalog.bin.retain(TENANT.id, Retention(trash=timedelta(), versions=0))
+    (trashed,) = await catalog.bin.trashed(TENANT.id)
+    assert trashed.attachment.id == first.version.attachment
+    assert trashed.attachment.deleted == START
+    assert await catalog.bin.doom(9) == 2
+    assert {each.version.id for each in await catalog.bin.doomed(9)} == {
+        first.version.id,
+        second.version.id,
+    }
+
+
+async def test_nothing_that_is_not_settled_is_in_the_trash(catalog: SqlCatalog) -> None:
+    await catalog.recovery.add([TENANT], [found()], "east")
+    assert await catalog.bin.trashed(TENANT.id) == []
+    await catalog.bin.retain(TENANT.id, Retention(trash=timedelta(), versions=0))
+    assert await catalog.bin.doom(9) == 0
+    assert (await catalog.recovery.settle()).versions == 1

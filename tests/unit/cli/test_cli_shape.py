@@ -51,6 +51,11 @@ def test_every_command_is_here() -> None:
         "failover status",
         "failover promote",
         "failover demote",
+        "backup catalog",
+        "backup list",
+        "backup restore-catalog",
+        "rebuild-catalog",
+        "drill",
         "report key",
         "report verify",
         "migrate",
@@ -95,6 +100,8 @@ def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]
         "token list": ["--all-tenants"],
         "token revoke": ["0" * 16],
         "report verify": ["a.report.json"],
+        "backup restore-catalog": ["--from", "east"],
+        "rebuild-catalog": ["--from", "east"],
     }.get(" ".join(words), [])
     done = CliRunner().invoke(cli, [*words, *given], env={"SEALGATE_CONFIG": ""})
     assert done.exit_code == 2

@@ -1,0 +1,61 @@
+"""Work that a person asked for, put on record like the work of a worker.
+
+Guarantees that no two do the same kind of work on the same subject at once, whoever began it, and that
+what it came to is kept: done with its report, or failed with its reason. Does not make it resumable.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from gateway.errors import GatewayError, first
+from gateway.model import new_id
+from gateway.ports import Run, Runs, RunState
+
+LEASE: Final = timedelta(seconds=60)
+
+
+class AlreadyRunning(GatewayError):
+    """Somebody else does this work on this subject right now."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """What the work came to: a report, and whether it is a good one."""
+
+    outcome: Mapping[str, object] = field(default_factory=dict)
+    good: bool = True
+
+
+@asynccontextmanager
+async def on_record(
+    runs: Runs, kind: str, subject: str, *, lease: timedelta = LEASE
+) -> AsyncIterator[Entry]:
+    """Hold the run of this work while the block lasts. Raises AlreadyRunning and CatalogErrors."""
+    run = await runs.claim(kind, subject, holder=new_id(), every=timedelta(), lease=lease)
+    if run is None:
+        raise AlreadyRunning(f"{kind} is at it already: try again when it is done")
+    entry = Entry()
+    try:
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(_beat(runs, run, lease))
+            try:
+                yield entry
+            finally:
+                beating.cancel()
+    except BaseExceptionGroup as error:
+        cause = first(error)
+        await runs.end(run, RunState.FAILED, {"reason": type(cause).__name__})
+        raise cause from None
+    state = RunState.DONE if entry.good else RunState.FAILED
+    await runs.end(run, state, entry.outcome)
+
+
+async def _beat(runs: Runs, run: Run, lease: timedelta) -> None:
+    while True:
+        await asyncio.sleep(lease.total_seconds() / 4)
+        if not await runs.save(run):
+            raise AlreadyRunning("somebody else took this work over")

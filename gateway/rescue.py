@@ -1,0 +1,93 @@
+"""Wires what saves the catalog and brings it back: its copies, the rebuild, and the drills.
+
+A part of the composition root: with `gateway.app` it knows adapters and settings.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.background import Background
+from gateway.buffers import Pool
+from gateway.catalog import SqlCatalog, migrate, open_catalog
+from gateway.catalog_backup import CatalogBackups
+from gateway.config import Settings
+from gateway.drill import Drill, Scratch
+from gateway.keys import KeyService
+from gateway.pump import PumpSettings
+from gateway.quorum import Target
+from gateway.rate import Rate
+from gateway.rebuild import Rebuild
+from gateway.stores.folder import FolderStore
+
+PATIENCE = 600.0
+PREFIX = "sealgate-drill-"
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """The use cases around a lost catalog."""
+
+    backups: CatalogBackups
+    rebuild: Rebuild
+    drill: Drill
+
+
+def rescue(
+    settings: Settings,
+    catalog: SqlCatalog,
+    keys: KeyService,
+    targets: tuple[Target, ...],
+    background: Background,
+) -> Rescue:
+    """Wire them over what is open."""
+    limits, drill = settings.limits, settings.drill
+    backups = CatalogBackups(
+        catalog.dumps,
+        keys,
+        targets,
+        pool=Pool(limits.part_size, limits.parts_memory),
+        background=background,
+        settings=PumpSettings(part_size=limits.part_size, max_size=1 << 50),
+        keep=settings.catalog_backup.keep,
+    )
+    return Rescue(
+        backups,
+        Rebuild(catalog, catalog.recovery, catalog.runs, keys, backups),
+        Drill(
+            catalog.replicas,
+            catalog.runs,
+            keys,
+            backups,
+            scratch=_scratch(drill.folder),
+            rate=Rate(drill.bytes_per_second),
+            sample=drill.sample,
+            part_size=limits.part_size,
+        ),
+    )
+
+
+def _scratch(parent: Path | None) -> Callable[[], AbstractAsyncContextManager[Scratch]]:
+    """Return what makes an empty catalog and an empty store in a folder of their own, for us alone."""
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[Scratch]:
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=PREFIX, dir=parent))
+        objects = folder / "objects"
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(objects.mkdir)
+            url = f"sqlite:///{folder / 'catalog.db'}"
+            await migrate(url)
+            catalog = await open_catalog(url, patience=PATIENCE)
+            stack.push_async_callback(catalog.close)
+            store = FolderStore(objects, name="scratch")
+            stack.push_async_callback(store.close)
+            yield Scratch(catalog, catalog.recovery, catalog.dumps, catalog.runs, store)
+
+    return opened

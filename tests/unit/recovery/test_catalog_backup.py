@@ -1,0 +1,129 @@
+"""Copies of the catalog: sealed, verified, few, and only whole ones count."""
+
+from datetime import timedelta
+
+import pytest
+
+from envelope.envelope import decode, encode
+from gateway.errors import CatalogConflict, Invalid, StoreDamaged, StoreUnavailable, Unreadable
+from gateway.model import SYSTEM, Right, body_key, envelope_key, new_id, now
+from gateway.quorum import QuorumLost
+from gateway.tokens import Tokens
+from tests.unit.recovery.conftest import Site
+
+
+async def test_a_copy_is_the_catalog_again(site: Site) -> None:
+    bench = site.bench
+    await bench.store(b"small", "a")
+    await bench.store(bytes(5000), "b")
+    grant = await Tokens(bench.catalog).create(None, [Right.ADMIN], lifetime=timedelta(days=1))
+
+    made = await site.backups().make()
+
+    assert made.stored == {"primary", "east", "west"}
+    (copy,) = await site.backups().copies(site.east)
+    assert (copy.taken, copy.size) == (made.taken, made.size)
+    catalog = await site.new_catalog()
+    rows = await site.backups(catalog).restore(site.east, copy)
+    assert rows["versions"] == 2
+    assert await Tokens(catalog).check(grant.text) == grant.token
+    bench.catalog = catalog
+    assert await bench.read("b") == bytes(5000)
+
+
+async def test_stores_see_none_of_it(site: Site) -> None:
+    await site.bench.store(b"content", "a-telling-reference")
+    await site.backups().make()
+    for key in site.bench.east.keys:
+        assert b"a-telling-reference" not in await site.object(key)
+
+
+async def test_the_reserved_tenant_is_no_tenant(site: Site) -> None:
+    await site.backups().make()
+    assert SYSTEM not in [t.id for t in await site.bench.catalog.tenants(None, 99)]
+
+
+async def test_only_the_named_targets_take_it(site: Site) -> None:
+    made = await site.backups().make(["west"])
+    assert made.stored == {"west"}
+    assert site.bench.east.keys == []
+    with pytest.raises(Invalid, match="nowhere"):
+        await site.backups().make(["nowhere"])
+
+
+async def test_a_target_that_fails_is_named(site: Site) -> None:
+    site.bench.west.fail = StoreUnavailable("gone")
+    made = await site.backups().make()
+    assert made.stored == {"primary", "east"}
+    assert made.failed == {"west": "not stored"}
+    site.bench.primary.fail = site.bench.east.fail = StoreUnavailable("gone")
+    with pytest.raises(QuorumLost):
+        await site.backups().make()
+
+
+async def test_a_copy_that_reads_back_wrong_does_not_count(site: Site) -> None:
+    site.bench.west.flip = 100
+    made = await site.backups().make()
+    assert made.failed == {"west": "StoreDamaged"}
+    assert made.stored == {"primary", "east"}
+
+
+async def test_the_newest_stay(site: Site) -> None:
+    backups = site.backups(keep=2)
+    made = [await backups.make(["east"]) for _ in range(4)]
+    assert [each.pruned for each in made] == [0, 0, 1, 1]
+    copies = await backups.copies(site.east)
+    assert [copy.taken for copy in copies] == [made[3].taken, made[2].taken]
+    assert len(site.bench.east.keys) == 4
+    at = made[2].taken + timedelta(microseconds=1)
+    newest = await backups.newest(site.east, at=at)
+    assert newest is not None
+    assert newest.taken == made[2].taken
+    assert await backups.newest(site.east, at=now() - timedelta(days=1)) is None
+
+
+async def test_a_store_cannot_pass_off_something_else(site: Site) -> None:
+    backups = site.backups()
+    receipt = await site.bench.store(bytes(5000), "a")
+    await backups.make(["east"])
+    (copy,) = await backups.copies(site.east)
+    ours = await site.envelope(copy.blob, SYSTEM)
+    theirs = await site.envelope(receipt.version.blob)
+    for envelope in (theirs, ours[:-1], b""):
+        blob = new_id()
+        await site.plant(envelope_key(SYSTEM, blob), envelope)
+        await site.plant(body_key(SYSTEM, blob), b"")
+    again = new_id()  # the same one twice is one
+    await site.plant(envelope_key(SYSTEM, again), ours)
+    await site.plant(body_key(SYSTEM, again), await site.object(body_key(SYSTEM, copy.blob)))
+    await site.plant(envelope_key(SYSTEM, new_id()), encode(decode(ours)))  # without a body
+    assert [each.taken for each in await backups.copies(site.east)] == [copy.taken]
+
+
+@pytest.mark.parametrize("damage", ["flip", "short", "long"])
+async def test_a_damaged_copy_loads_nothing(site: Site, damage: str) -> None:
+    await site.bench.store(bytes(5000), "a")
+    await site.backups().make(["east"])
+    (copy,) = await site.backups().copies(site.east)
+    key = body_key(SYSTEM, copy.blob)
+    body = bytearray(await site.object(key))
+    if damage == "flip":
+        body[len(body) // 2] ^= 1
+    await site.plant(key, bytes(body[:-1] if damage == "short" else body))
+    if damage == "long":
+        await site.plant(key, bytes(body) + b"\0")
+    catalog = await site.new_catalog()
+    if damage == "long":  # what is behind the body is not even read
+        await site.backups(catalog).restore(site.east, copy)
+        return
+    with pytest.raises((Unreadable, StoreDamaged)):
+        await site.backups(catalog).restore(site.east, copy)
+    assert await catalog.recovery.empty()
+    assert await catalog.tenants(None, 9) == []
+
+
+async def test_a_catalog_in_use_takes_no_copy(site: Site) -> None:
+    await site.backups().make(["east"])
+    (copy,) = await site.backups().copies(site.east)
+    with pytest.raises(CatalogConflict):
+        await site.backups().restore(site.east, copy)
