@@ -72,6 +72,15 @@ async def catalog(url: str, clock: FakeClock) -> AsyncIterator[SqlCatalog]:
 
 
 @pytest.fixture
+async def several(url: str, clock: FakeClock) -> AsyncIterator[list[SqlCatalog]]:
+    """Give open catalogs that share nothing but the database, as several processes would."""
+    opened = [await open_catalog(url, patience=PATIENCE, clock=clock) for _ in range(3)]
+    yield opened
+    for each in opened:
+        await each.close()
+
+
+@pytest.fixture
 async def tenant(catalog: SqlCatalog) -> str:
     """Give the id of a tenant."""
     tenant = Tenant(new_id(), "standard", START)

@@ -1,5 +1,6 @@
 """Values that the catalog's tests put in."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -67,10 +68,16 @@ def new_operation(tenant: str, *, key: bytes = b"k" * 32) -> Operation:
 
 
 async def put(
-    catalog: Catalog, tenant: str, reference: str, precondition: Precondition = ANY
+    catalog: Catalog,
+    tenant: str,
+    reference: str,
+    precondition: Precondition = ANY,
+    *,
+    started: datetime = START,
+    replicas: Mapping[str, ReplicaState] = STORED,
 ) -> Version:
     """Bring an upload from intent to version."""
-    upload = new_upload(tenant)
+    upload = new_upload(tenant, started=started)
     version = version_of(upload, await catalog.begin(upload, reference))
-    await catalog.commit(version, STORED, precondition, None)
+    await catalog.commit(version, replicas, precondition, None)
     return version
