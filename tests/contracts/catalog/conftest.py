@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -10,7 +11,7 @@ import pytest
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.catalog.tables import metadata
 from gateway.model import Tenant, new_id
-from tests.contracts.catalog.samples import START, FakeClock
+from tests.contracts.catalog.samples import START, TICKER, FakeClock, Time
 from tests.servers.postgres import Postgres
 
 PATIENCE = 20.0  # the machine that runs the tests may be busy
@@ -86,3 +87,10 @@ async def tenant(catalog: SqlCatalog) -> str:
     tenant = Tenant(new_id(), "standard", START)
     await catalog.add_tenant(tenant)
     return tenant.id
+
+
+@pytest.fixture
+async def time(catalog: SqlCatalog, clock: FakeClock) -> Time:
+    """Give time, whose first tick is done."""
+    await catalog.bin.tick(timedelta(), TICKER)
+    return Time(catalog, clock)

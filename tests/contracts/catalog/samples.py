@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
+from gateway.catalog import SqlCatalog
 from gateway.model import (
     Attachment,
     Operation,
@@ -80,4 +81,34 @@ async def put(
     upload = new_upload(tenant, started=started)
     version = version_of(upload, await catalog.begin(upload, reference))
     await catalog.commit(version, replicas, precondition, None)
+    return version
+
+
+TICKER = new_id()
+
+
+class Time:
+    """Time that passes for the clock and for one ticker alike, unless a test says otherwise."""
+
+    def __init__(self, catalog: SqlCatalog, clock: FakeClock) -> None:
+        self._catalog = catalog
+        self._clock = clock
+
+    async def passes(self, elapsed: timedelta) -> None:
+        """Let time pass by both clocks."""
+        self._clock.now += elapsed
+        await self.counts(elapsed)
+
+    def jumps(self, jump: timedelta) -> None:
+        """Set the database's clock forward or back."""
+        self._clock.now += jump
+
+    async def counts(self, elapsed: timedelta, ticker: str = TICKER) -> None:
+        """Let a ticker say how much time has passed."""
+        await self._catalog.bin.tick(elapsed, ticker)
+
+
+async def trashed(catalog: SqlCatalog, tenant: str, reference: str = "a") -> Version:
+    version = await put(catalog, tenant, reference)
+    await catalog.trash(tenant, reference, ANY)
     return version
