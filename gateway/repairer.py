@@ -37,7 +37,9 @@ LONGEST = 3600.0  # seconds before a gap is tried again
 FIRST = 15.0
 REST = 60.0  # seconds at most that a target is left alone
 ASKED = 10.0  # seconds for a target to say that it is back
-DOUBTS = 1000
+DOUBTS = 1000  # replicas that may have outlived their version
+DOUBTFUL = 3600.0  # seconds for which it is looked whether they did
+SETTLE = 30.0  # and every how many
 
 log = structlog.get_logger()
 
@@ -100,7 +102,8 @@ class Repairer:
         self._clock = clock
         self._rests = {name: _Rest() for name in self._targets}
         self._adopted: dict[str, float] = {}
-        self._doubts: deque[tuple[Version, str]] = deque(maxlen=DOUBTS)
+        self._doubts: deque[_Doubt] = deque(maxlen=DOUBTS)
+        self._settled = clock()
 
     async def adopt(self, target: str, tally: Tally | None = None) -> int:
         """Record as missing what a target has no row of, all of it; return how many versions."""
@@ -154,6 +157,7 @@ class Repairer:
                 )
         except LeaseLost:
             claims.drop(lease)
+            self._doubt(gap)
             self._failed(gap, "lease", tally)
         except Unreadable as error:
             hopeless = error.retry_after is None
@@ -171,7 +175,7 @@ class Repairer:
             if await claims.filled(lease):
                 self._filled(gap, tally, whole=source == gap.target)
             else:
-                self._doubts.append((gap.version, gap.target))
+                self._doubt(gap)
         if told := [each for each in findings if each.target in gap.good]:
             await self._replicas.report(told)
 
@@ -216,16 +220,33 @@ class Repairer:
             return False
         return True
 
+    def _doubt(self, gap: Gap) -> None:
+        self._doubts.append(_Doubt(gap.version, gap.target, self._clock() + DOUBTFUL))
+
     async def _settle_doubts(self) -> None:
         """Remove what was written of versions that were purged meanwhile."""
+        if self._clock() - self._settled < SETTLE:
+            return
+        self._settled = self._clock()
         for _ in range(len(self._doubts)):
-            version, target = self._doubts.popleft()
-            if await self._replicas.version(version.id) is not None:
-                continue
-            try:
-                await self._copier.clear(version, target)
-            except StoreError:
-                self._doubts.append((version, target))
+            doubt = self._doubts.popleft()
+            gone = await self._replicas.version(doubt.version.id) is None
+            if gone:
+                try:
+                    await self._copier.clear(doubt.version, doubt.target)
+                except StoreError:
+                    gone = False
+            if not gone and self._clock() < doubt.until:
+                self._doubts.append(doubt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A replica that may have been written after its version was purged; looked at until `until`."""
+
+    version: Version
+    target: str
+    until: float
 
 
 class _Rest:

@@ -2,11 +2,13 @@
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import aiohttp
 import typer
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.cli.command import (
     FAILED,
@@ -22,14 +24,23 @@ from gateway.cli.command import (
 from gateway.config import Settings
 
 HELP = teach(
-    "Ask a running gateway for its readiness, a line a dependency. Where it is comes from its "
-    "settings, or from --url.",
+    "Ask a running gateway for its readiness, a line a dependency, and how far its targets are behind. "
+    "Where it is comes from its settings, or from --url.",
     "sealgate status --config /etc/sealgate/sealgate.toml",
     "sealgate status --url https://gateway.example:8443 --ca ca.crt --json",
     codes="Exit codes: 0 ready, 1 not ready or no answer, 2 wrong usage or settings.",
 )
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask, not where to listen
 _TIMEOUT = 10.0
+_MIB = 1024 * 1024
+_KNOWN = "sealgate_replica_lag_timestamp_seconds"
+_LAGS = {
+    "sealgate_replica_lag_seconds": "seconds",
+    "sealgate_replicas_pending": "objects",
+    "sealgate_replicas_pending_bytes": "bytes",
+    "sealgate_replicas_failing": "failing",
+    "sealgate_replica_threshold_exceeded": "late",
+}
 _OK = 200
 
 
@@ -42,17 +53,28 @@ def status(
 ) -> None:
     """Ask for readiness."""
     address = url or address_of(settings_of(config))
-    code, text = run(_ask(address, ca))
+    code, text, figures = run(_ask(address, ca))
+    lags = lags_of(figures)
     ready = code == _OK
     lines = [line.partition(": ") for line in text.splitlines()]
     if as_json:
         states = {name: state for name, colon, state in lines if colon}
         draining = not ready and text.strip() == "draining"
-        show_json({"url": address, "ready": ready, "draining": draining, "dependencies": states})
+        show_json(
+            {
+                "url": address,
+                "ready": ready,
+                "draining": draining,
+                "dependencies": states,
+                "lag": lags,
+            }
+        )
     else:
         typer.echo(f"{address} is {'ready' if ready else 'NOT ready'}")
         for name, colon, state in lines:
             typer.echo(f"  {name}{colon}{state}")
+        for name, lag in lags.items():
+            typer.echo(f"  {name} {_behind(lag)}")
     if not ready:
         raise typer.Exit(FAILED)
 
@@ -69,7 +91,29 @@ def address_of(settings: Settings) -> str:
     return f"{'https' if settings.tls else 'http'}://{host}:{listen.port}"
 
 
-async def _ask(address: str, ca: Path | None) -> tuple[int, str]:
+def lags_of(figures: str) -> dict[str, dict[str, float]]:
+    """Return how far each target is behind, out of a gateway's figures; nothing before it knows."""
+    found: dict[str, dict[str, float]] = {}
+    known = False
+    for family in text_string_to_metric_families(figures):
+        known = known or (family.name == _KNOWN and any(each.value for each in family.samples))
+        for sample in family.samples if family.name in _LAGS else ():
+            found.setdefault(sample.labels["target"], {})[_LAGS[family.name]] = sample.value
+    return found if known else {}
+
+
+def _behind(lag: Mapping[str, float]) -> str:
+    if not lag["objects"]:
+        return "holds everything"
+    late = ", longer than the threshold" if lag["late"] else ""
+    failing = f", {lag['failing']:.0f} tried in vain" if lag["failing"] else ""
+    return (
+        f"is behind by {lag['objects']:.0f} versions, {lag['bytes'] / _MIB:.1f} MiB, "
+        f"for {lag['seconds']:.0f} s{late}{failing}"
+    )
+
+
+async def _ask(address: str, ca: Path | None) -> tuple[int, str, str]:
     connector: aiohttp.BaseConnector
     base = address.rstrip("/")
     if address.startswith("unix://"):
@@ -84,7 +128,8 @@ async def _ask(address: str, ca: Path | None) -> tuple[int, str]:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
             session.get(f"{base}/readyz") as response,
+            session.get(f"{base}/metrics") as figures,
         ):
-            return response.status, await response.text()
+            return response.status, await response.text(), await figures.text()
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         fail(f"no gateway answers at {address} ({type(error).__name__})")
