@@ -12,7 +12,12 @@ from tests.load.place import Place
 
 GRACE = 4.0
 HEAD_TIMEOUT = 2.0
-LIMITS = {"slow_grace": GRACE, "min_rate": 512.0, "head_timeout": HEAD_TIMEOUT}
+LIMITS = {
+    "slow_grace": GRACE,
+    "min_rate": 512.0,
+    "head_timeout": HEAD_TIMEOUT,
+    "tenant_streams": 256,  # the long proof has 200 readers of one tenant
+}
 
 
 class NewPlace(Protocol):
