@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.bar import Bar, bar
 from gateway.cli.command import (
     USAGE,
     Config,
@@ -22,8 +23,13 @@ from gateway.cli.command import (
 from gateway.config import Settings
 from gateway.failover import Failover, Outlook
 from gateway.model import Version
+from gateway.ports import Lag
+
+if TYPE_CHECKING:
+    from gateway.app import Core
 
 FINDINGS = 3
+_GLANCE = 0.5  # seconds between two looks at what was done
 _SHOWN = 20
 _CODES = "Exit codes: 0 done, 1 it failed or was refused, 2 wrong usage or settings, 3 versions are at risk."
 _STATUS = teach(
@@ -44,7 +50,7 @@ _PROMOTE = teach(
 )
 _DEMOTE = teach(
     "Go back to the configured primary, once it answers and holds everything. Nothing is lost by it. "
-    "With --wait it waits until repair has copied what the primary missed.",
+    "With --wait it copies what the primary missed, beside the workers, and waits for it.",
     "sealgate failover demote",
     "sealgate failover demote --wait --timeout 3600 --yes",
     codes=_CODES,
@@ -121,25 +127,41 @@ async def _promote(settings: Settings, target: str, *, accept_loss: bool) -> Out
 async def _demote(settings: Settings, *, wait: bool, within: float) -> Outlook:
     async with opened(settings) as wired:
         if wait:
-            await _caught_up(wired.failover, within)
+            await _catch_up(wired, within)
         return await wired.failover.demote()
 
 
-async def _caught_up(failover: Failover, within: float) -> None:
-    """Wait until the configured primary holds everything, or the time is over."""
-    begun, told = time.monotonic(), -1
-    while True:
-        standing = (await failover.outlook()).of(failover.configured)
-        left = standing.lag.objects
-        if standing.answers and not left:
-            return
-        if left != told:
-            away = "" if standing.answers else ", and it does not answer"
-            typer.echo(f"{failover.configured} misses {left} versions{away}", err=True)
-            told = left
-        if within and time.monotonic() - begun > within:
-            fail(f"{failover.configured} has not caught up within {within:g} seconds")
-        await asyncio.sleep(1.0)
+async def _catch_up(wired: "Core", within: float) -> None:
+    """Copy what the configured primary misses, beside the workers, until nothing is left or time is up."""
+    from gateway.repairer import Tally  # noqa: PLC0415 - help answers at once
+
+    name, tally, begun = wired.failover.configured, Tally(), time.monotonic()
+
+    async def glance(shown: Bar) -> None:
+        told = 0
+        while True:
+            await asyncio.sleep(_GLANCE)
+            shown.advance(tally.bytes - told)
+            told = tally.bytes
+
+    with bar(f"catching up {name}") as shown:
+        while (lag := await _behind(wired.failover)) is None or lag.objects:
+            if within and time.monotonic() - begun > within:
+                fail(f"{name} has not caught up within {within:g} seconds")
+            if lag is not None:
+                shown.total(tally.bytes + lag.bytes)
+                async with asyncio.TaskGroup() as tasks:
+                    glancing = tasks.create_task(glance(shown))
+                    await wired.repairer.adopt(name, tally)
+                    await wired.repairer.repair(name, tally=tally)
+                    glancing.cancel()
+            await asyncio.sleep(_GLANCE)
+
+
+async def _behind(failover: Failover) -> Lag | None:
+    """Return how far the configured primary is behind; None while it does not answer."""
+    standing = (await failover.outlook()).of(failover.configured)
+    return standing.lag if standing.answers else None
 
 
 def _show(outlook: Outlook, *, as_json: bool) -> None:

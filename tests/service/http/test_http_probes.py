@@ -126,6 +126,10 @@ async def test_many_who_ask_cost_one_question(
 
 ALLOWED = {
     "cap": {"all", "address"},
+    "reason": {
+        *("unavailable", "denied", "absent", "damaged"),
+        *("target", "sources", "no-good-copy", "lease"),
+    },
     "method": {"GET", "HEAD", "PUT", "POST", "DELETE", "other"},
     "status": {"2xx", "3xx", "4xx", "5xx"},
     "target": {"primary", "east", "west"},
