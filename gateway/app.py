@@ -84,6 +84,7 @@ class Core:
     lags: Lags
     heartbeat: Heartbeat
     rescue: Rescue
+    keys: KeyServiceClient
 
 
 def catalog_url(settings: Settings) -> str:
@@ -271,6 +272,7 @@ def _wire(
         lags=work.lags(settings, catalog.replicas, metrics.copies),
         heartbeat=heartbeat,
         rescue=rescue(settings, catalog, keys, targets, background),
+        keys=keys,
     )
 
 

@@ -21,7 +21,7 @@ from gateway.room import Room
 from gateway.sources import Restart, Sources
 from gateway.verify import check_body, check_envelope, known_envelope, stored_envelope
 
-CATALOG = ""  # the source of a body that travels in its envelope
+CATALOG = ""  # the source of an envelope, and of the body that travels in it
 
 
 class Copier:
@@ -56,11 +56,12 @@ class Copier:
     ) -> str:
         """Make `target` hold `version`; return the source, best first of `sources`.
 
-        A whole replica that is there is taken as it is: then the source is the target itself. A body
-        without its envelope is nobody's, and is completed or replaced; a damaged replica is replaced only
-        if `replace` says so. To `findings` is added what proved to be missing or damaged at the sources.
-        Raises Unreadable when no source is good, StoreDamaged for a replica that may not be replaced, and
-        other StoreErrors of the target.
+        A whole replica that is there is taken as it is: then, and only then, the source is the target
+        itself. It is CATALOG where all that was written came from there. A body without its envelope is
+        nobody's, and is completed or replaced; a damaged replica is replaced only if `replace` says so.
+        To `findings` is added what proved to be missing or damaged at the sources. Raises Unreadable when
+        no source is good, StoreDamaged for a replica that may not be replaced, and other StoreErrors of
+        the target.
         """
         store = self._stores[target]
         sealed, core = stored_envelope(version), known_envelope(version).core
@@ -73,7 +74,7 @@ class Copier:
             raise envelope
         if isinstance(body, StoreDamaged) and not (replace or isinstance(envelope, ObjectMissing)):
             raise body
-        source = target if version.inline is None or envelope is None else CATALOG
+        source = target if envelope is None else CATALOG
         if body is not None:
             others = [name for name in sources if name != target]
             reading = Sources(self._stores, version, core, others, self._rate)

@@ -76,7 +76,7 @@ class Tally:
 
 
 class Journal:
-    """One open journal. Every method blocks; `add`, `take` and the attributes do not."""
+    """One open journal. Every method blocks; the attributes do not."""
 
     def __init__(self, path: Path, file: IO[bytes], header: Mapping[str, Any]) -> None:
         self.path = path
@@ -85,7 +85,6 @@ class Journal:
         self.resumed = False
         self.tally = Tally()
         self._file = file
-        self._waiting: list[Entry] = []
 
     @classmethod
     def open(
@@ -154,15 +153,6 @@ class Journal:
         file.truncate(whole)
         file.seek(whole)
         return journal
-
-    def add(self, entry: Entry) -> None:
-        """Take one more entry, to be written soon."""
-        self._waiting.append(entry)
-
-    def take(self) -> list[Entry]:
-        """Hand over what is not yet written, to be given to `write`."""
-        taken, self._waiting = self._waiting, []
-        return taken
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Append entries, durable on return."""

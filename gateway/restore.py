@@ -11,7 +11,7 @@ import asyncio
 import enum
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -146,7 +146,7 @@ class Restore:
     """One run of one work, with `parallel` versions under way at a time.
 
     `refusal` says why nothing of a tenant is brought back, empty when it may be; `told` hears of every
-    result as it comes. Without a journal nothing is kept.
+    result as it comes. Without a journal a run that was killed begins anew.
     """
 
     def __init__(
@@ -165,7 +165,9 @@ class Restore:
         self._refusal = refusal
         self._parallel = parallel
         self._told = told
-        self._results: list[Result] = []
+        self._results: list[Result] = []  # and as they are written, until they are
+        self._entries: list[Entry] = []
+        self._over = False
         self._writing = asyncio.Lock()
         self._full = asyncio.Event()
 
@@ -177,12 +179,13 @@ class Restore:
         queue: asyncio.Queue[Version | None] = asyncio.Queue(self._parallel)
         try:
             async with asyncio.TaskGroup() as group:
-                flushing = group.create_task(self._flush_often())
+                group.create_task(self._flush_often())
                 async with asyncio.TaskGroup() as working:
                     working.create_task(self._feed(queue))
                     for _ in range(self._parallel):
                         working.create_task(self._take(queue))
-                flushing.cancel()
+                self._over = True  # not cancelled: it may be writing
+                self._full.set()
         finally:
             await self._flush()
 
@@ -204,11 +207,10 @@ class Restore:
             entry = _entry(result)
             self.tally.add(entry)
             self.troubles.note(result)
-            if self._journal is not None:
-                self._journal.add(entry)
-                self._results.append(result)
-                if len(self._results) >= BATCH:
-                    self._full.set()
+            self._results.append(result)
+            self._entries.append(entry)
+            if len(self._results) >= BATCH:
+                self._full.set()
             self._told(result)
 
     async def _one(self, version: Version) -> Result:
@@ -217,24 +219,24 @@ class Restore:
         return await self._work.do(version)
 
     async def _flush_often(self) -> None:
-        while True:
-            try:
+        while not self._over:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH):
                     await self._full.wait()
-            except TimeoutError:
-                pass
             self._full.clear()
             await self._flush()
 
     async def _flush(self) -> None:
         """Record what was found, then write the journal, which so never claims too much."""
         async with self._writing:
-            if self._journal is None or not self._results:
+            count = len(self._results)
+            if not count:
                 return
-            results, self._results = self._results, []
-            entries = self._journal.take()
-            await self._work.record(results)
-            await asyncio.to_thread(self._journal.write, entries)
+            await self._work.record(self._results[:count])
+            if self._journal is not None:
+                await asyncio.to_thread(self._journal.write, self._entries[:count])
+            # Only now: if this is cancelled on the way, the last flush does it again.
+            del self._results[:count], self._entries[:count]
 
 
 async def anyone(tenant: str) -> str:

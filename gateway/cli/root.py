@@ -11,6 +11,7 @@ from gateway.cli import (
     rebuild,
     repair,
     report,
+    restore,
     serve,
     settings,
     status,
@@ -42,6 +43,7 @@ cli.command("repair", help=repair.HELP)(repair.repair)
 cli.add_typer(backup.group, name="backup")
 cli.command("rebuild-catalog", help=rebuild.HELP)(rebuild.rebuild_catalog)
 cli.command("drill", help=drill.HELP)(drill.drill)
+cli.command("restore", help=restore.HELP)(restore.restore)
 cli.add_typer(report.group, name="report")
 cli.command("migrate", help=settings.MIGRATE)(settings.migrate)
 cli.command("check-config", help=settings.CHECK)(settings.check_config)

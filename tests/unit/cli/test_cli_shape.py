@@ -56,6 +56,7 @@ def test_every_command_is_here() -> None:
         "backup restore-catalog",
         "rebuild-catalog",
         "drill",
+        "restore",
         "report key",
         "report verify",
         "migrate",
@@ -84,6 +85,7 @@ def test_no_option_takes_a_secret(words: tuple[str, ...]) -> None:
     for parameter in COMMANDS[words].params:
         names = " ".join(parameter.opts)
         assert not re.search(r"secret|password|private|--token(?!-file)|--key(?!-file)", names)
+        assert not re.search(r"secret|password|private|--token(?!-file)|--key", names)
 
 
 @pytest.mark.parametrize("words", sorted(set(COMMANDS) - {("dev",), ("status",)}), ids=" ".join)
@@ -102,6 +104,7 @@ def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]
         "report verify": ["a.report.json"],
         "backup restore-catalog": ["--from", "east"],
         "rebuild-catalog": ["--from", "east"],
+        "restore": ["--all"],
     }.get(" ".join(words), [])
     done = CliRunner().invoke(cli, [*words, *given], env={"SEALGATE_CONFIG": ""})
     assert done.exit_code == 2

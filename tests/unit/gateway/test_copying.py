@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.copying import Copier
+from gateway.copying import CATALOG, Copier
 from gateway.errors import (
     ObjectMissing,
     StoreDamaged,
@@ -96,7 +96,7 @@ async def test_a_replica_with_other_wraps_is_taken_as_it_is(site: Site) -> None:
 async def test_a_body_without_envelope_is_completed(site: Site, blob: Blob) -> None:
     await site.target.put(blob.body_key, piece(blob.body))
     site.target.calls.clear()
-    assert await site.fill(blob) == "target"
+    assert await site.fill(blob) == CATALOG
     assert site.target.calls == ["put envelope"]
     await check_replica(site.target, blob.version)
 

@@ -103,6 +103,24 @@ async def test_what_is_recorded_precedes_what_the_journal_says(tmp_path: Path) -
     assert not settled_in(tmp_path / "a.journal")
 
 
+async def test_nothing_is_left_out_of_the_journal_by_a_slow_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.restore.FLUSH", 0.001)
+    versions = [version() for _ in range(40)]
+    work = FakeWork(versions)
+    record = work.record
+
+    async def slowly(results: Sequence[Result]) -> None:
+        await asyncio.sleep(0.005)
+        await record(results)
+
+    work.record = slowly  # type: ignore[method-assign]
+    await go(work, tmp_path / "a.journal")
+    assert len(settled_in(tmp_path / "a.journal")) == 40
+    assert sorted(work.recorded) == sorted(v.id for v in versions)
+
+
 async def test_what_ends_the_run_ends_it_and_the_next_one_goes_on(tmp_path: Path) -> None:
     versions = [version() for _ in range(30)]
     work = FakeWork(versions)
