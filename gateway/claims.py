@@ -88,6 +88,7 @@ class Claims:
         self._waiting: deque[Lease] = deque()
         self._out: dict[tuple[str, str], Lease] = {}  # those that wait, too
         self._claims = 0
+        self._dry = False  # whether all that was due has been claimed
         self._turn = asyncio.Lock()  # of those who want the next one
         self._telling = asyncio.Lock()  # a gap is told of by the moment that it was last renewed to
         self._beating = AsyncExitStack()
@@ -111,10 +112,10 @@ class Claims:
                     await self._replicas.release([lease.gap for lease in self._out.values()])
 
     async def next(self) -> Lease | None:
-        """Return the next gap to work on, None when nothing is due. Raises CatalogErrors."""
+        """Return the next gap to work on, None once all that was due is claimed. Raises CatalogErrors."""
         async with self._turn:
             while True:
-                if not self._waiting:
+                if not self._waiting and not self._dry:
                     await self._claim()
                 if not self._waiting:
                     return None
@@ -149,6 +150,7 @@ class Claims:
             newest=self._claims % OLDEST != 0,
             tenant=self._tenant,
         )
+        self._dry = len(gaps) < self._batch
         for gap in gaps:
             lease = Lease(gap, ends)
             self._waiting.append(lease)

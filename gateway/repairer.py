@@ -9,17 +9,16 @@ replicas there should be.
 """
 
 import asyncio
-import random
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import structlog
 
 from gateway.claims import Claims, Lease, LeaseLost
 from gateway.copying import Copier
+from gateway.doubts import Doubts
 from gateway.errors import (
     StoreDenied,
     StoreError,
@@ -28,20 +27,22 @@ from gateway.errors import (
     Unreadable,
     first,
 )
-from gateway.model import Version
+from gateway.patience import Rest, backoff
 from gateway.ports import Finding, Gap, Replicas
 from gateway.quorum import Target
 
 PAGE = 500  # versions that are adopted at once
-LONGEST = 3600.0  # seconds before a gap is tried again
-FIRST = 15.0
-REST = 60.0  # seconds at most that a target is left alone
 ASKED = 10.0  # seconds for a target to say that it is back
-DOUBTS = 1000  # replicas that may have outlived their version
-DOUBTFUL = 3600.0  # seconds for which it is looked whether they did
-SETTLE = 30.0  # and every how many
+BEAT = 1.0  # seconds between two signs of life of a shift
 
 log = structlog.get_logger()
+
+
+class Ledger(Protocol):
+    """Where a shift keeps how far it is."""
+
+    async def save(self, cursor: str, progress: Mapping[str, int]) -> None:
+        """Keep it, and tell that the work goes on. Raises when it is no longer ours."""
 
 
 class Watch(Protocol):
@@ -100,10 +101,9 @@ class Repairer:
         self._watch = watch
         self._settings = settings
         self._clock = clock
-        self._rests = {name: _Rest() for name in self._targets}
+        self._rests = {name: Rest() for name in self._targets}
         self._adopted: dict[str, float] = {}
-        self._doubts: deque[_Doubt] = deque(maxlen=DOUBTS)
-        self._settled = clock()
+        self._doubts = Doubts(replicas, copier, clock)
 
     async def adopt(self, target: str, tally: Tally | None = None) -> int:
         """Record as missing what a target has no row of, all of it; return how many versions."""
@@ -135,10 +135,40 @@ class Repairer:
             async with claims, asyncio.TaskGroup() as lanes:
                 for _ in range(parallel):
                     lanes.create_task(self._lane(target, claims, tally))
-            await self._settle_doubts()
+            await self._doubts.settle()
         except ExceptionGroup as group:
             raise first(group) from None
         return tally
+
+    async def shift(self, target: str, ledger: Ledger) -> Mapping[str, object]:
+        """Repair one target for a while, as gaps come; return what was done.
+
+        Raises CatalogErrors, and what the ledger raises when the run is no longer ours.
+        """
+        tally, ends = Tally(), self._clock() + self._settings.shift
+
+        async def beat() -> None:
+            while True:
+                await ledger.save("", asdict(tally))
+                await asyncio.sleep(BEAT)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                beating = tasks.create_task(beat())
+                while self._clock() < ends:
+                    await self._adopt_now_and_then(target, tally)
+                    await self.repair(target, tally=tally)
+                    await asyncio.sleep(self._settings.pause)
+                beating.cancel()
+        except ExceptionGroup as group:
+            raise first(group) from None
+        return asdict(tally)
+
+    async def _adopt_now_and_then(self, target: str, tally: Tally) -> None:
+        last = self._adopted.get(target)
+        if last is None or self._clock() - last >= self._settings.adopt_every:
+            self._adopted[target] = self._clock()
+            await self.adopt(target, tally)
 
     def resting(self, target: str) -> bool:
         """Tell whether a target is left alone now, or has not proved since that it works again."""
@@ -157,7 +187,7 @@ class Repairer:
                 )
         except LeaseLost:
             claims.drop(lease)
-            self._doubt(gap)
+            self._doubts.add(gap)
             self._failed(gap, "lease", tally)
         except Unreadable as error:
             hopeless = error.retry_after is None
@@ -175,7 +205,7 @@ class Repairer:
             if await claims.filled(lease):
                 self._filled(gap, tally, whole=source == gap.target)
             else:
-                self._doubt(gap)
+                self._doubts.add(gap)
         if told := [each for each in findings if each.target in gap.good]:
             await self._replicas.report(told)
 
@@ -219,64 +249,3 @@ class Repairer:
             rest.begin(self._clock())
             return False
         return True
-
-    def _doubt(self, gap: Gap) -> None:
-        self._doubts.append(_Doubt(gap.version, gap.target, self._clock() + DOUBTFUL))
-
-    async def _settle_doubts(self) -> None:
-        """Remove what was written of versions that were purged meanwhile."""
-        if self._clock() - self._settled < SETTLE:
-            return
-        self._settled = self._clock()
-        for _ in range(len(self._doubts)):
-            doubt = self._doubts.popleft()
-            gone = await self._replicas.version(doubt.version.id) is None
-            if gone:
-                try:
-                    await self._copier.clear(doubt.version, doubt.target)
-                except StoreError:
-                    gone = False
-            if not gone and self._clock() < doubt.until:
-                self._doubts.append(doubt)
-
-
-@dataclass(frozen=True, slots=True)
-class _Doubt:
-    """A replica that may have been written after its version was purged; looked at until `until`."""
-
-    version: Version
-    target: str
-    until: float
-
-
-class _Rest:
-    """How long a target that failed is left alone: longer each time, until it worked once."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self._until = 0.0
-
-    def resting(self, at: float) -> bool:
-        """Tell whether it is left alone now."""
-        return bool(self.failures) and at < self._until
-
-    def begin(self, at: float) -> float:
-        """Leave it alone from now on; return for how many seconds. Failures at once count once."""
-        if not self.resting(at):
-            self.failures += 1
-            self._until = at + jittered(min(REST, 2.0 ** min(self.failures - 1, 10)))
-        return self._until - at
-
-    def end(self) -> None:
-        """Note that it works."""
-        self.failures = 0
-
-
-def backoff(tries: int) -> float:
-    """Return the seconds until a gap that was tried so often before is tried again."""
-    return jittered(min(LONGEST, FIRST * 2.0 ** min(tries, 20)))
-
-
-def jittered(seconds: float) -> float:
-    """Return a bit less, at random, so that what failed together does not come back together."""
-    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - guards no secret

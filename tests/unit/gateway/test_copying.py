@@ -1,6 +1,7 @@
 """Copies that converge: from any state of the target, with any fault of a source, or not at all."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -271,6 +272,41 @@ async def test_cancelled_anywhere_it_leaves_nothing_visible_and_the_next_one_con
             await check_replica(site.target, blob.version)
         await site.fill(blob)
         await check_replica(site.target, blob.version)
+
+
+def _variants(right: bytes, other: bytes) -> tuple[bytes | None, ...]:
+    return (right, None, flipped(right, 2345), right[:-1], right + b"x", b"", other)
+
+
+@pytest.mark.parametrize("beside", range(5), ids=["good", "none", "flipped", "cut", "another's"])
+async def test_from_any_state_it_converges_or_touches_nothing(beside: int) -> None:
+    """Whatever lies under the two keys of the target, and whatever the two sources hold."""
+    other = seal(CONTENT[1:5001])
+    bodies = _variants(SMALL.body, other.body)
+    envelopes = _variants(SMALL.sealed, other.sealed)
+    envelope = (*envelopes[:4], envelopes[-1])[beside]
+    for body, one, two in itertools.product(bodies, bodies, bodies):
+        site = Site()
+        for store, key, data in (
+            (site.target, SMALL.body_key, body),
+            (site.target, SMALL.envelope_key, envelope),
+            (site.one, SMALL.body_key, one),
+            (site.two, SMALL.body_key, two),
+        ):
+            if data is not None:
+                await store.put(key, piece(data))
+        # Of a longer body only what belongs to it is read: as a source it is as good as any.
+        good = {SMALL.body, SMALL.body + b"x"}
+        if body == SMALL.body or {one, two} & good:
+            await site.fill(SMALL, replace=True)
+            await check_replica(site.target, SMALL.version)
+            continue
+        with pytest.raises(Unreadable):
+            await site.fill(SMALL, replace=True)
+        before = {SMALL.body_key: body, SMALL.envelope_key: envelope}
+        assert {key: await whole(site.target, key) for key in site.target.keys} == {
+            key: data for key, data in before.items() if data is not None
+        }
 
 
 class Slow(MemoryStore):

@@ -1,8 +1,6 @@
 """The repairer over stores that fail on command, and a catalog in memory."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -14,78 +12,15 @@ from gateway.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from gateway.model import ReplicaState, now
+from gateway.model import now
+from gateway.patience import LONGEST, backoff
 from gateway.quorum import Role, Target
 from gateway.rate import Rate
-from gateway.repairer import LONGEST, Repairer, RepairSettings, Tally, backoff
+from gateway.repairer import Repairer, RepairSettings, Tally
 from gateway.verify import check_replica
-from tests.doubles.blobs import Blob, flipped, overwrite, place, seal
-from tests.doubles.replicas import MemoryReplicas
+from tests.doubles.blobs import flipped, overwrite
+from tests.doubles.repair_site import DAMAGED, MISSING, PART, Site
 from tests.doubles.stores import FaultyStore
-
-PART = 64 * 1024
-STORED, MISSING, DAMAGED = ReplicaState.STORED, ReplicaState.MISSING, ReplicaState.DAMAGED
-
-
-@dataclass
-class Figures:
-    """What the repairer tells."""
-
-    done: list[tuple[str, int]] = field(default_factory=list)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-    def copied(self, target: str, size: int) -> None:
-        self.done.append((target, size))
-
-    def repair_failed(self, target: str, reason: str) -> None:
-        self.failures.append((target, reason))
-
-
-class Site:
-    """Three targets, a catalog in memory, and one repairer."""
-
-    def __init__(self) -> None:
-        self.stores = {name: FaultyStore() for name in ("primary", "east", "west")}
-        self.primary, self.east, self.west = self.stores.values()
-        self.replicas = MemoryReplicas()
-        self.figures = Figures()
-        self.time = 100.0
-        self.age = 0
-        self.repairer = self.make()
-
-    def make(self, *, parallel: int = 2, lease: float = 60.0) -> Repairer:
-        """Another worker of the same site."""
-        targets = [
-            Target(name, Role.PRIMARY if name == "primary" else Role.BACKUP, store)
-            for name, store in self.stores.items()
-        ]
-        return Repairer(
-            self.replicas,
-            Copier(self.stores, part_size=PART, parallel=2, rate=Rate()),
-            targets,
-            watch=self.figures,
-            settings=RepairSettings(parallel=parallel, lease=lease, pause=0.01, shift=0.05),
-            clock=lambda: self.time,
-        )
-
-    async def store(
-        self,
-        content: bytes = b"x" * 3000,
-        *,
-        on: tuple[str, ...] = ("primary",),
-        inline: bool = False,
-    ) -> Blob:
-        """Commit a version that some targets hold."""
-        self.age += 1
-        blob = seal(content, inline=inline)
-        blob = replace(
-            blob, version=replace(blob.version, created=now() + timedelta(seconds=self.age))
-        )
-        for name in on:
-            await place(self.stores[name], blob)
-        states = {name: STORED if name in on else MISSING for name in self.stores}
-        self.replicas.add(blob.version, states)
-        return blob
 
 
 @pytest.fixture
@@ -239,86 +174,10 @@ def test_patience_grows_to_an_hour_and_no_further() -> None:
     assert len({backoff(3) for _ in range(10)}) > 1
 
 
-async def test_several_workers_share_and_none_does_what_another_did(site: Site) -> None:
-    blobs = [await site.store() for _ in range(30)]
-    tallies = await asyncio.gather(*(site.make().repair("east") for _ in range(3)))
-    assert sum(tally.filled for tally in tallies) == 30
-    assert sum(tally.whole for tally in tallies) == 0
-    for blob in blobs:
-        await check_replica(site.east, blob.version)
-
-
-async def test_a_lease_is_renewed_for_as_long_as_it_takes(site: Site) -> None:
-    await site.store()
-    repairer = site.make(lease=0.2)
-    site.east.gate.clear()
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(repairer.repair("east"))
-        await site.east.begun.wait()
-        await asyncio.sleep(0.5)
-        assert await site.replicas.claim(["east"], lease=timedelta(1), limit=9, newest=True) == []
-        site.east.gate.set()
-    assert task.result() == Tally(filled=1, bytes=task.result().bytes)
-
-
-@pytest.mark.parametrize("how", ["the catalog is down", "another has it"])
-async def test_whoever_lost_its_lease_stops(site: Site, how: str) -> None:
-    blob = await site.store()
-    repairer = site.make(lease=0.2)
-    site.east.gate.clear()
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(repairer.repair("east"))
-        await site.east.begun.wait()
-        if how == "another has it":
-            site.replicas.rows[blob.version.id, "east"].until += timedelta(hours=1)
-        else:
-            site.replicas.deaf = True
-        await _until(lambda: ("east", "lease") in site.figures.failures)
-        site.replicas.rows.clear()  # or it would begin again
-    assert task.result().filled == 0
-    assert blob.envelope_key not in site.east.keys
-
-
-async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110 - a list has no event
-            await asyncio.sleep(0.01)
-
-
-async def test_what_is_not_done_is_given_back_when_it_has_to_stop(site: Site) -> None:
-    for _ in range(10):
-        await site.store()
-    site.east.gate.clear()
-    task = asyncio.ensure_future(site.repairer.repair("east"))
-    await site.east.begun.wait()
-    task.cancel()
-    await asyncio.wait([task])
-    site.east.gate.set()
-    assert (await site.make().repair("east")).filled == 10
-
-
 async def test_a_catalog_that_is_down_is_told(site: Site) -> None:
     site.replicas.down = True
     with pytest.raises(CatalogUnavailable):
         await site.repairer.repair("east")
-
-
-async def test_what_was_purged_meanwhile_is_removed_again(site: Site) -> None:
-    blob = await site.store()
-    site.east.gate.clear()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(site.repairer.repair("east"))
-        await site.east.begun.wait()
-        del site.replicas.rows[blob.version.id, "east"]
-        site.east.gate.set()
-    assert len(site.east.keys) == 2  # the purge goes on, and may have been here before
-    site.time += 31
-    await site.repairer.repair("east")
-    assert len(site.east.keys) == 2
-    del site.replicas.versions[blob.version.id]
-    site.time += 31
-    await site.repairer.repair("east")
-    assert site.east.keys == []
 
 
 async def test_a_new_target_is_back_filled(site: Site) -> None:
