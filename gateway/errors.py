@@ -4,6 +4,8 @@ Texts are lower-case fragments that name the thing and what to do. They never ho
 plaintext, or a name that a user chose.
 """
 
+from collections.abc import Mapping
+
 
 class GatewayError(Exception):
     """Base of every error that the gateway raises on purpose."""
@@ -80,6 +82,18 @@ class PlacementChanged(CatalogError):
     """Another target became the primary while the upload ran: its quorum no longer counts."""
 
     retry_after = 1.0
+
+
+class RunLost(GatewayError):
+    """A run of periodic work belongs to another worker now: whoever had it stops at once."""
+
+
+class DutyFailed(GatewayError):
+    """A duty came to its end and found what must not be; `outcome` is its report."""
+
+    def __init__(self, detail: str, outcome: Mapping[str, object]) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
 
 
 class NotFound(GatewayError):

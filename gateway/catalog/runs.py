@@ -5,7 +5,7 @@ the clock went back since, by more than `tables.SETBACK`, and counts as none.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     delete,
     exists,
+    func,
     or_,
     select,
     tuple_,
@@ -42,15 +43,28 @@ class SqlRuns:
         self._clock = clock
 
     async def claim(
-        self, kind: str, subject: str, *, holder: str, every: timedelta, lease: timedelta
+        self,
+        kind: str,
+        subject: str,
+        *,
+        holder: str,
+        every: timedelta,
+        lease: timedelta,
+        retry: timedelta | None = None,
     ) -> Run | None:
         """Implement `Runs.claim`."""
         new = Run(new_id(), kind, subject, holder, RunState.RUNNING, tables.EPOCH, tables.EPOCH)
-        return await self._database.write(bound(_claim, new, every, lease, self._clock))
+        waits = {RunState.FAILED.value: every if retry is None else min(every, retry)}
+        claimed = bound(_claim, new, lambda state: waits.get(state, every), lease, self._clock)
+        return await self._database.write(claimed)
 
     async def save(self, run: Run) -> bool:
         """Implement `Runs.save`."""
         return await self._database.write(bound(_save, run, self._clock))
+
+    async def release(self, run: Run) -> None:
+        """Implement `Runs.release`."""
+        await self._database.write(bound(_save, run, lambda _: tables.EPOCH))
 
     async def end(self, run: Run, state: RunState, outcome: Mapping[str, object]) -> bool:
         """Implement `Runs.end`; true again when the first answer was lost."""
@@ -62,13 +76,21 @@ class SqlRuns:
         """Implement `Runs.history`."""
         return await self._database.read(bound(_history, kind, subject, limit))
 
+    async def latest(self, state: RunState) -> Sequence[Run]:
+        """Implement `Runs.latest`."""
+        return await self._database.read(bound(_latest, state))
+
     async def prune(self, age: timedelta) -> int:
         """Implement `Runs.prune`."""
         return await self._database.write(bound(_prune, age, self._clock))
 
 
 def _claim(
-    connection: Connection, new: Run, every: timedelta, lease: timedelta, clock: Clock
+    connection: Connection,
+    new: Run,
+    wait: Callable[[str], timedelta],
+    lease: timedelta,
+    clock: Clock,
 ) -> Run | None:
     at = clock(connection)
     named = and_(_RUNS.c.kind == new.kind, _RUNS.c.subject == new.subject)
@@ -81,10 +103,10 @@ def _claim(
         taken = update(_RUNS).where(_RUNS.c.id == row.id)
         connection.execute(taken.values(holder=new.holder, touched=at))
         return replace(_run(row), holder=new.holder, touched=at)
-    last = connection.scalar(
-        select(_RUNS.c.started).where(named).order_by(_RUNS.c.started.desc()).limit(1)
-    )
-    if last is not None and last + every > at and last <= at + tables.SETBACK:
+    newest = select(_RUNS.c.started, _RUNS.c.state).where(named)
+    last = connection.execute(newest.order_by(_RUNS.c.started.desc()).limit(1)).first()
+    recent = last is not None and last.started <= at + tables.SETBACK
+    if last is not None and recent and last.started + wait(last.state) > at:
         return None
     begun = replace(new, started=at, touched=at)
     values = {
@@ -137,6 +159,16 @@ def _history(
     if subject is not None:
         query = query.where(_RUNS.c.subject == subject)
     return [_run(row) for row in connection.execute(query)]
+
+
+def _latest(connection: Connection, state: RunState) -> Sequence[Run]:
+    place = func.row_number().over(
+        partition_by=[_RUNS.c.kind, _RUNS.c.subject],
+        order_by=[_RUNS.c.started.desc(), _RUNS.c.id.desc()],
+    )
+    ranked = select(_RUNS.c.id, place.label("place")).where(_RUNS.c.state == state.value).subquery()
+    query = select(_RUNS).join(ranked, ranked.c.id == _RUNS.c.id).where(ranked.c.place == 1)
+    return [_run(row) for row in connection.execute(query.order_by(_RUNS.c.kind, _RUNS.c.subject))]
 
 
 def _prune(connection: Connection, age: timedelta, clock: Clock) -> int:

@@ -58,6 +58,8 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     errors.CatalogConflict: Problem(503, "catalog-conflict", "The catalog changed meanwhile"),
     errors.UploadLost: Problem(503, "upload-lost", "The upload was given up meanwhile"),
     errors.PlacementChanged: Problem(503, "placement-changed", "The primary changed meanwhile"),
+    errors.RunLost: INTERNAL,
+    errors.DutyFailed: INTERNAL,
     errors.GatewayError: INTERNAL,
     QuorumLost: Problem(503, "quorum-lost", "Too few stores can hold the upload"),
     wire.Denied: Problem(403, "key-denied", "The key service refuses this use"),

@@ -35,6 +35,7 @@ EVERY_METHOD: dict[type, Calls] = {
         "release": lambda c: c.replicas.release([GAP]),
         "lag": lambda c: c.replicas.lag(["backup"]),
         "held": lambda c: c.replicas.held("backup", tenant=ID),
+        "stranded": lambda c: c.replicas.stranded(["backup"]),
         "unchecked": lambda c: c.replicas.unchecked("backup", 9),
         "version": lambda c: c.replicas.version(ID),
         "owners": lambda c: c.replicas.owners([ID]),
@@ -42,6 +43,8 @@ EVERY_METHOD: dict[type, Calls] = {
     Runs: {
         "claim": lambda c: c.runs.claim("scrub", "", holder="me", every=LEASE, lease=LEASE),
         "save": lambda c: c.runs.save(RUN),
+        "release": lambda c: c.runs.release(RUN),
+        "latest": lambda c: c.runs.latest(RunState.DONE),
         "end": lambda c: c.runs.end(RUN, RunState.DONE, {}),
         "history": lambda c: c.runs.history(),
         "prune": lambda c: c.runs.prune(LEASE),

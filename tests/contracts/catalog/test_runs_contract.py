@@ -65,6 +65,53 @@ async def test_who_is_silent_is_relieved_where_they_were(
     assert await catalog.runs.save(taken)
 
 
+async def test_what_was_given_back_is_taken_over_at_once(catalog: SqlCatalog) -> None:
+    run = replace(await _begun(catalog), cursor="here", progress={"objects": 3})
+    await catalog.runs.release(run)
+    taken = await _claim(catalog, "b")
+    assert taken == replace(run, holder="b")
+    await catalog.runs.release(run)  # it is no longer theirs to give
+    assert await _claim(catalog, "c") is None
+    assert await catalog.runs.end(taken, DONE, {})
+    await catalog.runs.release(taken)
+    (ended,) = await catalog.runs.history()
+    assert ended.state is DONE
+
+
+async def test_what_failed_is_tried_again_sooner(catalog: SqlCatalog, clock: FakeClock) -> None:
+    async def claim(retry: timedelta) -> Run | None:
+        return await catalog.runs.claim(
+            "scrub", "", holder="a", every=DAY, lease=LEASE, retry=retry
+        )
+
+    hour = DAY / 24
+    run = await claim(hour)
+    assert run is not None
+    assert await catalog.runs.end(run, FAILED, {"error": "X"})
+    clock.now = START + hour
+    assert await claim(2 * hour) is None
+    run = await claim(hour)
+    assert run is not None
+    assert await catalog.runs.end(run, DONE, {})
+    clock.now = START + 2 * hour
+    assert await claim(hour) is None
+
+
+async def test_the_latest_of_each_kind_and_subject(catalog: SqlCatalog, clock: FakeClock) -> None:
+    expected = []
+    for second, (subject, state) in enumerate(
+        [("a", DONE), ("b", FAILED), ("a", DONE), ("b", DONE), ("b", FAILED)]
+    ):
+        clock.now = at(second)
+        run = await _begun(catalog, subject=subject)
+        assert await catalog.runs.end(run, state, {})
+        expected.append(run.id)
+    await _begun(catalog)
+    assert [run.id for run in await catalog.runs.latest(DONE)] == [expected[2], expected[3]]
+    assert [run.id for run in await catalog.runs.latest(FAILED)] == [expected[4]]
+    assert len(await catalog.runs.latest(RUNNING)) == 1
+
+
 async def test_the_holder_may_claim_again(catalog: SqlCatalog) -> None:
     run = replace(await _begun(catalog), cursor="here")
     assert await catalog.runs.save(run)
