@@ -59,6 +59,7 @@ class _Runner:
     begun: float
     piece: bytes | memoryview | None = None
     error: StoreError | None = None
+    ended: bool = False
 
     async def run(self) -> None:
         """Wait for the first piece, or keep the error."""
@@ -66,6 +67,7 @@ class _Runner:
             self.piece = await anext(self.pieces, None)
         except StoreError as error:
             self.error = error
+        self.ended = True
 
     @property
     def waited(self) -> float:
@@ -99,44 +101,84 @@ async def begin_either(
     `slower` of a first one that was overtaken. Raises the StoreError of who failed last, whose turn it
     was then.
     """
-    runners = [_Runner(turn.target, ask(turn.target), time.monotonic())]
-    winner: _Runner | None = None
+    race = _Race(turn.target, second, ask, failed)
     try:
-        async with asyncio.TaskGroup() as group:
-            lead = group.create_task(runners[0].run())
-            running = {lead: runners[0]}
-            await asyncio.wait(running, timeout=after)
-            if not lead.done():
-                runners.append(_Runner(second, ask(second), time.monotonic()))
-                running[group.create_task(runners[1].run())] = runners[1]
-            winner = await _race(running, turn, failed)
-            for task, runner in running.items():
-                task.cancel()
-                if runner is runners[0]:
-                    slower(runner.target.name, runner.waited)
+        winner = await race.run(after)
     finally:
-        for runner in runners:
-            if runner is not winner:
-                await runner.pieces.aclose()
-    if len(runners) > 1:
-        watch.hedged(won=winner is runners[1])
-    if winner is None:
-        raise next(r.error for r in runners if r.target is turn.target and r.error is not None)
+        await race.close()
+    if race.follower is not None:
+        watch.hedged(won=winner is race.follower)
+        if winner is race.follower and race.lead.error is None:
+            slower(race.lead.target.name, race.lead.waited)
+    turn.target = winner.target
+    if winner.error is not None:
+        raise winner.error
     return Begun(winner.waited, winner.piece, winner.pieces)
 
 
-async def _race(
-    running: dict[asyncio.Task[None], _Runner],
-    turn: Turn,
-    failed: Callable[[Target, StoreError], None],
-) -> _Runner | None:
-    """Return the first runner that began, taken out of `running`; None when all failed."""
-    while running:
-        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        runner = running.pop(next(task for task in running if task.done()))
-        turn.target = runner.target
-        if runner.error is None:
-            return runner
-        if running:
-            failed(runner.target, runner.error)
-    return None
+class _Race:
+    """The first runs in the caller's own task, since it mostly runs alone; the second in one beside it."""
+
+    def __init__(
+        self,
+        first: Target,
+        second: Target,
+        ask: Callable[[Target], Pieces],
+        failed: Callable[[Target, StoreError], None],
+    ) -> None:
+        self.lead = _Runner(first, ask(first), time.monotonic())
+        self.follower: _Runner | None = None
+        self._second = second
+        self._ask = ask
+        self._failed = failed
+        self._task: asyncio.Task[None] | None = None
+        self._keep: _Runner | None = None
+
+    async def run(self, after: float) -> _Runner:
+        """Return who began first, or who failed last."""
+        async with asyncio.TaskGroup() as group:
+            try:
+                async with asyncio.timeout(None) as patience:
+                    timer = asyncio.get_running_loop().call_later(
+                        after, self._start, group, patience
+                    )
+                    try:
+                        await self.lead.run()
+                    finally:
+                        timer.cancel()
+            except TimeoutError:  # the second has begun
+                self._keep = self.follower
+            else:
+                self._keep = await self._without_the_lead() if self.lead.error else self.lead
+            if self._task is not None:
+                self._task.cancel()
+        assert self._keep is not None  # noqa: S101 - every branch above sets it
+        return self._keep
+
+    async def close(self) -> None:
+        """Close every stream but the one to go on with."""
+        for runner in (self.lead, self.follower):
+            if runner is not None and runner is not self._keep:
+                await runner.pieces.aclose()
+
+    def _start(self, group: asyncio.TaskGroup, patience: asyncio.Timeout) -> None:
+        self.follower = _Runner(self._second, self._ask(self._second), time.monotonic())
+        self._task = group.create_task(self._follow(self.follower, patience))
+
+    async def _follow(self, follower: _Runner, patience: asyncio.Timeout) -> None:
+        await follower.run()
+        if self.lead.ended:
+            return
+        if follower.error is None:
+            patience.reschedule(0)  # that is now: the lead need not be waited for any longer
+        else:
+            self._failed(follower.target, follower.error)
+
+    async def _without_the_lead(self) -> _Runner:
+        """Return who is left when the lead has failed."""
+        if self._task is None or self.follower is None or self.follower.error is not None:
+            return self.lead
+        assert self.lead.error is not None  # noqa: S101 - the caller saw it
+        self._failed(self.lead.target, self.lead.error)
+        await asyncio.wait([self._task])
+        return self.follower

@@ -1,14 +1,17 @@
 """Another primary while uploads run: who counts, whose epoch a commit carries, and what is refused."""
 
 import asyncio
+import contextlib
 import os
+import random
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
 from gateway.errors import CatalogConflict, StoreUnavailable
 from gateway.failover import Failover, Refused
-from gateway.model import ReplicaState
+from gateway.model import ReplicaState, Version
 from gateway.placing import Placing, placed
 from gateway.ports import Finding, Placement
 from gateway.quorum import Quorum, QuorumLost, Role
@@ -213,3 +216,44 @@ async def test_two_decisions_at_once_are_one(bench: Bench) -> None:
     await placements.promote("east", epoch=0)
     with pytest.raises(CatalogConflict):
         await placements.promote("west", epoch=0)
+
+
+async def test_whatever_is_committed_after_a_promotion_is_held_by_its_primary(
+    bench: Bench,
+) -> None:
+    """Gateways that hear of no decision store on stores that come and go, while others decide."""
+    dice, names, decided = random.Random(5), ("primary", "east", "west"), ["primary"]
+    begun: dict[str, str] = {}  # version: who was the primary when its last commit began
+
+    commit = bench.catalog.commit
+
+    async def noted(version: Version, *rest: Any, **options: Any) -> None:
+        now = decided[-1]
+        await commit(version, *rest, **options)
+        begun[version.id] = now
+
+    bench.catalog.commit = noted  # type: ignore[method-assign]
+    receipts: list[Receipt] = []
+
+    async def gateway(number: int) -> None:
+        uploads = bench.uploads_under(bench.placing)
+        for turn in range(6):
+            with contextlib.suppress(QuorumLost):
+                receipts.append(await put(bench, uploads, f"r{number}-{turn}"))
+
+    async def decide() -> None:
+        for epoch in range(6):
+            await asyncio.sleep(0.05)
+            name = dice.choice([each for each in names if each != decided[-1]])
+            await bench.catalog.placements.promote(name, epoch=epoch)
+            decided.append(name)
+            away = getattr(bench, dice.choice(names))
+            away.fail = None if away.fail else StoreUnavailable("down")
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(decide())
+        for number in range(4):
+            group.create_task(gateway(number))
+
+    assert receipts
+    assert all(begun[r.version.id] in r.stored for r in receipts)
