@@ -33,6 +33,7 @@ from gateway.quorum import Target
 
 PAGE = 500  # versions that are adopted at once
 ASKED = 10.0  # seconds for a target to say that it is back
+PATIENT = 3  # failures of a target that are not held against the gap
 BEAT = 1.0  # seconds between two signs of life of a shift
 
 log = structlog.get_logger()
@@ -197,13 +198,15 @@ class Repairer:
         except StoreError as error:
             self._failed(gap, "target", tally, error)
             if isinstance(error, StoreUnavailable | StoreDenied | StoreFull):
-                await claims.failed(lease, self._rests[gap.target].begin(self._clock()))
+                # A gap that fails again and again may be what is wrong, and not the whole target.
+                rest, tries = self._rests[gap.target].begin(self._clock()), gap.tries - PATIENT
+                await claims.failed(lease, max(rest, backoff(tries)) if tries >= 0 else rest)
             else:
                 await claims.failed(lease, backoff(gap.tries))
         else:
             self._rests[gap.target].end()
             if await claims.filled(lease):
-                self._filled(gap, tally, whole=source == gap.target)
+                self._filled(gap, tally, source)
             else:
                 self._doubts.add(gap)
         if told := [each for each in findings if each.target in gap.good]:
@@ -214,13 +217,14 @@ class Repairer:
         others = [name for name in self._targets if name != gap.target]
         return sorted(others, key=lambda name: name not in gap.good)
 
-    def _filled(self, gap: Gap, tally: Tally, *, whole: bool) -> None:
+    def _filled(self, gap: Gap, tally: Tally, source: str) -> None:
         tally.filled += 1
-        tally.whole += whole
+        tally.whole += source == gap.target
         tally.bytes += gap.version.body_size
         log.info("replica repaired", version=gap.version.id, target=gap.target, state=gap.state)
         if self._watch is not None:
-            self._watch.copied(gap.target, 0 if whole else gap.version.body_size)
+            copied = source in self._targets and source != gap.target
+            self._watch.copied(gap.target, gap.version.body_size if copied else 0)
 
     def _failed(self, gap: Gap, reason: str, tally: Tally, error: StoreError | None = None) -> None:
         tally.failed += 1

@@ -9,6 +9,7 @@ from gateway.copying import Copier
 from gateway.errors import (
     CatalogUnavailable,
     StoreDamaged,
+    StoreDenied,
     StoreFull,
     StoreUnavailable,
 )
@@ -18,7 +19,7 @@ from gateway.quorum import Role, Target
 from gateway.rate import Rate
 from gateway.repairer import Repairer, RepairSettings, Tally
 from gateway.verify import check_replica
-from tests.doubles.blobs import flipped, overwrite
+from tests.doubles.blobs import Blob, flipped, overwrite, piece
 from tests.doubles.repair_site import DAMAGED, MISSING, PART, Site
 from tests.doubles.stores import FaultyStore
 
@@ -166,6 +167,29 @@ async def test_one_gap_that_fails_by_itself_does_not_hold_up_the_others(site: Si
         timedelta(seconds=7) <= each <= timedelta(seconds=15) for each in site.replicas.retries
     )
     del blobs
+
+
+async def test_one_that_a_target_never_takes_does_not_hold_up_the_others_for_ever(
+    site: Site,
+) -> None:
+    class Locked(FaultyStore):
+        async def delete(self, key: str) -> None:
+            raise StoreDenied(f"{key} is locked")
+
+    site.stores["east"] = east = Locked()
+    repairer = site.make()
+    locked = await site.store(on=("primary", "east"))
+    await overwrite_behind(east, locked)
+    row = site.replicas.rows[locked.version.id, "east"]
+    row.state, row.tries = DAMAGED, 6
+    await repairer.repair("east")
+    assert site.replicas.retries[-1] > timedelta(seconds=50)
+    assert (row.tries, row.state) == (7, DAMAGED)
+
+
+async def overwrite_behind(store: FaultyStore, blob: Blob) -> None:
+    store._objects.pop(blob.body_key)
+    await store.put(blob.body_key, piece(flipped(blob.body, 5)))
 
 
 def test_patience_grows_to_an_hour_and_no_further() -> None:
