@@ -34,7 +34,7 @@ from gateway.quorum import Target
 PAGE = 500  # versions that are adopted at once
 ASKED = 10.0  # seconds for a target to say that it is back
 PATIENT = 3  # failures of a target that are not held against the gap
-BEAT = 1.0  # seconds between two signs of life of a shift
+BEAT = 5.0  # seconds between two notes of how far a shift is
 
 log = structlog.get_logger()
 
@@ -141,12 +141,19 @@ class Repairer:
             raise first(group) from None
         return tally
 
+    async def once(self, target: str, ledger: Ledger) -> Mapping[str, object]:
+        """Adopt and repair what is due on one target; return what was done. Raises as `shift`."""
+        return await self._work(target, ledger, self._clock())
+
     async def shift(self, target: str, ledger: Ledger) -> Mapping[str, object]:
         """Repair one target for a while, as gaps come; return what was done.
 
         Raises CatalogErrors, and what the ledger raises when the run is no longer ours.
         """
-        tally, ends = Tally(), self._clock() + self._settings.shift
+        return await self._work(target, ledger, self._clock() + self._settings.shift)
+
+    async def _work(self, target: str, ledger: Ledger, ends: float) -> Mapping[str, object]:
+        tally = Tally()
 
         async def beat() -> None:
             while True:
@@ -156,9 +163,11 @@ class Repairer:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beating = tasks.create_task(beat())
-                while self._clock() < ends:
+                while True:
                     await self._adopt_now_and_then(target, tally)
                     await self.repair(target, tally=tally)
+                    if self._clock() >= ends:
+                        break
                     await asyncio.sleep(self._settings.pause)
                 beating.cancel()
         except ExceptionGroup as group:

@@ -121,10 +121,16 @@ async def test_a_shift_fills_what_comes_and_ends(site: Site) -> None:
         del site.replicas.rows[third.version.id, "east"]  # nobody told the catalog of this target
         await _until(lambda: second.envelope_key in site.east.keys)
         assert third.envelope_key not in site.east.keys
-        site.time += 3600
+        site.time += 3599
         await _until(shift.done)
     assert shift.result()["filled"] == 2
     assert pages.saved
+
+
+async def test_once_is_until_nothing_is_due(site: Site) -> None:
+    for _ in range(5):
+        await site.store()
+    assert (await site.repairer.once("east", Pages()))["filled"] == 5
 
 
 async def test_a_shift_back_fills_a_new_target(site: Site) -> None:
