@@ -74,8 +74,7 @@ class Duty:
     """One kind of periodic work on one subject, such as a target; "" where there is none.
 
     `work` returns the report of a run. A run begins `every` after the last one began, or `retry` after
-    it if that one failed. `steady` is what a worker that stays does in its place: it waits for more to
-    do, ends now and then for the record's sake, and takes no turn from the others.
+    it if that one failed.
     """
 
     kind: str
@@ -83,7 +82,6 @@ class Duty:
     every: timedelta
     work: Work = field(repr=False)
     retry: timedelta = timedelta(minutes=15)
-    steady: Work | None = field(default=None, repr=False)
 
 
 async def perform(duty: Duty, run: Run, runs: Runs, *, lease: timedelta) -> Run | None:

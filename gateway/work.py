@@ -1,20 +1,15 @@
 """The composition root's second page: from settings to the work that goes on beside requests."""
 
-import functools
 from collections.abc import Sequence
-from datetime import timedelta
 
 from gateway.config import Settings
 from gateway.copying import Copier
-from gateway.duties import Duty
 from gateway.http.copy_figures import CopyFigures
 from gateway.lag import Lags
 from gateway.ports import Replicas
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.repairer import Repairer, RepairSettings
-
-REPAIR_EVERY = timedelta(seconds=30)  # at least, between the beginnings of two shifts
 
 
 def repairer(
@@ -41,23 +36,6 @@ def repairer(
             adopt_every=repair.adopt_every,
         ),
     )
-
-
-def repair_duties(settings: Settings, repairer: Repairer) -> list[Duty]:
-    """Return the duty to repair each target, steadily."""
-    if not settings.repair.enabled:
-        return []
-    return [
-        Duty(
-            "repair",
-            target.name,
-            REPAIR_EVERY,
-            functools.partial(repairer.once, target.name),
-            retry=REPAIR_EVERY,
-            steady=functools.partial(repairer.shift, target.name),
-        )
-        for target in settings.targets
-    ]
 
 
 def lags(settings: Settings, replicas: Replicas, figures: CopyFigures) -> Lags:

@@ -1,7 +1,6 @@
 """Does the duties that are due, as one of any number of workers that share them.
 
-Guarantees that at most `at_once` run here at a time, in the order in which they came due, apart from those
-that go on steadily; that one which
+Guarantees that at most `at_once` run here at a time, in the order in which they came due; that one which
 fails is recorded and keeps no other from its turn; that what a worker which died held is taken over, where
 it stopped, once its lease is over; and that stopping gives everything back. It knows nothing of what the
 duties do.
@@ -12,7 +11,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -84,30 +83,26 @@ class Worker:
         chosen = [duty for duty in self._duties if kind in (None, duty.kind)]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._turn(duty, _NOW, self._turns)) for duty in chosen]
+                tasks = [group.create_task(self._turn(duty, _NOW)) for duty in chosen]
         except* CatalogError as errors:
             raise errors.exceptions[0] from None
         return [Turn(duty, task.result()) for duty, task in zip(chosen, tasks, strict=True)]
 
     async def _attend(self, duty: Duty) -> None:
         """Do a duty whenever it is due."""
-        if duty.steady is not None:
-            duty, turns = replace(duty, work=duty.steady), asyncio.Semaphore()
-        else:
-            turns = self._turns
         longest = min(self._lease.total_seconds() / 2, LONGEST)
         pause = min(max(duty.every.total_seconds() / 10, 1.0), longest)
         while True:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - guards no secret
             try:
-                await self._turn(duty, duty.every, turns)
+                await self._turn(duty, duty.every)
             except CatalogError as error:
                 self._tell(error)
             else:
                 self._failing = False
 
-    async def _turn(self, duty: Duty, every: timedelta, turns: asyncio.Semaphore) -> Run | None:
-        async with turns:
+    async def _turn(self, duty: Duty, every: timedelta) -> Run | None:
+        async with self._turns:
             run = await self._runs.claim(
                 duty.kind,
                 duty.subject,

@@ -241,19 +241,3 @@ async def test_time_is_counted_from_try_to_try() -> None:
         time[0], bin_.down = later, down
         await ticker.tick()
     assert bin_.ticks == [0.0, 60.0, 70.0]  # what could not be told is not told later
-
-
-async def test_what_goes_on_steadily_takes_no_turn_from_the_others() -> None:
-    runs = Runs()
-    steady = Duty("repair", "a", NOW, _nothing, steady=_endless)
-    worker = Worker(runs, [steady, _duty()], holder="me", lease=LEASE, at_once=1)
-    task = asyncio.ensure_future(worker.run())
-    async with asyncio.timeout(20):
-        await runs.ended.acquire()  # that of the other
-    task.cancel()
-    await asyncio.wait([task])
-    assert [row.kind for row in runs.rows if row.state is RunState.DONE] == ["scrub"]
-    # By hand it is done once, like any other.
-    [turn] = await Worker(Runs(), [steady], holder="me", at_once=1).once("repair")
-    assert turn.run is not None
-    assert turn.run.state is RunState.DONE
