@@ -142,7 +142,7 @@ class Rebuild:
         keys: KeyService,
         backups: CatalogBackups,
         *,
-        lease: timedelta = LEASE,
+        lease: timedelta | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self._catalog = catalog
@@ -150,7 +150,7 @@ class Rebuild:
         self._runs = runs
         self._keys = keys
         self._backups = backups
-        self._lease = lease
+        self._lease = LEASE if lease is None else lease
         self._patience = patience
 
     async def look(self, source: Target, *, told: Told = _silent) -> Report:

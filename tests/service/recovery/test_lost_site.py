@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from gateway import app
 from gateway.catalog import migrate
 from gateway.cli.root import cli
 from tests.servers.versitygw import Versitygw
@@ -22,6 +24,7 @@ from tests.stack.client import Client
 from tests.stack.stack import Bucket, Stack, apart
 
 NAMES = ("primary", "east", "west")
+LOADED = app  # here, since a command would import it on its loop
 SIZES = (0, 1, 4_000, 65_536, 65_537, 300_000, 9_000_000)
 
 
@@ -67,7 +70,7 @@ class Site:
         """Run a command, in this process to spare the imports, and return its JSON."""
         config = {"SEALGATE_CONFIG": str(self.stack.home / "gateway.toml")}
         done = CliRunner().invoke(cli, [*words, "--json"], env=config)
-        assert done.exit_code == 0, done.output
+        assert done.exit_code == 0, "".join(traceback.format_exception(done.exception))
         found = json.loads(done.stdout)
         assert isinstance(found, dict)
         return found
