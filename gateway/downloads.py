@@ -195,6 +195,7 @@ class Downloads:
             if turn.target is not first:
                 waiting[:] = [*(each for each in waiting if each is not turn.target), first]
         self._ranking.answered(turn.target.name, begun.seconds)
+        self._watch.began(turn.target.name, begun.seconds)
         return begun
 
     def _failed(self, target: Target, opened: Opened, error: StoreError) -> None:

@@ -19,6 +19,9 @@ Pieces = AsyncGenerator[bytes | memoryview]
 class Watch(Protocol):
     """Whoever counts what reads meet with."""
 
+    def began(self, target: str, seconds: float) -> None:
+        """Count a read that a target began after so many seconds."""
+
     def hedged(self, *, won: bool) -> None:
         """Count a read for which a second target was asked; `won` if that one began first."""
 
@@ -28,6 +31,9 @@ class Watch(Protocol):
 
 class Unwatched:
     """Counts nothing."""
+
+    def began(self, target: str, seconds: float) -> None:
+        """Implement `Watch.began`."""
 
     def hedged(self, *, won: bool) -> None:
         """Implement `Watch.hedged`."""

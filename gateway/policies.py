@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from gateway.ports import Catalog
-from gateway.quorum import Quorum
+from gateway.quorum import Quorum, QuorumLost
 
 MOST = 10_000  # tenants remembered at a time
 
@@ -31,13 +31,16 @@ class Policies:
         self._read: dict[str, tuple[Quorum, float]] = {}
 
     async def of(self, tenant: str) -> Quorum:
-        """Return the policy of a tenant. Raises NotFound and CatalogErrors."""
+        """Return a tenant's policy. Raises NotFound, CatalogErrors, and QuorumLost for an unknown one."""
         read, until = self._read.get(tenant, (self.default, 0.0))
         if self._clock() < until:
             return read
         if len(self._read) >= MOST:
             self._read.clear()
         own = (await self._catalog.tenant(tenant)).quorum
-        quorum = self.default if own is None else Quorum.parse(own)
+        try:
+            quorum = self.default if own is None else Quorum.parse(own)
+        except ValueError as error:
+            raise QuorumLost(f"the tenant's policy is not known to this gateway: {error}") from None
         self._read[tenant] = quorum, self._clock() + self._fresh
         return quorum

@@ -75,6 +75,15 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="max",
         )
+        self.first_bytes = Histogram(
+            "sealgate_replica_first_byte_seconds",
+            "Time until a target began to give what a read asked of it",
+            ["target"],
+            buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+            registry=self.registry,
+        )
+        for target in targets:
+            self.first_bytes.labels(target)
         self.hedges = Counter(
             "sealgate_hedged_reads_total",
             "Reads for which a second target was asked, because the first was slow to begin",
@@ -134,6 +143,10 @@ class Metrics:
         self.epoch.set(roster.epoch)
         for target in roster.targets:
             self.primary.labels(target.name).set(target.role is Role.PRIMARY)
+
+    def began(self, target: str, seconds: float) -> None:
+        """Implement `gateway.hedge.Watch.began`."""
+        self.first_bytes.labels(target).observe(seconds)
 
     def hedged(self, *, won: bool) -> None:
         """Implement `gateway.hedge.Watch.hedged`."""

@@ -46,6 +46,10 @@ class Count:
         self.hedges: list[bool] = []
         self.failures: list[tuple[str, str]] = []
 
+    def began(self, target: str, seconds: float) -> None:
+        assert target
+        assert seconds >= 0
+
     def hedged(self, *, won: bool) -> None:
         self.hedges.append(won)
 
