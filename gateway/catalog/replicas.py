@@ -18,11 +18,11 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import contents, gaps, tables
+from gateway.catalog import contents, gaps, stock, tables
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database, bound
 from gateway.model import ReplicaState, Version
-from gateway.ports import Finding, Gap, Held, Lag
+from gateway.ports import Finding, Gap, Held, Holding, Kept, Lag
 
 _REPLICAS = tables.replicas
 _VERSIONS = tables.versions
@@ -133,6 +133,16 @@ class SqlReplicas:
         chosen = oldest.order_by(_REPLICAS.c.checked).limit(limit).subquery()
         query = _on(target, outer=False).join(chosen, chosen.c.version == _VERSIONS.c.id)
         return await self._database.read(bound(_held, query.order_by(chosen.c.checked)))
+
+    async def kept(
+        self, target: str, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Kept]:
+        """Implement `Replicas.kept`."""
+        return await self._database.read(bound(stock.kept, target, after, limit))
+
+    async def holding(self, target: str, *, tenant: str | None = None) -> Holding:
+        """Implement `Replicas.holding`."""
+        return await self._database.read(bound(stock.holding, target, tenant))
 
     async def version(self, version: str) -> Version | None:
         """Implement `Replicas.version`."""

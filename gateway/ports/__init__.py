@@ -10,7 +10,7 @@ from gateway.ports.bin import Bin, Doomed, Trashed
 from gateway.ports.catalog import Catalog
 from gateway.ports.placement import Placement, Placements
 from gateway.ports.recovery import Dumps, Recovered, Recovery, Settled
-from gateway.ports.replicas import Finding, Gap, Held, Lag, Replicas
+from gateway.ports.replicas import Finding, Gap, Held, Holding, Kept, Lag, Replicas
 from gateway.ports.runs import Run, Runs, RunState
 from gateway.ports.store import PartUpload, Piece, Stat, Store, Unfinished
 
@@ -22,6 +22,8 @@ __all__ = [
     "Finding",
     "Gap",
     "Held",
+    "Holding",
+    "Kept",
     "Lag",
     "PartUpload",
     "Piece",

@@ -58,6 +58,29 @@ class Held:
     checked: datetime | None  # when its bytes were last verified there
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A stored replica by name and size, without what takes room."""
+
+    version: str
+    tenant: str
+    blob: str
+    body_size: int  # 0: the body travels in the envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a target holds: stored replicas, the bytes of their bodies, those that nobody verified yet.
+
+    `oldest` is when the one was verified that waits the longest since; None where none ever was.
+    """
+
+    objects: int
+    bytes: int
+    unchecked: int
+    oldest: datetime | None
+
+
 class Replicas(Protocol):
     """The states of replicas. Every method is one transaction, by the catalog's clock.
 
@@ -139,6 +162,14 @@ class Replicas(Protocol):
 
     async def unchecked(self, target: str, limit: int) -> Sequence[Held]:
         """Return stored replicas on `target`: those never verified first, then the longest ago."""
+
+    async def kept(
+        self, target: str, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Kept]:
+        """Page through the stored replicas on `target` in order of their versions' ids."""
+
+    async def holding(self, target: str, *, tenant: str | None = None) -> Holding:
+        """Sum up the stored replicas on `target`, of one tenant or of all. Reads a row for each."""
 
     async def version(self, version: str) -> Version | None:
         """Return one version by id, whichever tenant's, with its inline body; None if there is none."""

@@ -37,6 +37,8 @@ EVERY_METHOD: dict[type, Calls] = {
         "held": lambda c: c.replicas.held("backup", tenant=ID),
         "stranded": lambda c: c.replicas.stranded(["backup"]),
         "unchecked": lambda c: c.replicas.unchecked("backup", 9),
+        "kept": lambda c: c.replicas.kept("backup"),
+        "holding": lambda c: c.replicas.holding("backup"),
         "version": lambda c: c.replicas.version(ID),
         "owners": lambda c: c.replicas.owners([ID]),
     },

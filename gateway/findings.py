@@ -1,0 +1,185 @@
+"""What verifying replicas came to: told to the catalog, logged, and counted.
+
+Guarantees that everything found of a replica reaches the catalog, where repair finds it, before a run
+says how far it got; and that a log line names nothing but random ids. It changes nothing in a store.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import structlog
+
+from gateway.model import ReplicaState, Version
+from gateway.ports import Finding, Replicas
+
+BATCH: Final = 100  # replicas that the catalog is told of at once
+LISTED: Final = 1000  # findings that a report names one by one
+
+log = structlog.get_logger()
+
+
+class Kind(enum.StrEnum):
+    """What can be wrong with what a target holds."""
+
+    MISSING = "missing"  # the body or the envelope is not there
+    DAMAGED = "damaged"  # altered, cut, or longer than it was
+    REPLAYED = "replayed"  # another version of the same attachment
+    SWAPPED = "swapped"  # somebody else's
+    UNOPENED = "unopened"  # whole, as far as can be told without keys, but does not open
+    ORPHANED = "orphaned"  # nobody's
+    UNMEASURED = "unmeasured"  # the catalog's own record is damaged, so that nothing can be told
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that was found, by random ids. `version` is empty for what is nobody's."""
+
+    target: str
+    kind: Kind
+    reason: str
+    blob: str
+    version: str = ""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done on one target.
+
+    `again` of the verified were verified before. `unreachable` could not be looked at, `locked` could
+    not be opened because the key service had no key for them now; both are no findings.
+    """
+
+    verified: int = 0
+    again: int = 0
+    bytes: int = 0
+    opened: int = 0
+    locked: int = 0
+    unreachable: int = 0
+    listed: int = 0  # objects
+    strange: int = 0  # of them, those under no key of ours
+    found: Counter[str] = field(default_factory=Counter)  # by kind
+    troubles: list[Trouble] = field(default_factory=list)  # the first `LISTED`
+
+    def counts(self) -> dict[str, int]:
+        """Return what goes on record while a run goes on."""
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        return numbers | {f"{_FOUND}{kind}": self.found[kind] for kind in self.found}
+
+    def resume(self, counts: Mapping[str, int]) -> "Tally":
+        """Go on from what is on record."""
+        for name in _NUMBERS:
+            setattr(self, name, counts.get(name, 0))
+        for name, count in counts.items():
+            if name.startswith(_FOUND):
+                self.found[name.removeprefix(_FOUND)] = count
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {
+            **{name: getattr(self, name) for name in _NUMBERS},
+            "findings": {kind.value: self.found[kind] for kind in Kind},
+            "troubles": [
+                {"kind": each.kind.value, "reason": each.reason, "blob": each.blob}
+                | ({"version": each.version} if each.version else {})
+                for each in self.troubles
+            ],
+        }
+
+
+_FOUND: Final = "found "
+_NUMBERS: Final = (
+    "verified",
+    "again",
+    "bytes",
+    "opened",
+    "locked",
+    "unreachable",
+    "listed",
+    "strange",
+)
+
+
+class Watch(Protocol):
+    """Who is told, for figures."""
+
+    def verified(self, target: str, size: int) -> None:
+        """Tell of a replica that is whole; `size` is of its body."""
+
+    def found(self, target: str, kind: str) -> None:
+        """Tell of a finding: a `Kind`."""
+
+    def ended(self, target: str, work: str) -> None:
+        """Tell that a `scrub` or an `inventory` of a target came to its end."""
+
+
+class Unwatched:
+    """Nobody is told."""
+
+    def verified(self, target: str, size: int) -> None:
+        """See `Watch`."""
+
+    def found(self, target: str, kind: str) -> None:
+        """See `Watch`."""
+
+    def ended(self, target: str, work: str) -> None:
+        """See `Watch`."""
+
+
+class Findings:
+    """What is found on one target, on its way to the catalog, the log and a tally."""
+
+    def __init__(self, replicas: Replicas, target: str, tally: Tally, watch: Watch) -> None:
+        self.target = target
+        self.tally = tally
+        self._replicas = replicas
+        self._watch = watch
+        self._waiting: list[Finding] = []
+
+    async def good(self, version: Version, *, again: bool = False) -> None:
+        """Note a replica that is whole. Raises CatalogErrors."""
+        self.tally.verified += 1
+        self.tally.again += again
+        self.tally.bytes += version.body_size
+        self._watch.verified(self.target, version.body_size)
+        await self._tell(Finding(version.id, self.target, ReplicaState.STORED))
+
+    async def bad(self, version: Version, kind: Kind, reason: str) -> None:
+        """Note a replica that is not. Raises CatalogErrors."""
+        self._note(Trouble(self.target, kind, reason, version.blob, version.id))
+        if kind is Kind.UNMEASURED:
+            return
+        state = ReplicaState.MISSING if kind is Kind.MISSING else ReplicaState.DAMAGED
+        await self._tell(Finding(version.id, self.target, state, reason))
+
+    def orphan(self, blob: str, reason: str) -> None:
+        """Note objects that are nobody's."""
+        self._note(Trouble(self.target, Kind.ORPHANED, reason, blob))
+
+    async def flush(self) -> None:
+        """Tell the catalog what it was not told yet. Raises CatalogErrors."""
+        if self._waiting:
+            batch, self._waiting = self._waiting, []
+            await self._replicas.report(batch)
+
+    async def _tell(self, finding: Finding) -> None:
+        self._waiting.append(finding)
+        if len(self._waiting) >= BATCH:
+            await self.flush()
+
+    def _note(self, trouble: Trouble) -> None:
+        self.tally.found[trouble.kind] += 1
+        if len(self.tally.troubles) < LISTED:
+            self.tally.troubles.append(trouble)
+        self._watch.found(trouble.target, trouble.kind)
+        log.error(
+            "scrub finding",
+            target=trouble.target,
+            kind=trouble.kind.value,
+            reason=trouble.reason,
+            blob=trouble.blob,
+            version=trouble.version or None,
+        )

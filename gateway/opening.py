@@ -1,0 +1,113 @@
+"""Whether a replica opens: the proof that needs keys, from one target's bytes alone.
+
+Guarantees that a replica which passes can be read back whole with what this target holds: its envelope's
+wrapped key opens, with it the attributes, and every byte of the body to the content whose digests were
+recorded. Plaintext is in memory only, a piece at a time, and goes nowhere. A key that the key service does
+not give out now proves nothing, and is no damage.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from envelope.envelope import Attributes, Core, Envelope, decode, open_attributes
+from envelope.errors import EnvelopeError
+from envelope.segment import SegmentOpener
+from gateway.digests import INTERNAL, SUPPORTED, Digests
+from gateway.errors import DigestMismatch, GatewayError, StoreDamaged, Unreadable
+from gateway.keys import KeyService, unwrap
+from gateway.model import Version, body_key, envelope_key
+from gateway.ports import Store
+from gateway.rate import Rate
+from gateway.verify import check_envelope, known_envelope, whole
+from keyservice.wire import CannotUnwrap, KeyServiceError
+
+_UNOPENED = "a replica does not open"
+
+
+class Locked(GatewayError):
+    """The key service does not give out this tenant's keys now."""
+
+
+class Opening:
+    """The proof, over one key service. `reason` stands on the key service's record."""
+
+    def __init__(self, keys: KeyService, *, reason: str = "scrub") -> None:
+        self._keys = keys
+        self._reason = reason
+
+    async def check(self, store: Store, version: Version, rate: Rate) -> None:
+        """Open a replica whole.
+
+        Raises Locked, Unreadable when it is the catalog's own envelope that does not open, StoreDamaged
+        (`unopened` where only keys could tell) and other StoreErrors.
+        """
+        await rate.take(len(version.envelope), 1)
+        await check_envelope(store, version)
+        envelope = decode(await whole(store, envelope_key(version.tenant, version.blob)))
+        try:
+            dek, attributes = await self._unlock(envelope)
+        except (CannotUnwrap, EnvelopeError):
+            await self._blame(version)
+            raise StoreDamaged(_UNOPENED, reason="unopened") from None
+        digests = Digests(set(attributes.digests) & {*SUPPORTED, INTERNAL})
+        async with aclosing(_sealed(store, version, envelope, rate)) as pieces:
+            try:
+                await _open(dek, envelope.core, pieces, digests)
+                digests.verify({name: attributes.digests[name] for name in digests.values()})
+            except (EnvelopeError, DigestMismatch):
+                raise StoreDamaged(_UNOPENED, reason="unopened") from None
+
+    async def _unlock(self, envelope: Envelope) -> tuple[bytes, Attributes]:
+        """Return key and attributes. Raises CannotUnwrap, EnvelopeErrors and Locked."""
+        try:
+            dek = await unwrap(self._keys, envelope, reason=self._reason, request_id="")
+        except CannotUnwrap:
+            raise
+        except KeyServiceError as error:
+            raise Locked(type(error).__name__) from error
+        return dek, open_attributes(dek, envelope.core, envelope.attributes)
+
+    async def _blame(self, version: Version) -> None:
+        """Raise Unreadable if the catalog's own envelope does not open either."""
+        try:
+            await self._unlock(known_envelope(version))
+        except (CannotUnwrap, EnvelopeError):
+            raise Unreadable("the envelope in the catalog does not open") from None
+
+
+async def _sealed(
+    store: Store, version: Version, envelope: Envelope, rate: Rate
+) -> AsyncGenerator[bytes | memoryview]:
+    if envelope.body is not None:
+        yield envelope.body
+        return
+    await rate.take(0, 1)
+    async with aclosing(store.read(body_key(version.tenant, version.blob))) as pieces:
+        async for piece in pieces:
+            await rate.take(len(piece))
+            yield piece
+
+
+async def _open(
+    dek: bytes, core: Core, pieces: AsyncGenerator[bytes | memoryview], digests: Digests
+) -> None:
+    """Open every segment. Raises EnvelopeErrors, StoreDamaged when the body ends early or late."""
+    segments = iter(core.segments)
+    segment = next(segments)
+    opener, left = SegmentOpener(dek, core.context, segment), segment.ciphertext_size
+    async for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            if not left:
+                if (following := next(segments, None)) is None:
+                    raise StoreDamaged("a body is longer than its envelope says", reason="long")
+                digests.update(opener.finalize())
+                opener = SegmentOpener(dek, core.context, following)
+                left = following.ciphertext_size
+            step = view[:left]
+            digests.update(opener.update(step))
+            left -= len(step)
+            view = view[len(step) :]
+    if left or next(segments, None) is not None:
+        raise StoreDamaged("a body is shorter than its envelope says", reason="short")
+    digests.update(opener.finalize())

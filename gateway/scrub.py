@@ -1,0 +1,301 @@
+"""Verifies replicas for their own sake, before anybody needs them: without keys, and with keys on a sample.
+
+Guarantees that every stored replica on a target is read and compared within a cycle, those that nobody
+verified yet first and then those that wait the longest; that what is found reaches the catalog, where
+repair finds it; and that a target which does not answer is never taken for damage. A run that was killed
+goes on where it was: what was verified is on record. It writes and deletes nothing in any store. What
+needs no reading, such as a missing object, `inventory` finds sooner.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Final, Protocol
+
+from gateway.errors import (
+    DutyFailed,
+    ObjectMissing,
+    StoreDamaged,
+    StoreError,
+    StoreUnavailable,
+    Unreadable,
+    first,
+)
+from gateway.findings import Findings, Kind, Tally, Unwatched, Watch
+from gateway.model import ReplicaState, Version, new_id, now
+from gateway.opening import Locked, Opening
+from gateway.ports import Held, Replicas, Run, Store
+from gateway.quorum import Target
+from gateway.rate import Rate
+from gateway.verify import check_replica, stored_envelope
+
+PAGE: Final = 64  # replicas at a time, with the bodies that travel in envelopes
+MOST_SKIPPED: Final = 1000
+DAY: Final = timedelta(days=1)
+_KINDS: Final = {"replayed": Kind.REPLAYED, "swapped": Kind.SWAPPED, "unopened": Kind.UNOPENED}
+
+
+class TargetAway(DutyFailed):
+    """A target did not answer for so long that its scrub was given up; the next one goes on."""
+
+
+class Ledger(Protocol):
+    """What a run has of its row."""
+
+    @property
+    def run(self) -> Run:
+        """Where to go on from."""
+
+    async def save(self, cursor: str, progress: Mapping[str, int]) -> None:
+        """Keep how far it got."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubSettings:
+    """`parallel` replicas at once a target; each run verifies `every`/`cycle` of all, at least.
+
+    `sample` is the share of what a run verifies that is opened with keys too, picked at random; a target
+    that does not answer is waited for `patience` seconds.
+    """
+
+    parallel: int = 4
+    cycle: timedelta = timedelta(days=30)
+    every: timedelta = DAY
+    sample: float = 0.01
+    patience: float = 600.0
+    pause: float = 5.0
+
+
+class _Away(StoreUnavailable):
+    """The whole target, not just one object of it."""
+
+
+class Scrub:
+    """The use case, over what the catalog knows of replicas."""
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        targets: Sequence[Target],
+        opening: Opening,
+        *,
+        rate: Rate,
+        settings: ScrubSettings = ScrubSettings(),
+        watch: Watch = Unwatched(),  # noqa: B008 - it keeps nothing
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._replicas = replicas
+        self._stores = {target.name: target.store for target in targets}
+        self._opening = opening
+        self._rate = rate
+        self._settings = settings
+        self._watch = watch
+        self._clock = clock
+
+    def daily(self, target: str) -> Callable[[Ledger], Awaitable[Mapping[str, object]]]:
+        """Return the periodic work on a target: `share`, with its report."""
+
+        async def work(ledger: Ledger) -> Mapping[str, object]:
+            tally = await self.share(target, ledger)
+            self._watch.ended(target, "scrub")
+            return tally.as_json()
+
+        return work
+
+    async def share(self, target: str, ledger: Ledger, tally: Tally | None = None) -> Tally:
+        """Verify what is due on a target, and open a sample of as much. Raises as `all`."""
+        tally = (Tally() if tally is None else tally).resume(ledger.run.progress)
+        quota = ceil((await self._replicas.holding(target)).objects * self._part)
+        skipped = set[str]()
+        pages = self._due(target, ledger.run.started, quota, tally, skipped)
+        await self._verify(target, pages, ledger, tally, skipped)
+        await self.sample(target, ceil(tally.verified * self._settings.sample), tally=tally)
+        return tally
+
+    async def all(
+        self,
+        target: str,
+        ledger: Ledger,
+        *,
+        tenant: str | None = None,
+        tally: Tally | None = None,
+    ) -> Tally:
+        """Verify every stored replica on a target, or those of one tenant.
+
+        Raises TargetAway, CatalogErrors and what `ledger.save` raises; what was verified is on record.
+        """
+        tally = (Tally() if tally is None else tally).resume(ledger.run.progress)
+        pages = self._all(target, ledger.run.cursor or None, tenant)
+        await self._verify(target, pages, ledger, tally, set())
+        return tally
+
+    async def sample(
+        self, target: str, count: int, *, tenant: str | None = None, tally: Tally | None = None
+    ) -> Tally:
+        """Open so many stored replicas on a target with keys, picked at random. Raises CatalogErrors."""
+        tally = Tally() if tally is None else tally
+        findings = Findings(self._replicas, target, tally, self._watch)
+        picked = set[str]()
+        for _ in range(2 * count):
+            if len(picked) >= count:
+                break
+            held = await self._any(target, tenant)
+            if held is None:
+                break
+            if held.version.id not in picked and held.state is ReplicaState.STORED:
+                picked.add(held.version.id)
+                await self._open(held.version, findings)
+        await findings.flush()
+        return tally
+
+    @property
+    def _part(self) -> float:
+        return min(1.0, self._settings.every / self._settings.cycle)
+
+    async def _due(
+        self, target: str, began: datetime, quota: int, tally: Tally, skipped: set[str]
+    ) -> AsyncGenerator[tuple[str, Sequence[Held]]]:
+        """Yield what nobody verified, then the longest ago: the quota, and whatever is overdue."""
+        overdue = self._clock() - self._settings.cycle
+        while len(skipped) <= MOST_SKIPPED:
+            found = await self._replicas.unchecked(target, PAGE + len(skipped))
+            left = max(0, quota - tally.again)
+            page = []
+            for held in found:
+                if held.version.id in skipped:
+                    continue
+                if held.checked is not None:
+                    if held.checked >= began or (left <= 0 and held.checked >= overdue):
+                        break
+                    left -= 1
+                page.append(held)
+            if not page:
+                return
+            yield "", page
+
+    async def _all(
+        self, target: str, after: str | None, tenant: str | None
+    ) -> AsyncGenerator[tuple[str, Sequence[Held]]]:
+        while found := await self._replicas.held(target, after=after, limit=PAGE, tenant=tenant):
+            after = found[-1].version.id
+            yield after, [held for held in found if held.state is ReplicaState.STORED]
+
+    async def _any(self, target: str, tenant: str | None) -> Held | None:
+        """Return some version: the first behind a random id."""
+        for after in (new_id(), None):
+            if found := await self._replicas.held(target, after=after, limit=1, tenant=tenant):
+                return found[0]
+        return None
+
+    async def _verify(
+        self,
+        target: str,
+        pages: AsyncGenerator[tuple[str, Sequence[Held]]],
+        ledger: Ledger,
+        tally: Tally,
+        skipped: set[str],
+    ) -> None:
+        """Verify page by page; what could not be looked at is added to `skipped`."""
+        findings = Findings(self._replicas, target, tally, self._watch)
+        async with aclosing(pages):
+            async for cursor, page in pages:
+                await self._page(page, findings, skipped)
+                await findings.flush()
+                await ledger.save(cursor, tally.counts())
+
+    async def _page(self, page: Sequence[Held], findings: Findings, skipped: set[str]) -> None:
+        left = {held.version.id: held for held in page}
+        store = self._stores[findings.target]
+
+        async def lane(queue: list[Held]) -> None:
+            while queue:
+                held = queue.pop()
+                if not await self._one(store, held, findings):
+                    skipped.add(held.version.id)
+                del left[held.version.id]
+
+        while left:
+            queue = [*reversed(left.values())]
+            try:
+                async with asyncio.TaskGroup() as lanes:
+                    for _ in range(min(self._settings.parallel, len(queue))):
+                        lanes.create_task(lane(queue))
+            except BaseExceptionGroup as group:
+                if not isinstance(error := first(group), _Away):
+                    raise error from None
+                await self._wait(findings)
+
+    async def _wait(self, findings: Findings) -> None:
+        """Wait until a target is back. Raises TargetAway."""
+        await findings.flush()
+        target = findings.target
+        until = time.monotonic() + self._settings.patience
+        while time.monotonic() < until:
+            await asyncio.sleep(self._settings.pause)
+            try:
+                await self._stores[target].check()
+            except StoreError:
+                continue
+            return
+        raise TargetAway(
+            f"target {target} does not answer: what is left is verified next time",
+            findings.tally.as_json(),
+        )
+
+    async def _one(self, store: Store, held: Held, findings: Findings) -> bool:
+        """Verify one replica; False when it could not be looked at. Raises _Away."""
+        version: Version | None = held.version
+        try:
+            fault = await self._look(store, held.version)
+            if fault is not None:  # once more, by what the catalog says now: it may be new, or gone
+                version = await self._replicas.version(held.version.id)
+                fault = None if version is None else await self._look(store, version)
+                await store.check()
+        except StoreError as error:
+            try:
+                await store.check()
+            except StoreError:
+                raise _Away from error
+            findings.tally.unreachable += 1
+            return False
+        if version is None:
+            return True
+        if fault is None:
+            await findings.good(version, again=held.checked is not None)
+            return True
+        await findings.bad(version, *fault)
+        return fault[0] is not Kind.UNMEASURED
+
+    async def _look(self, store: Store, version: Version) -> tuple[Kind, str] | None:
+        """Return what is wrong with a replica. Raises StoreErrors of a store that does not answer."""
+        try:
+            stored_envelope(version)
+            await check_replica(store, version, self._rate)
+        except Unreadable:
+            return Kind.UNMEASURED, "catalog"
+        except ObjectMissing:
+            return Kind.MISSING, "absent"
+        except StoreDamaged as error:
+            return _KINDS.get(error.reason, Kind.DAMAGED), error.reason
+        return None
+
+    async def _open(self, version: Version, findings: Findings) -> None:
+        store = self._stores[findings.target]
+        try:
+            await self._opening.check(store, version, self._rate)
+        except Locked:
+            findings.tally.locked += 1
+        except Unreadable:
+            await findings.bad(version, Kind.UNMEASURED, "catalog")
+        except ObjectMissing:
+            await findings.bad(version, Kind.MISSING, "absent")
+        except StoreDamaged as error:
+            await findings.bad(version, _KINDS.get(error.reason, Kind.DAMAGED), error.reason)
+        except StoreError:
+            findings.tally.unreachable += 1
+        else:
+            findings.tally.opened += 1

@@ -1,0 +1,281 @@
+"""The scrub over stores in memory: what it finds of each replica, and what it leaves alone."""
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from gateway.catalog import SqlCatalog, migrate, open_catalog, tables
+from gateway.errors import RunLost, StoreDenied, StoreError, StoreUnavailable
+from gateway.findings import Kind, Tally
+from gateway.model import Tenant, Version, new_id
+from gateway.opening import Opening
+from gateway.ports import Run, RunState
+from gateway.quorum import Role, Target
+from gateway.rate import Rate
+from gateway.scrub import Scrub, ScrubSettings, TargetAway
+from tests.contracts.catalog.samples import START, FakeClock
+from tests.doubles.blobs import Blob, commit, flipped, overwrite, seal
+from tests.doubles.keys import MemoryKeys
+from tests.doubles.stores import FaultyStore
+
+DAY = timedelta(days=1)
+
+
+class SilentStore(FaultyStore):
+    """Answers nothing while it is silent, or for single keys."""
+
+    silence: StoreError | None = None
+    silent_keys: frozenset[str] = frozenset()
+    checks = 0
+
+    async def read(
+        self, key: str, start: int = 0, stop: int | None = None
+    ) -> AsyncGenerator[bytes]:
+        if self.silence is not None:
+            raise self.silence
+        if key in self.silent_keys:
+            raise StoreUnavailable("busy")
+        async for piece in super().read(key, start, stop):
+            yield piece
+
+    async def check(self) -> None:
+        self.checks += 1
+        if self.silence is not None:
+            raise self.silence
+
+
+@dataclass
+class Row:
+    """A ledger that remembers, and loses what it is told from the `after`-th time on."""
+
+    run: Run = field(
+        default_factory=lambda: Run(new_id(), "scrub", "east", "me", RunState.RUNNING, START, START)
+    )
+    saved: list[tuple[str, Mapping[str, int]]] = field(default_factory=list)
+    stop_at: int = 1_000_000
+
+    async def save(self, cursor: str, progress: Mapping[str, int]) -> None:
+        if len(self.saved) >= self.stop_at:
+            raise RunLost
+        self.saved.append((cursor, progress))
+        self.run = replace(self.run, cursor=cursor, progress=dict(progress))
+
+
+class Site:
+    """Two targets over a real catalog with a clock of the test's."""
+
+    def __init__(self, catalog: SqlCatalog, clock: FakeClock, tenant: str) -> None:
+        self.catalog, self.clock, self.tenant = catalog, clock, tenant
+        self.primary, self.east = FaultyStore(), SilentStore()
+        self.stores = {"primary": self.primary, "east": self.east}
+        self.rate = Rate()
+
+    def scrub(self, **settings: object) -> Scrub:
+        roles = {"primary": Role.PRIMARY, "east": Role.BACKUP}
+        targets = [Target(name, roles[name], store) for name, store in self.stores.items()]
+        chosen = ScrubSettings(parallel=2, patience=0.05, pause=0.01, sample=0.0)
+        return Scrub(
+            self.catalog.replicas,
+            targets,
+            Opening(MemoryKeys()),
+            rate=self.rate,
+            settings=replace(chosen, **settings),  # type: ignore[arg-type]
+            clock=lambda: self.clock.now,
+        )
+
+    async def store(self, content: bytes = b"x" * 3000, *, inline: bool = False) -> Blob:
+        return await commit(
+            self.catalog, self.tenant, content, self.stores, on=["primary", "east"], inline=inline
+        )
+
+    async def states(self, version: Version) -> dict[str, str]:
+        found = await self.catalog.by_version(version.tenant, version.id)
+        return {target: state.value for target, state in found.replicas.items()}
+
+    async def share(self, **settings: object) -> Tally:
+        row = Row()
+        row.run = replace(row.run, started=self.clock.now)
+        return await self.scrub(**settings).share("east", row)
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    url, clock = f"sqlite:///{tmp_path}/catalog.db", FakeClock()
+    await migrate(url)
+    catalog = await open_catalog(url, clock=clock)
+    tenant = Tenant(new_id(), "standard", START)
+    await catalog.add_tenant(tenant)
+    yield Site(catalog, clock, tenant.id)
+    await catalog.close()
+
+
+async def test_whole_replicas_are_verified_and_nothing_is_written(site: Site) -> None:
+    blobs = [await site.store(), await site.store(b"tiny", inline=True), await site.store(b"")]
+    calls = list(site.east.calls)
+    tally = await site.share()
+    assert (tally.verified, tally.bytes) == (3, sum(b.version.body_size for b in blobs))
+    assert not tally.found
+    assert site.east.calls == calls
+    held = await site.catalog.replicas.unchecked("east", 9)
+    assert [each.checked for each in held] == [START] * 3
+    assert (await site.catalog.replicas.unchecked("primary", 9))[0].checked is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "reason"),
+    [
+        ("flip body", Kind.DAMAGED, "flipped"),
+        ("flip envelope", Kind.DAMAGED, ""),
+        ("truncate", Kind.DAMAGED, "short"),
+        ("extend", Kind.DAMAGED, "long"),
+        ("empty", Kind.DAMAGED, "short"),
+        ("no body", Kind.MISSING, "absent"),
+        ("no envelope", Kind.MISSING, "absent"),
+        ("swap", Kind.SWAPPED, "swapped"),
+        ("replay", Kind.REPLAYED, "replayed"),
+    ],
+)
+async def test_each_fault_is_found_by_its_kind(
+    site: Site, fault: str, kind: Kind, reason: str
+) -> None:
+    blob, other = await site.store(), await site.store()
+    store = site.east
+    if fault == "flip body":
+        await overwrite(store, blob.body_key, flipped(blob.body, 999))
+    elif fault == "flip envelope":
+        await overwrite(store, blob.envelope_key, flipped(blob.sealed, 999))
+    elif fault == "truncate":
+        await overwrite(store, blob.body_key, blob.body[:-1])
+    elif fault == "extend":
+        await overwrite(store, blob.body_key, blob.body + b"x")
+    elif fault == "empty":
+        await overwrite(store, blob.body_key, b"")
+    elif fault == "no body":
+        await store.delete(blob.body_key)
+    elif fault == "no envelope":
+        await store.delete(blob.envelope_key)
+    elif fault == "swap":
+        await overwrite(store, blob.envelope_key, other.sealed)
+    else:
+        older = seal(b"older", tenant=site.tenant, attachment=blob.version.attachment)
+        await overwrite(store, blob.envelope_key, older.sealed)
+        await overwrite(store, blob.body_key, older.body)
+    tally = await site.share()
+    assert tally.found == {kind: 1}
+    (trouble,) = tally.troubles
+    assert (trouble.version, trouble.blob) == (blob.version.id, blob.version.blob)
+    assert not reason or trouble.reason == reason
+    assert tally.verified == 1
+    state = "missing" if kind is Kind.MISSING else "damaged"
+    assert await site.states(blob.version) == {"primary": "stored", "east": state}
+    assert await site.states(other.version) == {"primary": "stored", "east": "stored"}
+
+
+@pytest.mark.parametrize("silence", [StoreUnavailable("down"), StoreDenied("no")])
+async def test_a_target_that_does_not_answer_is_not_damaged(
+    site: Site, silence: StoreError
+) -> None:
+    blob = await site.store()
+    site.east.silence = silence
+    with pytest.raises(TargetAway, match="east"):
+        await site.share()
+    assert await site.states(blob.version) == {"primary": "stored", "east": "stored"}
+
+
+async def test_it_goes_on_when_the_target_is_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.store()
+    site.east.silence = StoreUnavailable("down")
+    real = site.east.check
+
+    async def back_at_the_third() -> None:
+        if site.east.checks >= 3:
+            site.east.silence = None
+        await real()
+
+    monkeypatch.setattr(site.east, "check", back_at_the_third)
+    tally = await site.share(patience=20.0)
+    assert (tally.verified, tally.unreachable) == (1, 0)
+
+
+async def test_one_object_that_does_not_answer_stops_nothing(site: Site) -> None:
+    blobs = [await site.store() for _ in range(5)]
+    site.east.silent_keys = frozenset({blobs[2].body_key})
+    tally = await site.share()
+    assert (tally.verified, tally.unreachable) == (4, 1)
+    assert not tally.found
+    assert await site.states(blobs[2].version) == {"primary": "stored", "east": "stored"}
+
+
+async def test_a_thirtieth_a_day_verifies_everything_within_the_cycle(site: Site) -> None:
+    blobs = [await site.store() for _ in range(60)]
+    assert (await site.share()).verified == 60  # nobody had verified any of them
+    shares = []
+    for _ in range(30):
+        site.clock.now += DAY
+        shares.append((await site.share()).verified)
+    assert shares == [2] * 30
+    oldest = (await site.catalog.replicas.unchecked("east", 1))[0].checked
+    assert oldest is not None
+    assert site.clock.now - oldest <= timedelta(days=30)
+    await overwrite(site.east, blobs[7].body_key, blobs[7].body[:-1])
+    found = 0
+    for _ in range(30):
+        site.clock.now += DAY
+        found += (await site.share()).found[Kind.DAMAGED]
+    assert found == 1
+
+
+async def test_what_is_overdue_is_verified_beyond_the_share(site: Site) -> None:
+    for _ in range(10):
+        await site.store()
+    await site.share()
+    site.clock.now += timedelta(days=31)
+    assert (await site.share()).verified == 10
+
+
+async def test_everything_on_demand_goes_on_where_it_was(site: Site) -> None:
+    for _ in range(200):
+        await site.store(os.urandom(50), inline=True)
+    row = Row(stop_at=2)
+    with pytest.raises(RunLost):
+        await site.scrub().all("east", row)
+    before, row.stop_at = row.run.progress["verified"], 1000
+    assert 0 < before < 200
+    tally = Tally()
+    await site.scrub().all("east", row, tally=tally)
+    # What was verified and not yet on record is verified once more, a page at most.
+    assert tally.verified == 200
+    assert row.run.progress["verified"] == 200
+
+
+async def test_what_the_catalog_garbled_is_no_target_s_fault(site: Site) -> None:
+    blob = await site.store(b"tiny", inline=True)
+    assert blob.version.inline is not None
+    change = update(tables.versions).values(inline=flipped(blob.version.inline, 99))
+    await site.catalog._database.write(lambda connection: connection.execute(change) and None)
+    tally = await site.share()
+    assert tally.found == {Kind.UNMEASURED: 1}
+    assert await site.states(blob.version) == {"primary": "stored", "east": "stored"}
+
+
+async def test_what_was_purged_meanwhile_is_no_finding(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = await site.store()
+    await site.east.delete(blob.body_key)
+
+    async def gone(version: str) -> None:
+        del version
+
+    monkeypatch.setattr(site.catalog.replicas, "version", gone)
+    row = Row()
+    tally = await site.scrub().all("east", row)
+    assert (tally.verified, dict(tally.found)) == (0, {})
+    assert await site.states(blob.version) == {"primary": "stored", "east": "stored"}
