@@ -50,6 +50,7 @@ from gateway.repairer import Repairer
 from gateway.replica import Haste
 from gateway.replication import FanSettings, Replication
 from gateway.rescue import Rescue, rescue
+from gateway.scrub import Scrub
 from gateway.stores.open import FolderSettings, open_store
 from gateway.stores.retrying import RetryingStore
 from gateway.stores.s3_settings import S3Settings
@@ -82,6 +83,7 @@ class Core:
     purger: Purger
     repairer: Repairer
     lags: Lags
+    scrub: Scrub
     heartbeat: Heartbeat
     rescue: Rescue
     keys: KeyServiceClient
@@ -270,6 +272,7 @@ def _wire(
         purger=Purger(catalog.bin, targets),
         repairer=work.repairer(settings, catalog.replicas, targets, metrics.copies),
         lags=work.lags(settings, catalog.replicas, metrics.copies),
+        scrub=work.scrub(settings, catalog.replicas, keys, targets, metrics.scrubs),
         heartbeat=heartbeat,
         rescue=rescue(settings, catalog, keys, targets, background),
         keys=keys,

@@ -229,6 +229,24 @@ class Repair(_Section):
     report_every: Annotated[float, Field(ge=0.05, le=3600)] = 15.0
 
 
+class ScrubSection(_Section):
+    """How replicas are verified. Seconds, bytes; the rate holds for one process that scrubs.
+
+    Every replica is verified within `cycle`, in runs that begin `every`; `sample` is the share of what a
+    run verifies that is opened with keys.
+    """
+
+    enabled: bool = True
+    cycle: Annotated[float, Field(ge=1)] = 30 * 86400.0
+    every: Annotated[float, Field(ge=1)] = 86400.0
+    inventory_every: Annotated[float, Field(ge=1)] = 43200.0
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    bytes_per_second: Annotated[float, Field(ge=0)] = 32.0 * MiB
+    requests_per_second: Annotated[float, Field(ge=0)] = 100.0
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    patience: Seconds = 600.0
+
+
 class Settings(BaseSettings):
     """Everything that the composition root reads."""
 
@@ -249,6 +267,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     reaper: ReaperSettings = ReaperSettings()
     repair: Repair = Repair()
+    scrub: ScrubSection = ScrubSection()
     catalog_backup: CatalogBackupSettings = CatalogBackupSettings()
     drill: DrillSettings = DrillSettings()
     reports: ReportsSettings = ReportsSettings()

@@ -8,6 +8,7 @@ needs no reading, such as a missing object, `inventory` finds sooner.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -28,13 +29,14 @@ from gateway.errors import (
 from gateway.findings import Findings, Kind, Tally, Unwatched, Watch
 from gateway.model import ReplicaState, Version, new_id, now
 from gateway.opening import Locked, Opening
-from gateway.ports import Held, Replicas, Run, Store
+from gateway.ports import Held, Kept, Replicas, Run, Store
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.verify import check_replica, stored_envelope
 
 PAGE: Final = 64  # replicas at a time, with the bodies that travel in envelopes
 MOST_SKIPPED: Final = 1000
+DENSE: Final = 4  # of fewer versions than so many times the sample, all are named first
 DAY: Final = timedelta(days=1)
 _KINDS: Final = {"replayed": Kind.REPLAYED, "swapped": Kind.SWAPPED, "unopened": Kind.UNOPENED}
 
@@ -139,16 +141,9 @@ class Scrub:
         """Open so many stored replicas on a target with keys, picked at random. Raises CatalogErrors."""
         tally = Tally() if tally is None else tally
         findings = Findings(self._replicas, target, tally, self._watch)
-        picked = set[str]()
-        for _ in range(2 * count):
-            if len(picked) >= count:
-                break
-            held = await self._any(target, tenant)
-            if held is None:
-                break
-            if held.version.id not in picked and held.state is ReplicaState.STORED:
-                picked.add(held.version.id)
-                await self._open(held.version, findings)
+        async with aclosing(self._picked(target, count, tenant)) as versions:
+            async for version in versions:
+                await self._open(version, findings)
         await findings.flush()
         return tally
 
@@ -184,12 +179,31 @@ class Scrub:
             after = found[-1].version.id
             yield after, [held for held in found if held.state is ReplicaState.STORED]
 
-    async def _any(self, target: str, tenant: str | None) -> Held | None:
-        """Return some version: the first behind a random id."""
-        for after in (new_id(), None):
-            if found := await self._replicas.held(target, after=after, limit=1, tenant=tenant):
-                return found[0]
-        return None
+    async def _picked(self, target: str, count: int, tenant: str | None) -> AsyncGenerator[Version]:
+        """Yield so many stored versions, or all there are, each once: those behind random ids."""
+        objects = (await self._replicas.holding(target, tenant=tenant)).objects
+        if objects <= DENSE * count:
+            stored = [kept.version async for kept in self._kept(target, tenant)]
+            for each in random.sample(stored, min(count, len(stored))):
+                if (version := await self._replicas.version(each)) is not None:
+                    yield version
+            return
+        picked = set[str]()
+        for _ in range(DENSE * count):
+            found = await self._replicas.held(target, after=new_id(), limit=1, tenant=tenant)
+            if found and found[0].state is ReplicaState.STORED:
+                version = found[0].version
+                if version.id not in picked and len(picked) < count:
+                    picked.add(version.id)
+                    yield version
+
+    async def _kept(self, target: str, tenant: str | None) -> AsyncGenerator[Kept]:
+        after = None
+        while page := await self._replicas.kept(target, after=after):
+            after = page[-1].version
+            for kept in page:
+                if tenant in {None, kept.tenant}:
+                    yield kept
 
     async def _verify(
         self,

@@ -1,15 +1,20 @@
 """The composition root's second page: from settings to the work that goes on beside requests."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from gateway.config import Settings
 from gateway.copying import Copier
 from gateway.http.copy_figures import CopyFigures
+from gateway.http.scrub_figures import ScrubFigures
+from gateway.keys import KeyService
 from gateway.lag import Lags
+from gateway.opening import Opening
 from gateway.ports import Replicas
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.repairer import Repairer, RepairSettings
+from gateway.scrub import Scrub, ScrubSettings
 
 
 def repairer(
@@ -35,6 +40,31 @@ def repairer(
             pause=repair.pause,
             adopt_every=repair.adopt_every,
         ),
+    )
+
+
+def scrub(
+    settings: Settings,
+    replicas: Replicas,
+    keys: KeyService,
+    targets: Sequence[Target],
+    figures: ScrubFigures,
+) -> Scrub:
+    """Return what verifies replicas on these targets."""
+    section = settings.scrub
+    return Scrub(
+        replicas,
+        targets,
+        Opening(keys),
+        rate=Rate(section.bytes_per_second, section.requests_per_second),
+        settings=ScrubSettings(
+            parallel=section.parallel,
+            cycle=timedelta(seconds=section.cycle),
+            every=timedelta(seconds=section.every),
+            sample=section.sample,
+            patience=section.patience,
+        ),
+        watch=figures,
     )
 
 

@@ -12,6 +12,7 @@ from gateway.cli import (
     repair,
     report,
     restore,
+    scrub,
     serve,
     settings,
     status,
@@ -40,6 +41,7 @@ cli.add_typer(trash.group, name="trash")
 cli.add_typer(failover.group, name="failover")
 cli.command("reap", help=reap.HELP)(reap.reap)
 cli.command("repair", help=repair.HELP)(repair.repair)
+cli.command("scrub", help=scrub.HELP)(scrub.scrub)
 cli.add_typer(backup.group, name="backup")
 cli.command("rebuild-catalog", help=rebuild.HELP)(rebuild.rebuild_catalog)
 cli.command("drill", help=drill.HELP)(drill.drill)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from gateway.errors import CatalogUnavailable
 from gateway.model import ReplicaState, Version, now
-from gateway.ports import Finding, Gap, Held, Lag
+from gateway.ports import Finding, Gap, Held, Holding, Kept, Lag
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OPEN = frozenset({ReplicaState.MISSING, ReplicaState.DAMAGED})
@@ -155,6 +155,16 @@ class MemoryReplicas:
         raise NotImplementedError
 
     async def unchecked(self, target: str, limit: int) -> Sequence[Held]:
+        """See the port."""
+        raise NotImplementedError
+
+    async def kept(
+        self, target: str, *, after: str | None = None, limit: int = 1000
+    ) -> Sequence[Kept]:
+        """See the port."""
+        raise NotImplementedError
+
+    async def holding(self, target: str, *, tenant: str | None = None) -> Holding:
         """See the port."""
         raise NotImplementedError
 

@@ -48,6 +48,7 @@ def test_every_command_is_here() -> None:
         "trash empty",
         "reap",
         "repair",
+        "scrub",
         "failover status",
         "failover promote",
         "failover demote",

@@ -1,0 +1,61 @@
+"""Prometheus figures of what was verified, and what was found."""
+
+import time
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from gateway.findings import Kind
+
+WORKS = ("scrub", "inventory")
+
+
+class ScrubFigures:
+    """The series, in somebody's registry. Implements `gateway.findings.Watch`."""
+
+    def __init__(self, registry: CollectorRegistry, targets: Sequence[str]) -> None:
+        self._verified = Counter(
+            "sealgate_scrub_verified_total",
+            "Replicas that were read whole and are as they were stored",
+            ["target"],
+            registry=registry,
+        )
+        self._bytes = Counter(
+            "sealgate_scrub_verified_bytes_total",
+            "Ciphertext bytes of their bodies",
+            ["target"],
+            registry=registry,
+        )
+        self._found = Counter(
+            "sealgate_scrub_findings_total",
+            "What was found, by kind",
+            ["target", "kind"],
+            registry=registry,
+        )
+        self._ended = Gauge(
+            "sealgate_scrub_timestamp_seconds",
+            "When the last scrub or inventory of a target came to its end; 0 before the first",
+            ["target", "work"],
+            registry=registry,
+            multiprocess_mode="max",
+        )
+        for target in targets:
+            self._verified.labels(target)
+            self._bytes.labels(target)
+            for kind in Kind:
+                self._found.labels(target, kind.value)
+            for work in WORKS:
+                self._ended.labels(target, work)
+
+    def verified(self, target: str, size: int) -> None:
+        """Implement `gateway.findings.Watch.verified`."""
+        self._verified.labels(target).inc()
+        self._bytes.labels(target).inc(size)
+
+    def found(self, target: str, kind: str) -> None:
+        """Implement `gateway.findings.Watch.found`."""
+        self._found.labels(target, kind).inc()
+
+    def ended(self, target: str, work: str) -> None:
+        """Implement `gateway.findings.Watch.ended`."""
+        self._ended.labels(target, work).set(time.time())

@@ -1,0 +1,54 @@
+"""Long work that a person asked for, as a row: interrupted, it goes on where it was when asked for again.
+
+Guarantees that no two do the same kind of work on the same subject at once, and that however the block
+ends but well, the row keeps how far it got for whoever comes next: at once where this process could still
+say so, else when its lease is over. Periodic work has `duties` for it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Final
+
+from gateway.duties import Ledger
+from gateway.errors import CatalogError, first
+from gateway.model import new_id
+from gateway.ports import Run, Runs, RunState
+from gateway.record import AlreadyRunning
+
+LEASE: Final = timedelta(seconds=10)
+
+
+@asynccontextmanager
+async def resumed(
+    runs: Runs, kind: str, subject: str, *, lease: timedelta = LEASE
+) -> AsyncGenerator[Ledger]:
+    """Hold the row while the block lasts. Raises AlreadyRunning, RunLost and CatalogErrors."""
+    ledger, ended = Ledger(runs, await _claimed(runs, kind, subject, lease), lease=lease), False
+    try:
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(ledger.keep())
+            yield ledger
+            keeping.cancel()
+        ended = True
+    except BaseExceptionGroup as error:
+        raise first(error) from None
+    finally:
+        if not ended:
+            with suppress(CatalogError):
+                await runs.release(ledger.run)
+    await runs.end(ledger.run, RunState.DONE, dict(ledger.run.progress))
+
+
+async def _claimed(runs: Runs, kind: str, subject: str, lease: timedelta) -> Run:
+    """Begin, or take over as soon as whoever had it is silent for the lease."""
+    holder, until = new_id(), time.monotonic() + 1.5 * lease.total_seconds()
+    while True:
+        run = await runs.claim(kind, subject, holder=holder, every=timedelta(), lease=lease)
+        if run is not None:
+            return run
+        if time.monotonic() > until:
+            raise AlreadyRunning(f"{kind} is at it already: try again when it is done")
+        await asyncio.sleep(lease.total_seconds() / 10)
