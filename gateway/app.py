@@ -296,7 +296,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await wired.placing.refresh()
-        await _warm_up(wired)
+        await work.warm_up(wired.targets)
         url = await _listen(runner, settings, context)
         log.info("serving", url=url, targets=[target.name for target in wired.targets])
         async with asyncio.TaskGroup() as tasks:
@@ -317,16 +317,6 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 await runner.cleanup()
                 for loop in loops:
                     loop.cancel()
-
-
-async def _warm_up(wired: Core) -> None:
-    """Connect to every store ahead of the first request. One that is down is no reason not to start."""
-    checks = (target.store.check() for target in wired.targets)
-    for target, end in zip(
-        wired.targets, await asyncio.gather(*checks, return_exceptions=True), strict=True
-    ):
-        if isinstance(end, Exception):
-            log.warning("target not ready", target=target.name, reason=type(end).__name__)
 
 
 async def _listen(runner: web.AppRunner, settings: Settings, context: ssl.SSLContext | None) -> str:

@@ -1,7 +1,10 @@
 """The composition root's second page: from settings to the work that goes on beside requests."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+
+import structlog
 
 from gateway.config import Settings
 from gateway.copying import Copier
@@ -15,6 +18,8 @@ from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.repairer import Repairer, RepairSettings
 from gateway.scrub import Scrub, ScrubSettings
+
+log = structlog.get_logger()
 
 
 def repairer(
@@ -77,3 +82,13 @@ def lags(settings: Settings, replicas: Replicas, figures: CopyFigures) -> Lags:
         threshold=settings.repair.threshold,
         every=settings.repair.report_every,
     )
+
+
+async def warm_up(targets: Sequence[Target]) -> None:
+    """Connect to every store ahead of the first request. One that is down is no reason not to start."""
+    checks = (target.store.check() for target in targets)
+    for target, end in zip(
+        targets, await asyncio.gather(*checks, return_exceptions=True), strict=True
+    ):
+        if isinstance(end, Exception):
+            log.warning("target not ready", target=target.name, reason=type(end).__name__)
