@@ -35,7 +35,7 @@ from tests.stack.stack import Bucket, Stack
 MiB = 1024 * 1024
 AIM = 0.8
 SEALGATE, RCLONE = "sealgate restore", "rclone copy"
-FULL = {64 * 1024: 600, 256 * 1024: 400, MiB: 160, 8 * MiB: 40, 128 * MiB: 4}
+FULL = {64 * 1024: 1500, 256 * 1024: 800, MiB: 400, 8 * MiB: 120, 128 * MiB: 12}
 QUICK = {64 * 1024: 60, MiB: 20, 8 * MiB: 4, 32 * MiB: 1}
 
 

@@ -44,6 +44,7 @@ class Copier:
         self._parallel = parallel
         self._rate = rate
         self._room = Room(memory)
+        self._spare: list[bytearray] = []
 
     async def fill(
         self,
@@ -53,39 +54,49 @@ class Copier:
         *,
         replace: bool,
         findings: list[Finding] | None = None,
+        blank: bool = False,
     ) -> str:
         """Make `target` hold `version`; return the source, best first of `sources`.
 
         A whole replica that is there is taken as it is: then, and only then, the source is the target
         itself. It is CATALOG where all that was written came from there. A body without its envelope is
         nobody's, and is completed or replaced; a damaged replica is replaced only if `replace` says so.
-        To `findings` is added what proved to be missing or damaged at the sources. Raises Unreadable when
-        no source is good, StoreDamaged for a replica that may not be replaced, and other StoreErrors of
-        the target.
+        To `findings` is added what proved to be missing or damaged at the sources. With `blank` the
+        caller believes that the target has nothing of it, and so it is looked at only where it has.
+        Raises Unreadable when no source is good, StoreDamaged for a replica that may not be replaced, and
+        other StoreErrors of the target.
         """
-        store = self._stores[target]
-        sealed, core = stored_envelope(version), known_envelope(version).core
-        await self._rate.take(len(sealed), 1)
-        envelope = await self._look(check_envelope(store, version))
-        body = None
-        if version.inline is None:
-            body = await self._look(check_body(store, version, core, self._rate))
+        store, known = self._stores[target], known_envelope(version)
+        sealed = stored_envelope(version, known)
+        envelope: StoreError | None = ObjectMissing()
+        body: StoreError | None = ObjectMissing() if version.inline is None else None
+        if not blank:
+            await self._rate.take(len(sealed), 1)
+            envelope = await self._look(check_envelope(store, version))
+            if version.inline is None:
+                body = await self._look(check_body(store, version, known.core, self._rate))
         if isinstance(envelope, StoreDamaged) and not replace:
             raise envelope
         if isinstance(body, StoreDamaged) and not (replace or isinstance(envelope, ObjectMissing)):
             raise body
         source = target if envelope is None else CATALOG
-        if body is not None:
-            others = [name for name in sources if name != target]
-            reading = Sources(self._stores, version, core, others, self._rate)
-            try:
-                await self._copy(store, version, core, reading, damaged=body)
-            finally:
-                if findings is not None:
-                    findings += reading.findings
-            source = reading.last
-        if envelope is not None:
-            await self._write(store, version, sealed, damaged=envelope)
+        try:
+            if body is not None:
+                others = [name for name in sources if name != target]
+                reading = Sources(self._stores, version, known.core, others, self._rate)
+                try:
+                    await self._copy(store, version, known.core, reading, damaged=body)
+                finally:
+                    if findings is not None:
+                        findings += reading.findings
+                source = reading.last
+            if envelope is not None:
+                await self._write(store, version, sealed, damaged=envelope)
+        except StoreDamaged:
+            if not blank:
+                raise
+            # Something was there after all, and it is not right.
+            return await self.fill(version, target, sources, replace=replace, findings=findings)
         return source
 
     async def clear(self, version: Version, target: str) -> None:
@@ -114,6 +125,7 @@ class Copier:
             part_size=self._part_size,
             parallel=self._parallel,
             rate=self._rate,
+            spare=self._spare,
         )
         async with self._room.take(parts.memory), parts:
             while True:

@@ -19,6 +19,8 @@ from gateway.rate import Rate
 
 MOST = 9_999  # parts of an object
 ROUND = 64 * 1024
+SMALL = 512 * 1024
+KEPT = 8  # buffers for the next object
 PATIENCE = 10.0  # seconds for throwing parts away
 
 
@@ -26,7 +28,15 @@ class Parts:
     """One object on its way, as a context around what fills and publishes it."""
 
     def __init__(
-        self, store: Store, key: str, size: int, *, part_size: int, parallel: int, rate: Rate
+        self,
+        store: Store,
+        key: str,
+        size: int,
+        *,
+        part_size: int,
+        parallel: int,
+        rate: Rate,
+        spare: list[bytearray] | None = None,
     ) -> None:
         self._store = store
         self._key = key
@@ -34,7 +44,9 @@ class Parts:
         self._size = size
         self._single = size <= self._part
         self._rate = rate
-        self._free: list[bytearray] = []
+        self._spare = [] if spare is None else spare  # shared with other objects
+        self._buffers = part_size  # the size of those
+        self._single_buffer: bytearray | None = None
         self._parallel = parallel
         self._upload: PartUpload | None = None
         self._whole: Piece | None = None
@@ -84,11 +96,15 @@ class Parts:
             await self._upload.complete()
         elif self._whole is not None:
             await self._store.put(self._key, self._whole)
+            self._put_back(self._single_buffer)
         self._published = True
 
     async def _keep(self, pieces: AsyncIterable[bytes | memoryview]) -> None:
         """Keep a body of one part until it is published."""
-        data, used = memoryview(bytearray(self._size)), 0
+        # A new buffer costs more than a used one, but a small body does not need a large one.
+        buffer = self._buffer() if self._size >= SMALL else bytearray(self._size)
+        self._single_buffer = buffer
+        data, used = memoryview(buffer)[: self._size], 0
         async for piece in pieces:
             data[used : used + len(piece)] = piece
             used += len(piece)
@@ -106,7 +122,7 @@ class Parts:
                 data = memoryview(buffer)[:used]
                 await self._rate.take(0, 1)
                 await upload.part(number, Piece(data, crc64nvme(data)))
-                self._free.append(buffer)  # not after a failure: a transport may still look at it
+                self._put_back(buffer)  # not after a failure: a transport may still look at it
             finally:
                 slots.release()
 
@@ -128,6 +144,15 @@ class Parts:
             if used:
                 await slots.acquire()
                 sends.create_task(send(number, buffer, used))
+            else:
+                self._put_back(buffer)
 
     def _buffer(self) -> bytearray:
-        return self._free.pop() if self._free else bytearray(self._part)
+        if self._spare and self._part == self._buffers:
+            return self._spare.pop()
+        return bytearray(self._part)
+
+    def _put_back(self, buffer: bytearray | None) -> None:
+        """Keep a buffer that nobody looks at any more for the next object."""
+        if buffer is not None and len(buffer) == self._buffers and len(self._spare) < KEPT:
+            self._spare.append(buffer)

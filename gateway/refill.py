@@ -6,6 +6,7 @@ looks at the store itself, whatever the catalog says, and tells the catalog what
 trash are restored too, so that they can come back; those that are being purged are not.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
@@ -40,11 +41,12 @@ class Filler(Protocol):
         *,
         replace: bool,
         findings: list[Finding] | None = None,
+        blank: bool = False,
     ) -> str:
         """Make `target` hold `version`; return the source, `target` if nothing had to be written.
 
-        Adds to `findings` what proved to be missing or damaged at the sources. Raises Unreadable, and
-        StoreErrors of the target.
+        Adds to `findings` what proved to be missing or damaged at the sources. With `blank` it looks at
+        the target only where something is in its way. Raises Unreadable, and StoreErrors of the target.
         """
 
 
@@ -71,6 +73,8 @@ class Refill:
         self._sources = sources
         self._failed = 0
         self._findings: list[Finding] = []
+        self._blanks: dict[str, bool] = {}
+        self._asking = asyncio.Lock()
 
     async def versions(self) -> AsyncGenerator[Version]:
         """See `Work`: in order of id. Raises NotFound for a tenant or attachment that is not there."""
@@ -93,7 +97,12 @@ class Refill:
         try:
             # What a killed run left, or what is damaged, goes; but only for a good copy.
             source = await self._filler.fill(
-                version, self._target, self._sources, replace=True, findings=self._findings
+                version,
+                self._target,
+                self._sources,
+                replace=True,
+                findings=self._findings,
+                blank=await self._blank(version.tenant),
             )
         except Unreadable as error:
             return Result(version, Outcome.FAILED, size, reason=str(error))
@@ -107,6 +116,21 @@ class Refill:
         self._failed = 0
         outcome = Outcome.SKIPPED if source == self._target else Outcome.RESTORED
         return Result(version, outcome, size, source=source)
+
+    async def _blank(self, tenant: str) -> bool:
+        """Tell whether the destination had nothing at all of a tenant when it was first asked for."""
+        async with self._asking:
+            if tenant not in self._blanks:
+                async with aclosing(self._objects(tenant)) as objects:
+                    self._blanks[tenant] = await anext(objects, None) is None
+            return self._blanks[tenant]
+
+    async def _objects(self, tenant: str) -> AsyncGenerator[object]:
+        prefix = f"t/{tenant}/"
+        async for each in self._store.list(prefix):
+            yield each
+        async for other in self._store.unfinished(prefix):
+            yield other
 
     async def record(self, results: Sequence[Result]) -> None:
         """See `Work`: the replicas that are whole now, and the sources that proved not to be."""

@@ -89,12 +89,12 @@ def known_envelope(version: Version) -> Envelope:
     return envelope
 
 
-def stored_envelope(version: Version) -> bytes:
+def stored_envelope(version: Version, known: Envelope | None = None) -> bytes:
     """Return what belongs into a store: the envelope, with the body that travels in it.
 
-    Raises Unreadable when what the catalog holds cannot be right.
+    `known` saves the look at the catalog's. Raises Unreadable when what it holds cannot be right.
     """
-    envelope = known_envelope(version)
+    envelope = known or known_envelope(version)
     if version.inline is None:
         return version.envelope
     check = BodyCheck(envelope.core)

@@ -231,6 +231,7 @@ async def _work(  # noqa: PLR0917
         part_size=settings.limits.part_size,
         parallel=settings.limits.parts_at_once,
         rate=rate,
+        memory=settings.limits.parts_memory,
     )
     return Refill(
         wired.catalog,
