@@ -18,11 +18,12 @@ from typing import Any, Final
 
 from gateway.catalog_backup import CatalogBackups, Copy
 from gateway.envelopes import PATIENCE, Batch, Envelopes, Listing, Offer
-from gateway.errors import CatalogConflict, GatewayError, first
+from gateway.errors import CatalogConflict, GatewayError, RunLost, first
 from gateway.keys import KeyService
 from gateway.model import microseconds, moment, new_id
 from gateway.ports import Catalog, Recovery, Run, Runs, RunState, Settled
 from gateway.quorum import Target
+from gateway.record import AlreadyRunning
 
 KIND: Final = "rebuild"
 LEASE: Final = timedelta(seconds=5)
@@ -40,10 +41,6 @@ UNKNOWN: Final[Mapping[str, str]] = {
     "other targets": "what other targets hold is unknown until they are back-filled or scrubbed",
 }
 """What envelopes alone do not tell, and what a rebuild makes of it."""
-
-
-class RebuildRunning(GatewayError):
-    """Somebody else rebuilds the catalog from this target right now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +172,8 @@ class Rebuild:
         """Rebuild from a target, or go on with what was begun.
 
         `merge` adds to a catalog that is in use; `told` is called with the report as it grows.
-        Raises CatalogConflict when the catalog is in use and `merge` is not given, RebuildRunning,
-        StoreErrors, KeyServiceErrors and CatalogErrors; it may be run again after any of them.
+        Raises CatalogConflict when the catalog is in use and `merge` is not given, AlreadyRunning,
+        RunLost, StoreErrors, KeyServiceErrors and CatalogErrors; it may be run again after any of them.
         """
         report = Report(source.name)
         began = time.monotonic()
@@ -281,13 +278,13 @@ class Rebuild:
         except GatewayError as error:
             # What was begun stays begun, so that the next one goes on; only a refusal ends it.
             if not ledger.run.cursor:
-                outcome = {"reason": type(error).__name__}
+                outcome = {"error": type(error).__name__}
                 await self._runs.end(ledger.run, RunState.FAILED, outcome)
             raise
         await self._runs.end(ledger.run, RunState.DONE, ledger.outcome)
 
     async def _claim(self, source: Target) -> Run:
-        """Take the run over as soon as whoever had it is silent for the lease. Raises RebuildRunning."""
+        """Take the run over as soon as whoever had it is silent for the lease. Raises AlreadyRunning."""
         holder = new_id()
         deadline = time.monotonic() + 2 * self._lease.total_seconds()
         while True:
@@ -297,7 +294,7 @@ class Rebuild:
             if run is not None:
                 return run
             if time.monotonic() > deadline:
-                raise RebuildRunning("somebody else rebuilds the catalog from this target now")
+                raise AlreadyRunning("somebody else rebuilds the catalog from this target now")
             await asyncio.sleep(self._lease.total_seconds() / 5)
 
 
@@ -335,4 +332,4 @@ class _Ledger:
     async def _save(self, run: Run) -> None:
         self.run = run
         if not await self._runs.save(run):
-            raise RebuildRunning("somebody else took this rebuild over")
+            raise RunLost("somebody else took this rebuild over")

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from gateway.errors import GatewayError, first
+from gateway.duties import Ledger
+from gateway.errors import CatalogConflict, first
 from gateway.model import new_id
-from gateway.ports import Run, Runs, RunState
+from gateway.ports import Runs, RunState
 
 LEASE: Final = timedelta(seconds=60)
 
 
-class AlreadyRunning(GatewayError):
+class AlreadyRunning(CatalogConflict):
     """Somebody else does this work on this subject right now."""
 
 
@@ -34,28 +35,22 @@ class Entry:
 async def on_record(
     runs: Runs, kind: str, subject: str, *, lease: timedelta = LEASE
 ) -> AsyncIterator[Entry]:
-    """Hold the run of this work while the block lasts. Raises AlreadyRunning and CatalogErrors."""
+    """Hold the run of this work while the block lasts.
+
+    Raises AlreadyRunning when somebody else has it, RunLost when somebody takes it, and CatalogErrors.
+    """
     run = await runs.claim(kind, subject, holder=new_id(), every=timedelta(), lease=lease)
     if run is None:
-        raise AlreadyRunning(f"{kind} is at it already: try again when it is done")
-    entry = Entry()
+        raise AlreadyRunning(f"somebody is at a {kind} already: try again when it is done")
+    entry, ledger = Entry(), Ledger(runs, run, lease=lease)
     try:
         async with asyncio.TaskGroup() as group:
-            beating = group.create_task(_beat(runs, run, lease))
-            try:
-                yield entry
-            finally:
-                beating.cancel()
+            keeping = group.create_task(ledger.keep())
+            yield entry
+            keeping.cancel()
     except BaseExceptionGroup as error:
         cause = first(error)
-        await runs.end(run, RunState.FAILED, {"reason": type(cause).__name__})
+        await runs.end(run, RunState.FAILED, {"error": type(cause).__name__})
         raise cause from None
     state = RunState.DONE if entry.good else RunState.FAILED
     await runs.end(run, state, entry.outcome)
-
-
-async def _beat(runs: Runs, run: Run, lease: timedelta) -> None:
-    while True:
-        await asyncio.sleep(lease.total_seconds() / 4)
-        if not await runs.save(run):
-            raise AlreadyRunning("somebody else took this work over")

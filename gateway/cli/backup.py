@@ -69,7 +69,7 @@ def catalog(
         show_fields(
             {
                 "taken": made["taken"],
-                "bytes": str(made["bytes"]),
+                "bytes": str(made["size"]),
                 "stored": ", ".join(made["stored"]),
                 "failed": failed or "none",
                 "older ones removed": str(made["pruned"]),
@@ -137,15 +137,22 @@ def _time(text: str | None) -> datetime | None:
 
 
 async def _make(settings: Settings, names: list[str]) -> dict[str, Any]:
-    async with opened(settings, patience=600.0) as wired:
+    from gateway.record import on_record  # noqa: PLC0415 - help answers at once
+
+    async with (
+        opened(settings, patience=600.0) as wired,
+        on_record(wired.runs, "catalog-backup", "") as entry,
+    ):
         made = await wired.rescue.backups.make(names)
-        return {
+        outcome: dict[str, Any] = {
             "taken": made.taken.isoformat(),
-            "bytes": made.size,
+            "size": made.size,
             "stored": sorted(made.stored),
             "failed": dict(made.failed),
             "pruned": made.pruned,
         }
+        entry.outcome, entry.good = outcome, not made.failed
+    return outcome
 
 
 async def _list(settings: Settings, name: str | None) -> tuple[list[dict[str, Any]], list[str]]:

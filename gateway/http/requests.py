@@ -15,7 +15,7 @@ from gateway.errors import Disconnected, Invalid, NotFound, Unauthorized, Unsupp
 from gateway.http.pace import Pace
 from gateway.http.straight import take_over
 from gateway.http.text import is_plain, size_of
-from gateway.model import Right, Token
+from gateway.model import SYSTEM, Right, Token
 from gateway.tokens import Tokens, allow
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -56,9 +56,9 @@ async def authorize(
 
 
 def tenant_of(request: web.Request) -> str:
-    """Return the tenant in the path. Raises NotFound for what cannot be one."""
+    """Return the tenant in the path. Raises NotFound for what cannot be one, and for the reserved one."""
     tenant = request.match_info["tenant"]
-    if not is_id(tenant):
+    if not is_id(tenant) or tenant == SYSTEM:
         raise NotFound("no such tenant")
     request[TENANT] = tenant
     return tenant

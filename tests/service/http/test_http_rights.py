@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.model import Right
+from gateway.model import SYSTEM, Right
 from tests.service.http.application import Application
 from tests.service.http.site import Site
 
@@ -49,6 +49,15 @@ async def test_each_request_needs_its_right(site: Site, tenant: str) -> None:
             assert ((await one.send(method, place)).status == 403) == everywhere, (method, place)
         async with site.application(await site.token(None, [right])) as every:
             assert (await every.send(method, place)).status != 403, (method, place)
+
+
+async def test_the_reserved_tenant_is_nobody_s(site: Site, admin: Application) -> None:
+    for right, everywhere, method, place in _requests(SYSTEM):
+        if not everywhere or SYSTEM in place:
+            async with site.application(await site.token(None, [right])) as every:
+                assert (await every.send(method, place)).status == 404, (method, place)
+    listed = (await admin.send("GET", "/v1/tenants?limit=1000")).json
+    assert SYSTEM not in [each["tenant"] for each in listed["tenants"]]
 
 
 async def test_another_tenants_token_is_refused(

@@ -10,10 +10,11 @@ import pytest
 
 from envelope.envelope import decode, encode
 from gateway.drill import EVERYTHING, Drill, Drilled, Scratch
+from gateway.errors import CatalogConflict, NotFound
 from gateway.model import SYSTEM, body_key, envelope_key
 from gateway.ports import RunState
 from gateway.rate import Rate
-from gateway.record import AlreadyRunning, on_record
+from gateway.record import on_record
 from tests.doubles.stores import FaultyStore
 from tests.unit.recovery.conftest import Site, content
 
@@ -155,7 +156,7 @@ async def test_a_copy_of_the_catalog_that_does_not_load_is_a_failure(site: Site)
 async def test_one_drill_of_a_target_at_a_time(site: Site) -> None:
     catalog = site.bench.catalog
     async with on_record(catalog.runs, EVERYTHING, "east"):
-        with pytest.raises(AlreadyRunning):
+        with pytest.raises(CatalogConflict):
             await drill_of(site).record(site.east, everything=True)
     async with asyncio.TaskGroup() as group:  # another kind is no hindrance
         group.create_task(drill_of(site).record(site.east))
@@ -165,13 +166,13 @@ async def test_a_drill_that_breaks_off_is_on_record_as_failed(site: Site) -> Non
     drill = drill_of(site)
 
     async def broken(*_: object, **__: object) -> Drilled:
-        raise AlreadyRunning("x")
+        raise NotFound("x")
 
     drill.run = broken  # type: ignore[method-assign]
-    with pytest.raises(AlreadyRunning):
+    with pytest.raises(NotFound):
         await drill.record(site.east)
     run = (await site.bench.catalog.runs.history())[0]
-    assert (run.state, run.outcome) == (RunState.FAILED, {"reason": "AlreadyRunning"})
+    assert (run.state, run.outcome) == (RunState.FAILED, {"error": "NotFound"})
     assert list(await drill.history()) == []
 
 
