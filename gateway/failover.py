@@ -6,7 +6,7 @@ until the configured primary holds everything, so it loses nothing. Copies nothi
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from gateway.errors import GatewayError, StoreError
@@ -44,6 +44,11 @@ class Outlook:
         """The primary by name."""
         return next((s.target.name for s in self.standings if s.target.role is Role.PRIMARY), None)
 
+    @property
+    def up(self) -> frozenset[str]:
+        """The targets that answer, by name."""
+        return frozenset(s.target.name for s in self.standings if s.answers)
+
     def of(self, name: str) -> Standing:
         """Return one target's. Raises Refused for one that is not configured."""
         for standing in self.standings:
@@ -65,7 +70,7 @@ class Failover:
         replicas: Replicas,
         targets: Sequence[Target],
         *,
-        patience: float = 3.0,
+        patience: float = 10.0,
     ) -> None:
         self._placements = placements
         self._replicas = replicas
@@ -79,14 +84,19 @@ class Failover:
 
     async def outlook(self) -> Outlook:
         """Ask every target and the catalog. Raises CatalogErrors."""
+        answers = await asyncio.gather(*(self._answers(target) for target in self._targets))
+        named = zip(self._targets, answers, strict=True)
+        return await self._outlook({target.name for target, good in named if good})
+
+    async def _outlook(self, up: Collection[str]) -> Outlook:
+        """Return what the catalog says, given the targets that answer."""
         placement = await self._placements.placement()
         targets = placed(self._targets, placement)
-        answers = await asyncio.gather(*(self._answers(target) for target in targets))
         lags = await self._replicas.lag([target.name for target in targets])
-        up = [target.name for target, good in zip(targets, answers, strict=True) if good]
+        named = zip(targets, lags, strict=True)
         return Outlook(
             placement,
-            tuple(Standing(*each) for each in zip(targets, answers, lags, strict=True)),
+            tuple(Standing(target, target.name in up, lag) for target, lag in named),
             tuple(await self._stranded(up)) if len(up) < len(targets) else (),
         )
 
@@ -109,7 +119,7 @@ class Failover:
         await self._placements.promote(
             None if name == self.configured else name, epoch=before.placement.epoch
         )
-        return await self.outlook()
+        return await self._outlook(before.up)
 
     async def demote(self) -> Outlook:
         """Go back to the configured primary; return what holds then.
@@ -129,7 +139,7 @@ class Failover:
                 f" ({standing.lag.bytes} bytes): wait until repair has copied them (--wait)"
             )
         await self._placements.promote(None, epoch=before.placement.epoch)
-        return await self.outlook()
+        return await self._outlook(before.up)
 
     async def _answers(self, target: Target) -> bool:
         try:
@@ -139,7 +149,7 @@ class Failover:
             return False
         return True
 
-    async def _stranded(self, up: Sequence[str]) -> list[Version]:
+    async def _stranded(self, up: Collection[str]) -> list[Version]:
         found: list[Version] = []
         while page := await self._replicas.stranded(
             up, after=found[-1].id if found else None, limit=_PAGE
