@@ -4,11 +4,14 @@ A command of its own takes seconds to import on a busy machine, which is most of
 twenty times. These begin at once, run the same code from the same words, and die of SIGKILL the same.
 """
 
+import json
 import multiprocessing
 import os
+import tempfile
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["gateway.cli.root", "gateway.app", "gateway.catalog.open"])
@@ -16,17 +19,35 @@ _FORKS.set_forkserver_preload(["gateway.cli.root", "gateway.app", "gateway.catal
 
 def sealgate(config: Path, *words: str) -> BaseProcess:
     """Start `sealgate` with these words and settings; its exit code is `exitcode` after `join`."""
-    process: ForkServerProcess = _FORKS.Process(target=_run, args=(config, words), daemon=True)
+    return _start(config, words, os.devnull)
+
+
+def told(config: Path, *words: str, code: int = 0) -> dict[str, Any]:
+    """Run `sealgate` with these words to its end, which must be this code; return its JSON, if any."""
+    with tempfile.TemporaryDirectory(dir=config.parent) as folder:
+        output = Path(folder, "output")
+        process = _start(config, words, str(output))
+        process.join()
+        text, errors = output.read_text(), Path(f"{output}.err").read_text()
+        assert process.exitcode == code, (words, process.exitcode, errors, text)
+    shown: dict[str, Any] = json.loads(text) if text.startswith("{") else {"text": text + errors}
+    return shown
+
+
+def _start(config: Path, words: tuple[str, ...], output: str) -> ForkServerProcess:
+    process: ForkServerProcess = _FORKS.Process(
+        target=_run, args=(config, words, output), daemon=True
+    )
     process.start()
     return process
 
 
-def _run(config: Path, words: tuple[str, ...]) -> None:
+def _run(config: Path, words: tuple[str, ...], output: str) -> None:
     from gateway.cli.root import cli  # noqa: PLC0415 - in the forked process, where it is loaded
 
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nowhere, stream)
+    errors = output if output == os.devnull else f"{output}.err"
+    for stream, path in enumerate((os.devnull, output, errors)):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), stream)
     os.environ["SEALGATE_CONFIG"] = str(config)
     os.chdir(config.parent)
     cli(words, prog_name="sealgate")
