@@ -42,7 +42,7 @@ def _start(config: Path, words: tuple[str, ...], output: str) -> ForkServerProce
     return process
 
 
-def _run(config: Path, words: tuple[str, ...], output: str) -> None:
+def _run(config: Path, words: tuple[str, ...], output: str = os.devnull) -> None:
     from gateway.cli.root import cli  # noqa: PLC0415 - in the forked process, where it is loaded
 
     errors = output if output == os.devnull else f"{output}.err"

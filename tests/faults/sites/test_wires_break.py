@@ -1,0 +1,180 @@
+"""Stores that stall, cut, flip, refuse and forget: the application sees one clean answer, and all is healed.
+
+Every store is behind a wire that breaks as a test says. What is damaged behind a store's back is damaged in
+the files of the S3 server.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gateway.model import ReplicaState
+from tests.faults.proxy.faulty_wire import Fault, FaultyWire, Kind
+from tests.faults.sites.site import Site, contents
+from tests.servers.versitygw import Versitygw
+from tests.stack.client import Client
+from tests.stack.stack import Bucket, Stack
+
+Record = Callable[[str, object], None]
+NAMES = ("primary", "east", "west")
+SIZE = 1_500_000
+PATIENCE = 0.5  # seconds that a store may be silent
+READS = (
+    *((kind, at) for kind in (Kind.CUT, Kind.STALLED) for at in (0.0, 0.5, 1.0)),
+    *((kind, at) for kind in (Kind.SHORT, Kind.FLIPPED) for at in (0.1, 0.9)),
+    *((kind, 0.0) for kind in (Kind.SILENT, Kind.DROPPED, Kind.REFUSED)),
+)
+PAIRS = 150  # uploads, each of which is downloaded
+SHARE = 0.05
+
+
+@pytest.fixture(scope="module")
+def wire(s3: Versitygw) -> Iterator[FaultyWire]:
+    """Run the wire that all stores are behind."""
+    with FaultyWire(s3, seed=5) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(wire: FaultyWire, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Run a gateway over three buckets behind it."""
+    home = tmp_path_factory.mktemp("wires")
+    running = Stack(
+        home / "stack",
+        targets={name: Bucket(wire, wire.server.new_bucket()) for name in NAMES},
+        catalog=f"sqlite:///{home / 'catalog.db'}",
+        extra={
+            "limits": {
+                "inline": 1024,
+                "first_byte": PATIENCE,
+                "silence": PATIENCE,
+                "stall_timeout": 5.0,
+                "backup_patience": 30.0,  # no replica is left behind without a fault
+            },
+            "quorum": {"policy": "primary+1"},
+            "repair": {"lease": 5.0},
+        },
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def site(stack: Stack) -> Site:
+    """Give a site with a tenant of the test's own."""
+    made = Site(stack)
+    await made.open()
+    return made
+
+
+def target_of(site: Site, path: str) -> str:
+    """Name the target to whose bucket a path leads."""
+    bucket = path.split("/")[1]
+    return next(
+        name
+        for name, place in site.stack.targets.items()
+        if isinstance(place, Bucket) and place.name == bucket
+    )
+
+
+async def mended(site: Site) -> None:
+    """Repair by command, and see that every replica is whole."""
+    await site.command("repair", "--until-done", "--json")
+    assert await site.whole()
+
+
+@pytest.mark.timeout(300)
+async def test_reads_from_a_store_that_breaks_in_the_middle(
+    site: Site, wire: FaultyWire, record_property: Record
+) -> None:
+    longest, hit = 0.0, Counter[str]()
+    async with site.client() as client:
+        await site.put_all(client, contents(len(READS), (SIZE,), "read"))
+        for number, (kind, at) in enumerate(READS):
+            reference = f"read-{number}"
+            fault = Fault(kind, method="GET", ending="/body", at=at, times=1)
+            began = time.monotonic()
+            with wire.broken(fault):
+                wrong = await site.differing(client, [reference])
+            longest = max(longest, time.monotonic() - began)
+            assert len(fault.hits) == 1, kind
+            assert wrong == [], f"{kind} at {at}"
+            target = target_of(site, fault.hits[0])
+            hit[target] += 1
+            if kind in {Kind.FLIPPED, Kind.SHORT}:
+                await site.known(reference, target, ReplicaState.DAMAGED)
+        record_property("reads that broke and were clean to the client", len(READS))
+        record_property("longest of them, seconds", round(longest, 2))
+        await mended(site)
+
+
+async def damaged_on(
+    site: Site, client: Client, wire: FaultyWire, reference: str, name: str
+) -> None:
+    """Read so that only one target could give it, had the others not been asked as well."""
+    others = [
+        Fault(Kind.REFUSED, method="GET", bucket=place.name, ending="/body", times=1)
+        for other, place in site.stack.targets.items()
+        if isinstance(place, Bucket) and other != name
+    ]
+    with wire.broken(*others):
+        assert await site.differing(client, [reference]) == [], name
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("what", ["flipped", "deleted", "replayed"])
+async def test_what_changes_behind_our_back_is_never_given_out_and_healed(
+    what: str, site: Site, wire: FaultyWire, record_property: Record
+) -> None:
+    rng = random.Random(what)
+    states = {"deleted": ReplicaState.MISSING}
+    async with site.client() as client:
+        for name in NAMES:
+            await site.put(client, name, rng.randbytes(200_000))
+            older = {
+                kind: site.file(await site.held(name), name, body=kind) for kind in (True, False)
+            }
+            await site.put(client, name, rng.randbytes(200_000))
+            held = await site.held(name)
+            body = site.file(held, name)
+            if what == "flipped":
+                data = bytearray(body.read_bytes())
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+                body.write_bytes(data)
+            elif what == "deleted":
+                body.unlink()
+            else:
+                body.write_bytes(older[True].read_bytes())
+                site.file(held, name, body=False).write_bytes(older[False].read_bytes())
+        found = 0
+        for name in NAMES:
+            await damaged_on(site, client, wire, name, name)
+            await site.known(name, name, states.get(what, ReplicaState.DAMAGED))
+            found += 1
+        record_property(f"replicas {what}", len(NAMES))
+        record_property("found by reads", found)
+        await mended(site)
+        assert await site.differing(client) == []
+
+
+@pytest.mark.timeout(300)
+async def test_one_request_in_twenty_is_refused(
+    site: Site, wire: FaultyWire, record_property: Record
+) -> None:
+    fault = Fault(Kind.REFUSED, share=SHARE)
+    async with site.client() as client:
+        with wire.broken(fault):
+            await site.put_all(client, contents(PAIRS, (2_000, 5_000, 70_000), "pair"))
+            wrong = await site.differing(client)
+        share = 1 - len(wrong) / (2 * PAIRS)
+        record_property("requests of stores that were refused", len(fault.hits))
+        record_property("share of uploads and downloads that succeeded", share)
+        told = f"{share:.2%} of {2 * PAIRS} succeeded with {len(fault.hits)} refusals by stores"
+        assert len(site.sent) == PAIRS, told
+        assert share >= 0.999, told
+        assert len(fault.hits) > PAIRS * SHARE, told
+        await mended(site)
