@@ -36,6 +36,7 @@ from gateway.http.metrics import Metrics
 from gateway.http.pace import Pace
 from gateway.http.server import application
 from gateway.http.services import Services
+from gateway.inventory import Inventory
 from gateway.lag import Lags
 from gateway.listing import Listing
 from gateway.operations import Operations
@@ -84,6 +85,7 @@ class Core:
     repairer: Repairer
     lags: Lags
     scrub: Scrub
+    inventory: Inventory
     heartbeat: Heartbeat
     rescue: Rescue
     keys: KeyServiceClient
@@ -273,6 +275,7 @@ def _wire(
         repairer=work.repairer(settings, catalog.replicas, targets, metrics.copies),
         lags=work.lags(settings, catalog.replicas, metrics.copies),
         scrub=work.scrub(settings, catalog.replicas, keys, targets, metrics.scrubs),
+        inventory=work.inventory(settings, catalog, catalog.replicas, targets, metrics.scrubs),
         heartbeat=heartbeat,
         rescue=rescue(settings, catalog, keys, targets, background),
         keys=keys,

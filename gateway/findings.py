@@ -12,8 +12,9 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from gateway.errors import DutyFailed
 from gateway.model import ReplicaState, Version
-from gateway.ports import Finding, Replicas
+from gateway.ports import Finding, Replicas, Run
 
 BATCH: Final = 100  # replicas that the catalog is told of at once
 LISTED: Final = 1000  # findings that a report names one by one
@@ -103,6 +104,21 @@ _NUMBERS: Final = (
 )
 
 
+class TargetAway(DutyFailed):
+    """A target did not answer for so long that its scrub was given up; the next one goes on."""
+
+
+class Ledger(Protocol):
+    """What a run has of its row."""
+
+    @property
+    def run(self) -> Run:
+        """Where to go on from."""
+
+    async def save(self, cursor: str, progress: Mapping[str, int]) -> None:
+        """Keep how far it got."""
+
+
 class Watch(Protocol):
     """Who is told, for figures."""
 
@@ -147,13 +163,16 @@ class Findings:
         self._watch.verified(self.target, version.body_size)
         await self._tell(Finding(version.id, self.target, ReplicaState.STORED))
 
-    async def bad(self, version: Version, kind: Kind, reason: str) -> None:
-        """Note a replica that is not. Raises CatalogErrors."""
-        self._note(Trouble(self.target, kind, reason, version.blob, version.id))
-        if kind is Kind.UNMEASURED:
-            return
+    async def bad(self, version: str, blob: str, kind: Kind, reason: str) -> None:
+        """Note a stored replica that is not. Raises CatalogErrors.
+
+        One that is no longer stored, as far as the catalog knows, is being purged or found already: that
+        is no finding.
+        """
         state = ReplicaState.MISSING if kind is Kind.MISSING else ReplicaState.DAMAGED
-        await self._tell(Finding(version.id, self.target, state, reason))
+        finding = Finding(version, self.target, state, reason)
+        if kind is Kind.UNMEASURED or await self._replicas.report([finding]):
+            self._note(Trouble(self.target, kind, reason, blob, version))
 
     def orphan(self, blob: str, reason: str) -> None:
         """Note objects that are nobody's."""

@@ -15,10 +15,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.errors import (
-    DutyFailed,
     ObjectMissing,
     StoreDamaged,
     StoreError,
@@ -26,10 +25,10 @@ from gateway.errors import (
     Unreadable,
     first,
 )
-from gateway.findings import Findings, Kind, Tally, Unwatched, Watch
+from gateway.findings import Findings, Kind, Ledger, Tally, TargetAway, Unwatched, Watch
 from gateway.model import ReplicaState, Version, new_id, now
 from gateway.opening import Locked, Opening
-from gateway.ports import Held, Kept, Replicas, Run, Store
+from gateway.ports import Held, Kept, Replicas, Store
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.verify import check_replica, stored_envelope
@@ -39,21 +38,6 @@ MOST_SKIPPED: Final = 1000
 DENSE: Final = 4  # of fewer versions than so many times the sample, all are named first
 DAY: Final = timedelta(days=1)
 _KINDS: Final = {"replayed": Kind.REPLAYED, "swapped": Kind.SWAPPED, "unopened": Kind.UNOPENED}
-
-
-class TargetAway(DutyFailed):
-    """A target did not answer for so long that its scrub was given up; the next one goes on."""
-
-
-class Ledger(Protocol):
-    """What a run has of its row."""
-
-    @property
-    def run(self) -> Run:
-        """Where to go on from."""
-
-    async def save(self, cursor: str, progress: Mapping[str, int]) -> None:
-        """Keep how far it got."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +265,7 @@ class Scrub:
         if fault is None:
             await findings.good(version, again=held.checked is not None)
             return True
-        await findings.bad(version, *fault)
+        await findings.bad(version.id, version.blob, *fault)
         return fault[0] is not Kind.UNMEASURED
 
     async def _look(self, store: Store, version: Version) -> tuple[Kind, str] | None:
@@ -289,12 +273,8 @@ class Scrub:
         try:
             stored_envelope(version)
             await check_replica(store, version, self._rate)
-        except Unreadable:
-            return Kind.UNMEASURED, "catalog"
-        except ObjectMissing:
-            return Kind.MISSING, "absent"
-        except StoreDamaged as error:
-            return _KINDS.get(error.reason, Kind.DAMAGED), error.reason
+        except (Unreadable, ObjectMissing, StoreDamaged) as error:
+            return _fault(error)
         return None
 
     async def _open(self, version: Version, findings: Findings) -> None:
@@ -303,13 +283,18 @@ class Scrub:
             await self._opening.check(store, version, self._rate)
         except Locked:
             findings.tally.locked += 1
-        except Unreadable:
-            await findings.bad(version, Kind.UNMEASURED, "catalog")
-        except ObjectMissing:
-            await findings.bad(version, Kind.MISSING, "absent")
-        except StoreDamaged as error:
-            await findings.bad(version, _KINDS.get(error.reason, Kind.DAMAGED), error.reason)
+        except (Unreadable, ObjectMissing, StoreDamaged) as error:
+            await findings.bad(version.id, version.blob, *_fault(error))
         except StoreError:
             findings.tally.unreachable += 1
         else:
             findings.tally.opened += 1
+
+
+def _fault(error: Unreadable | ObjectMissing | StoreDamaged) -> tuple[Kind, str]:
+    """Say what an error tells of a replica."""
+    if isinstance(error, Unreadable):
+        return Kind.UNMEASURED, "catalog"
+    if isinstance(error, ObjectMissing):
+        return Kind.MISSING, "absent"
+    return _KINDS.get(error.reason, Kind.DAMAGED), error.reason

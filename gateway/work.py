@@ -10,10 +10,11 @@ from gateway.config import Settings
 from gateway.copying import Copier
 from gateway.http.copy_figures import CopyFigures
 from gateway.http.scrub_figures import ScrubFigures
+from gateway.inventory import Inventory
 from gateway.keys import KeyService
 from gateway.lag import Lags
 from gateway.opening import Opening
-from gateway.ports import Replicas
+from gateway.ports import Catalog, Replicas
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.repairer import Repairer, RepairSettings
@@ -71,6 +72,18 @@ def scrub(
         ),
         watch=figures,
     )
+
+
+def inventory(
+    settings: Settings,
+    catalog: Catalog,
+    replicas: Replicas,
+    targets: Sequence[Target],
+    figures: ScrubFigures,
+) -> Inventory:
+    """Return what compares the listings of these targets with the catalog."""
+    rate = Rate(0.0, settings.scrub.requests_per_second)
+    return Inventory(catalog, replicas, targets, rate=rate, watch=figures)
 
 
 def lags(settings: Settings, replicas: Replicas, figures: CopyFigures) -> Lags:

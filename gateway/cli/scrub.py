@@ -105,8 +105,7 @@ def scrub(
 
 
 async def _scrub(settings: Settings, names: list[str], wish: _Wish) -> _Found:
-    from gateway.findings import Tally  # noqa: PLC0415 - help answers at once
-    from gateway.scrub import TargetAway  # noqa: PLC0415 - as above
+    from gateway.findings import Tally, TargetAway  # noqa: PLC0415 - help answers at once
 
     found = _Found()
     async with opened(settings) as wired:
@@ -139,6 +138,8 @@ async def _target(wired: "Core", name: str, wish: _Wish, tally: "Tally", shown: 
                     await wired.scrub.share(name, ledger, tally)
                 else:
                     await wired.scrub.all(name, ledger, tenant=wish.tenant, tally=tally)
+        if wish.orphans:
+            await wired.inventory.take(name, tally=tally)
         if wish.sample:
             await wired.scrub.sample(name, wish.sample, tenant=wish.tenant, tally=tally)
         glancing.cancel()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -43,7 +44,7 @@ class Site:
         environment = {"SEALGATE_CONFIG": str(self.home / "sealgate.toml")}
         return CliRunner().invoke(cli, ["scrub", *arguments], env=environment)
 
-    def told(self, *arguments: str, code: int = 0) -> dict[str, dict[str, object]]:
+    def told(self, *arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
         """Call, and return what it says of each target."""
         done = self.call("--json", *arguments)
         assert done.exit_code == code, done.output
@@ -112,6 +113,14 @@ def test_what_is_found_is_named_and_recorded(site: Site) -> None:
     environment = {"SEALGATE_CONFIG": str(site.home / "sealgate.toml")}
     assert CliRunner().invoke(cli, ["repair"], env=environment).exit_code == 0
     assert site.told("--all")["east"]["verified"] == 3
+
+
+def test_listings_alone(site: Site) -> None:
+    shutil.rmtree(site.home / "east" / site.blobs[2].body_key.rsplit("/", 1)[0])
+    (site.home / "east" / f"t/{site.tenant}/{new_id()}").mkdir()
+    told = site.told("--orphans", "--target", "east", code=3)["east"]
+    assert (told["listed"], told["verified"]) == (3, 0)
+    assert [each["blob"] for each in told["troubles"]] == [site.blobs[2].version.blob]
 
 
 def test_a_target_that_is_gone_is_no_finding(site: Site) -> None:

@@ -1,117 +1,27 @@
 """The scrub over stores in memory: what it finds of each replica, and what it leaves alone."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
-from gateway.catalog import SqlCatalog, migrate, open_catalog, tables
+from gateway.catalog import tables
 from gateway.errors import RunLost, StoreDenied, StoreError, StoreUnavailable
-from gateway.findings import Kind, Tally
-from gateway.model import Tenant, Version, new_id
-from gateway.opening import Opening
-from gateway.ports import Run, RunState
-from gateway.quorum import Role, Target
-from gateway.rate import Rate
-from gateway.scrub import Scrub, ScrubSettings, TargetAway
-from tests.contracts.catalog.samples import START, FakeClock
-from tests.doubles.blobs import Blob, commit, flipped, overwrite, seal
-from tests.doubles.keys import MemoryKeys
-from tests.doubles.stores import FaultyStore
+from gateway.findings import Kind, Tally, TargetAway
+from tests.contracts.catalog.samples import START
+from tests.doubles.blobs import flipped, overwrite, seal
+from tests.doubles.scrub_site import Row, Site, scrub_site
 
 DAY = timedelta(days=1)
 
 
-class SilentStore(FaultyStore):
-    """Answers nothing while it is silent, or for single keys."""
-
-    silence: StoreError | None = None
-    silent_keys: frozenset[str] = frozenset()
-    checks = 0
-
-    async def read(
-        self, key: str, start: int = 0, stop: int | None = None
-    ) -> AsyncGenerator[bytes]:
-        if self.silence is not None:
-            raise self.silence
-        if key in self.silent_keys:
-            raise StoreUnavailable("busy")
-        async for piece in super().read(key, start, stop):
-            yield piece
-
-    async def check(self) -> None:
-        self.checks += 1
-        if self.silence is not None:
-            raise self.silence
-
-
-@dataclass
-class Row:
-    """A ledger that remembers, and loses what it is told from the `after`-th time on."""
-
-    run: Run = field(
-        default_factory=lambda: Run(new_id(), "scrub", "east", "me", RunState.RUNNING, START, START)
-    )
-    saved: list[tuple[str, Mapping[str, int]]] = field(default_factory=list)
-    stop_at: int = 1_000_000
-
-    async def save(self, cursor: str, progress: Mapping[str, int]) -> None:
-        if len(self.saved) >= self.stop_at:
-            raise RunLost
-        self.saved.append((cursor, progress))
-        self.run = replace(self.run, cursor=cursor, progress=dict(progress))
-
-
-class Site:
-    """Two targets over a real catalog with a clock of the test's."""
-
-    def __init__(self, catalog: SqlCatalog, clock: FakeClock, tenant: str) -> None:
-        self.catalog, self.clock, self.tenant = catalog, clock, tenant
-        self.primary, self.east = FaultyStore(), SilentStore()
-        self.stores = {"primary": self.primary, "east": self.east}
-        self.rate = Rate()
-
-    def scrub(self, **settings: object) -> Scrub:
-        roles = {"primary": Role.PRIMARY, "east": Role.BACKUP}
-        targets = [Target(name, roles[name], store) for name, store in self.stores.items()]
-        chosen = ScrubSettings(parallel=2, patience=0.05, pause=0.01, sample=0.0)
-        return Scrub(
-            self.catalog.replicas,
-            targets,
-            Opening(MemoryKeys()),
-            rate=self.rate,
-            settings=replace(chosen, **settings),  # type: ignore[arg-type]
-            clock=lambda: self.clock.now,
-        )
-
-    async def store(self, content: bytes = b"x" * 3000, *, inline: bool = False) -> Blob:
-        return await commit(
-            self.catalog, self.tenant, content, self.stores, on=["primary", "east"], inline=inline
-        )
-
-    async def states(self, version: Version) -> dict[str, str]:
-        found = await self.catalog.by_version(version.tenant, version.id)
-        return {target: state.value for target, state in found.replicas.items()}
-
-    async def share(self, **settings: object) -> Tally:
-        row = Row()
-        row.run = replace(row.run, started=self.clock.now)
-        return await self.scrub(**settings).share("east", row)
-
-
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    url, clock = f"sqlite:///{tmp_path}/catalog.db", FakeClock()
-    await migrate(url)
-    catalog = await open_catalog(url, clock=clock)
-    tenant = Tenant(new_id(), "standard", START)
-    await catalog.add_tenant(tenant)
-    yield Site(catalog, clock, tenant.id)
-    await catalog.close()
+    async with scrub_site(tmp_path) as made:
+        yield made
 
 
 async def test_whole_replicas_are_verified_and_nothing_is_written(site: Site) -> None:
