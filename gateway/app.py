@@ -16,7 +16,7 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 
-from gateway import work
+from gateway import schedule, work
 from gateway.admission import Admission
 from gateway.ahead import KeysAhead
 from gateway.background import Background
@@ -25,7 +25,6 @@ from gateway.catalog import SqlCatalog, open_catalog
 from gateway.config import ConfigError, FolderTarget, Settings, secret
 from gateway.config import Target as TargetSettings
 from gateway.downloads import Downloads
-from gateway.errors import GatewayError
 from gateway.failover import Failover
 from gateway.healing import Healing
 from gateway.heartbeat import Heartbeat
@@ -56,13 +55,12 @@ from gateway.stores.open import FolderSettings, open_store
 from gateway.stores.retrying import RetryingStore
 from gateway.stores.s3_settings import S3Settings
 from gateway.tenants import Tenants
+from gateway.ticker import Ticker
 from gateway.tokens import Tokens
 from gateway.trash import Trash
 from gateway.uploads import Uploads
 from keyservice.client import KeyServiceClient
 from keyservice.wire import Unavailable
-
-SETTLED = 600.0  # seconds after the start before whole targets are swept
 
 log = structlog.get_logger()
 
@@ -306,10 +304,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             loops = [
                 tasks.create_task(wired.heartbeat.run()),
                 tasks.create_task(wired.lags.run()),
+                tasks.create_task(Ticker(wired.bin).run()),
                 tasks.create_task(wired.placing.run(settings.failover.refresh)),
             ]
-            if settings.reaper.enabled:
-                loops.append(tasks.create_task(_reap(wired.reaper, settings)))
+            if duties := schedule.gateways(settings, wired):
+                loops.append(tasks.create_task(schedule.worker(settings, wired, duties).run()))
             try:
                 yield url
             finally:
@@ -337,25 +336,6 @@ async def _listen(runner: web.AppRunner, settings: Settings, context: ssl.SSLCon
     ).start()
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
     return f"{'https' if context else 'http'}://{host}:{runner.addresses[0][1]}"
-
-
-async def _reap(reaper: Reaper, settings: Settings) -> None:
-    """Reap now and then until cancelled; sweep whole targets more rarely."""
-    loop = asyncio.get_running_loop()
-    # The first sweep comes soon, so that a gateway which is often restarted sweeps at all.
-    swept = loop.time() - settings.reaper.sweep_every + SETTLED
-    while True:
-        await asyncio.sleep(settings.reaper.every)
-        sweep = loop.time() - swept >= settings.reaper.sweep_every
-        if sweep:
-            swept = loop.time()
-        try:
-            reaped = await reaper.run(sweep=sweep)
-        except GatewayError as error:
-            log.warning("reaper failed", reason=type(error).__name__)
-            continue
-        if reaped.uploads or reaped.parts or reaped.orphans:
-            log.info("reaped", **{k: getattr(reaped, k) for k in ("uploads", "parts", "orphans")})
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:

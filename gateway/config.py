@@ -247,6 +247,22 @@ class ScrubSection(_Section):
     patience: Seconds = 600.0
 
 
+class WorkerSettings(_Section):
+    """The duties: what is done beside requests, by `sealgate worker`, or by a gateway if `embedded`.
+
+    `host` and `port` are where a worker shows its figures. Seconds.
+    """
+
+    embedded: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 8081
+    at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    lease: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    retry: Annotated[float, Field(ge=1)] = 900.0
+    purge_every: Annotated[float, Field(ge=1)] = 3600.0
+    keep_runs: Annotated[float, Field(ge=86400)] = 90 * 86400.0
+
+
 class Settings(BaseSettings):
     """Everything that the composition root reads."""
 
@@ -272,6 +288,7 @@ class Settings(BaseSettings):
     drill: DrillSettings = DrillSettings()
     reports: ReportsSettings = ReportsSettings()
     failover: FailoverSettings = FailoverSettings()
+    worker: WorkerSettings = WorkerSettings()
     heartbeat: Annotated[float, Field(gt=0, le=60)] = 15.0
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     drain_delay: Seconds = 0.0

@@ -55,9 +55,11 @@ class Ledger:
 
     async def _write(self) -> None:
         async with self._writing:
+            left = self._lease - (self._clock() - self._written)
             try:
-                held = await self._runs.save(self.run)
-            except CatalogError as error:
+                async with asyncio.timeout(max(left, 0)):
+                    held = await self._runs.save(self.run)
+            except (CatalogError, TimeoutError) as error:
                 log.warning("run not touched", kind=self.run.kind, reason=type(error).__name__)
                 held = self._clock() - self._written < self._lease
             else:
@@ -74,7 +76,8 @@ class Duty:
     """One kind of periodic work on one subject, such as a target; "" where there is none.
 
     `work` returns the report of a run. A run begins `every` after the last one began, or `retry` after
-    it if that one failed.
+    it if that one failed. `at_once` is what is done in place of `work` where somebody waits for it to end.
+    One that is `steady` goes on most of the time, within bounds of its own.
     """
 
     kind: str
@@ -82,6 +85,8 @@ class Duty:
     every: timedelta
     work: Work = field(repr=False)
     retry: timedelta = timedelta(minutes=15)
+    at_once: Work | None = field(default=None, repr=False)
+    steady: bool = False
 
 
 async def perform(duty: Duty, run: Run, runs: Runs, *, lease: timedelta) -> Run | None:

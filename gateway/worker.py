@@ -1,17 +1,17 @@
 """Does the duties that are due, as one of any number of workers that share them.
 
-Guarantees that at most `at_once` run here at a time, in the order in which they came due; that one which
-fails is recorded and keeps no other from its turn; that what a worker which died held is taken over, where
-it stopped, once its lease is over; and that stopping gives everything back. It knows nothing of what the
-duties do.
+Guarantees that at most `at_once` run here at a time beside those that are steady, in the order in which
+they came due; that one which fails is recorded and keeps no other from its turn; that what a worker which
+died held is taken over, where it stopped, once its lease is over; and that stopping gives everything back.
+It knows nothing of what the duties do.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from gateway.ports import Run, Runs, RunState
 log = structlog.get_logger()
 _NOW = timedelta()
 REFRESH = 60.0  # seconds between two looks at what all workers did
-LONGEST = 30.0  # seconds between two looks for whether a duty is due
+SHORTEST, LONGEST = 0.2, 30.0  # seconds between two looks for whether a duty is due
 
 
 class Watch(Protocol):
@@ -83,7 +83,7 @@ class Worker:
         chosen = [duty for duty in self._duties if kind in (None, duty.kind)]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._turn(duty, _NOW)) for duty in chosen]
+                tasks = [group.create_task(self._turn(_briefly(duty), _NOW)) for duty in chosen]
         except* CatalogError as errors:
             raise errors.exceptions[0] from None
         return [Turn(duty, task.result()) for duty, task in zip(chosen, tasks, strict=True)]
@@ -91,7 +91,7 @@ class Worker:
     async def _attend(self, duty: Duty) -> None:
         """Do a duty whenever it is due."""
         longest = min(self._lease.total_seconds() / 2, LONGEST)
-        pause = min(max(duty.every.total_seconds() / 10, 1.0), longest)
+        pause = min(max(duty.every.total_seconds() / 10, SHORTEST), longest)
         while True:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - guards no secret
             try:
@@ -102,7 +102,7 @@ class Worker:
                 self._failing = False
 
     async def _turn(self, duty: Duty, every: timedelta) -> Run | None:
-        async with self._turns:
+        async with nullcontext() if duty.steady else self._turns:
             run = await self._runs.claim(
                 duty.kind,
                 duty.subject,
@@ -139,3 +139,7 @@ class Worker:
         if not self._failing:
             log.warning("no duties without the catalog", reason=type(error).__name__)
         self._failing = True
+
+
+def _briefly(duty: Duty) -> Duty:
+    return duty if duty.at_once is None else replace(duty, work=duty.at_once, steady=False)

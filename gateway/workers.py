@@ -22,7 +22,8 @@ from prometheus_client import multiprocess
 
 log = structlog.get_logger()
 FIGURES = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client keeps what workers share
-ONE_REAPS = {"SEALGATE_REAPER__ENABLED": "false"}  # for all workers but the first
+# For all workers but the first, which does the duties of a gateway.
+ONE_REAPS = {"SEALGATE_REAPER__ENABLED": "false", "SEALGATE_WORKER__EMBEDDED": "false"}
 STEADY = 30.0  # seconds after which a worker that dies had been well
 SLOWEST = 30.0  # seconds between tries to start one that does not live
 PATIENCE = 5.0  # seconds beyond the drain time

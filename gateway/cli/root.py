@@ -13,12 +13,14 @@ from gateway.cli import (
     report,
     restore,
     scrub,
+    runs,
     serve,
     settings,
     status,
     tenant,
     token,
     trash,
+    worker,
 )
 
 cli = typer.Typer(
@@ -34,11 +36,13 @@ cli = typer.Typer(
 
 cli.command("dev", help=dev.HELP)(dev.dev)
 cli.command("serve", help=serve.HELP)(serve.serve)
+cli.command("worker", help=worker.HELP)(worker.worker)
 cli.command("status", help=status.HELP)(status.status)
 cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
 cli.add_typer(trash.group, name="trash")
 cli.add_typer(failover.group, name="failover")
+cli.command("runs", help=runs.HELP)(runs.runs)
 cli.command("reap", help=reap.HELP)(reap.reap)
 cli.command("repair", help=repair.HELP)(repair.repair)
 cli.command("scrub", help=scrub.HELP)(scrub.scrub)

@@ -174,6 +174,9 @@ port = {port}
 url = {_text(url)}
 token_file = {_text(self.token_file)}
 
+[worker]
+embedded = true
+
 [catalog]
 url = {_text(f"sqlite:///{self.root / 'catalog.sqlite'}")}
 {targets}"""

@@ -14,6 +14,8 @@ from aiohttp import web
 
 from gateway.http.services import Services, services
 
+Check = Callable[[], Awaitable[None]]
+
 LIMIT = 3.0
 FRESH = 1.0
 DRAINING = web.AppKey("draining", asyncio.Event)
@@ -51,14 +53,15 @@ async def readyz(request: web.Request) -> web.StreamResponse:
 
 async def _ask(serving: Services) -> tuple[int, str]:
     async with asyncio.TaskGroup() as group:
-        asked = {name: group.create_task(_state(check)) for name, check in serving.ready.items()}
+        asked = {name: group.create_task(state(check)) for name, check in serving.ready.items()}
     states = {name: task.result() for name, task in asked.items()}
     good = frozenset(name for name, state in states.items() if state == "ok")
     text = "".join(f"{name}: {state}\n" for name, state in states.items())
     return 200 if serving.required(good) else 503, text
 
 
-async def _state(check: Callable[[], Awaitable[None]]) -> str:
+async def state(check: Check) -> str:
+    """Ask one dependency, within the time limit."""
     try:
         async with asyncio.timeout(LIMIT):
             await check()

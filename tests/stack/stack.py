@@ -137,7 +137,7 @@ class Stack:
         return Daemon(
             [sys.executable, "-m", package, "serve", "--config", str(config)],
             log=self.home / f"{package}.log",
-            ready=lambda: _answers(live),
+            ready=lambda: answers(live),
             env=self.environment,
         )
 
@@ -227,7 +227,8 @@ def apart(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return thread.submit(lambda: asyncio.run(make())).result()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Tell whether a page is there."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)

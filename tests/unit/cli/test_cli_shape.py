@@ -33,6 +33,8 @@ def test_every_command_is_here() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "dev",
         "serve",
+        "worker",
+        "runs",
         "status",
         "tenant create",
         "tenant list",
