@@ -50,6 +50,7 @@ def duties(settings: Settings, core: "Core") -> Sequence[Duty]:
     return [
         *(_reaping(settings, core) if settings.reaper.enabled else ()),
         *(_repairing(settings, core) if settings.repair.enabled else ()),
+        *(_scrubbing(settings, core) if settings.scrub.enabled else ()),
         _purging(settings, core),
         *(_saving(settings, core) if settings.catalog_backup.enabled else ()),
         *(_drilling(settings, core) if settings.drill.enabled else ()),
@@ -87,6 +88,14 @@ def _repairing(settings: Settings, core: "Core") -> Sequence[Duty]:
         return Duty("repair", target, pause, shift, pause, at_once=once, steady=True)
 
     return [repair(target.name) for target in core.targets]
+
+
+def _scrubbing(settings: Settings, core: "Core") -> Sequence[Duty]:
+    every, retry = timedelta(seconds=settings.scrub.every), _retry(settings)
+    return [
+        Duty("scrub", target.name, every, core.scrub.daily(target.name), retry)
+        for target in core.targets
+    ]
 
 
 def _purging(settings: Settings, core: "Core") -> Duty:

@@ -22,10 +22,10 @@ from keyservice import logs
 if TYPE_CHECKING:
     from gateway.worker import Turn
 
-KINDS = ("reap", "sweep", "repair", "purge", "catalog-backup", "drill", "full-drill")
+KINDS = ("reap", "sweep", "repair", "scrub", "purge", "catalog-backup", "drill", "full-drill")
 HELP = teach(
     "Do what is due beside requests, until SIGTERM or Ctrl-C. That is to reap and sweep leftovers, repair, "
-    "purge, copy the catalog, and drill. Run as many as you like: each piece of work is a row in the "
+    "scrub, purge, copy the catalog, and drill. Run as many as you like: each piece of work is a row in the "
     "catalog that one of them holds, and what a worker that died was at is taken over where it stopped. "
     "With --once everything, or one kind, is done a single time, due or not; for cron.",
     "sealgate worker --config /etc/sealgate/sealgate.toml",

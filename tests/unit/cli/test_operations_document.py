@@ -8,6 +8,7 @@ import pytest
 from gateway.config import Settings
 from gateway.http.metrics import Metrics
 from gateway.http.problem_types import PROBLEMS
+from gateway.http.run_figures import RunFigures
 from keyservice.metrics import Metrics as KeyServiceMetrics
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
@@ -16,7 +17,9 @@ TEXT = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_tex
 def _families() -> set[str]:
     found: set[str] = set()
     service = KeyServiceMetrics()
-    for registry in (Metrics(["primary"]).registry, service.registry):
+    metrics = Metrics(["primary"])
+    RunFigures(metrics.registry, [])
+    for registry in (metrics.registry, service.registry):
         for family in registry.collect():
             found.add(f"{family.name}_total" if family.type == "counter" else family.name)
     # Published once there is a keyring to watch.
