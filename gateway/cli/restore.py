@@ -16,7 +16,6 @@ from gateway.cli.command import (
     teach,
 )
 
-FINDINGS, INTERRUPTED = 3, 130
 MiB = 1024 * 1024
 HELP = teach(
     "Restore from backup: one attachment, one tenant, or everything. Copies ciphertext to the primary, "

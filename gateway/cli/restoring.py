@@ -18,7 +18,7 @@ import typer
 from gateway.account import Circumstances, account
 from gateway.app import Core
 from gateway.cli.bar import Bar, bar
-from gateway.cli.command import USAGE, fail, opened, show_json
+from gateway.cli.command import FINDINGS, USAGE, fail, opened, show_json, target_of
 from gateway.cli.report import folder_of, key_file_of
 from gateway.config import Settings
 from gateway.copying import Copier
@@ -37,7 +37,7 @@ from gateway.standing import SHREDDED, Standing
 from keyservice.wire import KeyServiceError
 
 EXPECTED = (JournalRefused, ReportRefused, LandingRefused)
-FINDINGS, INTERRUPTED = 3, 130
+INTERRUPTED = 130
 _CHECK = 10.0  # seconds that a source may take to say that it is there
 
 
@@ -77,6 +77,9 @@ class _Run:
 
 async def restore(settings: Settings, config: Path | None, wish: Wish, *, as_json: bool) -> int:
     """Run to the end, print what came of it, and return the exit code."""
+    for name in (wish.source, wish.target):
+        if name is not None:
+            target_of(settings, name)
     secret = await asyncio.to_thread(_secret, wish)
     folder = folder_of(settings, config)
     signer = None
@@ -160,11 +163,7 @@ def _target(wired: Core, wish: Wish) -> Target:
 
 
 def _named(wired: Core, name: str) -> Target:
-    named = {target.name: target for target in wired.targets}
-    if name in named:
-        return named[name]
-    names = ", ".join(named)
-    return fail(f"no target is called {name}; the settings have: {names}", USAGE)
+    return next(target for target in wired.targets if target.name == name)
 
 
 async def _sources(wired: Core, wish: Wish, target: Target | None) -> list[Target]:

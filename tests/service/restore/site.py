@@ -66,6 +66,11 @@ class Site:
         place = self.stack.targets[target]
         return place.folder if isinstance(place, Bucket) else place
 
+    @property
+    def catalog(self) -> Path:
+        """Return the SQLite file."""
+        return Path(self.stack.catalog.removeprefix("sqlite:///"))
+
     def lose(self, target: str) -> None:
         """Empty a target behind everybody's back."""
         for entry in self.folder(target).iterdir():

@@ -54,7 +54,7 @@ def invoke(home: Path) -> Invoke:
         (("--all", "--tenant", "x"), "name one of --attachment"),
         (("--all", "--version", "x"), "--version needs --attachment"),
         (("--attachment", "x"), "a slash, and its reference"),
-        (("--all", "--to", "nowhere"), "no target is called nowhere"),
+        (("--all", "--to", "nowhere"), "no target nowhere: there are primary, backup"),
         (("--all", "--from", "primary"), "cannot be restored from itself"),
         (("--all", "--to", "east", "--open-into", "x"), "one of --to and --open-into"),
         (("--all", "--open-into", "x"), "name its file with --token-file"),
