@@ -135,12 +135,15 @@ class Site:
 
 
 @asynccontextmanager
-async def scrub_site(home: Path) -> AsyncGenerator[Site]:
+async def scrub_site(home: Path, *, migrated: bool = False) -> AsyncGenerator[Site]:
     """Give a site with one tenant."""
     url, clock = f"sqlite:///{home}/catalog.db", FakeClock()
-    await migrate(url)
+    if not migrated:
+        await migrate(url)
     catalog = await open_catalog(url, clock=clock)
     tenant = Tenant(new_id(), "standard", START)
     await catalog.add_tenant(tenant)
-    yield Site(catalog, clock, tenant.id)
-    await catalog.close()
+    try:
+        yield Site(catalog, clock, tenant.id)
+    finally:
+        await catalog.close()
