@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def worker(settings: Settings, core: "Core", duties: Sequence[Duty]) -> Worker:
-    """Return what does these duties in this process."""
+def worker(settings: Settings, core: "Core", ours: Sequence[Duty]) -> Worker:
+    """Return what does these duties in this process, and tells when any was done, whoever does it."""
     chosen = settings.worker
     return Worker(
         core.runs,
-        duties,
+        ours,
         holder=f"{socket.gethostname()}/{os.getpid()}/{new_id()[:8]}",
         lease=timedelta(seconds=chosen.lease),
         at_once=chosen.at_once,
         keep=timedelta(seconds=chosen.keep_runs),
-        watch=RunFigures(core.services.metrics.registry, duties),
+        watch=RunFigures(core.services.metrics.registry, ours, duties(settings, core)),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,9 @@ _LAGS = {
     "sealgate_replicas_failing": "failing",
     "sealgate_replica_threshold_exceeded": "late",
 }
+_SUCCESS = "sealgate_run_last_success_timestamp_seconds"
+_NIGHTLY = ("drill", "catalog-backup")
+_OVERDUE = 26 * 3600.0  # seconds: a day, and time to be late
 _OK = 200
 
 
@@ -54,7 +58,7 @@ def status(
     """Ask for readiness."""
     address = url or address_of(settings_of(config))
     code, text, figures = run(_ask(address, ca))
-    lags = lags_of(figures)
+    lags, nights = lags_of(figures), nights_of(figures, time.time())
     ready = code == _OK
     lines = [line.partition(": ") for line in text.splitlines()]
     if as_json:
@@ -67,6 +71,7 @@ def status(
                 "draining": draining,
                 "dependencies": states,
                 "lag": lags,
+                "nightly": nights,
             }
         )
     else:
@@ -75,6 +80,8 @@ def status(
             typer.echo(f"  {name}{colon}{state}")
         for name, lag in lags.items():
             typer.echo(f"  {name} {_behind(lag)}")
+        for name, night in nights.items():
+            typer.echo(f"  {name} {_ago(night)}")
     if not ready:
         raise typer.Exit(FAILED)
 
@@ -100,6 +107,26 @@ def lags_of(figures: str) -> dict[str, dict[str, float]]:
         for sample in family.samples if family.name in _LAGS else ():
             found.setdefault(sample.labels["target"], {})[_LAGS[family.name]] = sample.value
     return found if known else {}
+
+
+def nights_of(figures: str, at: float) -> dict[str, dict[str, float | bool | None]]:
+    """Return how long ago each kind of nightly work last ended well, in seconds, and if that is too long."""
+    found: dict[str, dict[str, float | bool | None]] = {}
+    for family in text_string_to_metric_families(figures):
+        for sample in family.samples if family.name == _SUCCESS else ():
+            kind = sample.labels["kind"]
+            if kind in _NIGHTLY:
+                name = " ".join(filter(None, (kind, sample.labels["subject"])))
+                age = max(at - sample.value, 0.0) if sample.value else None
+                found[name] = {"seconds": age, "overdue": age is None or age > _OVERDUE}
+    return dict(sorted(found.items()))
+
+
+def _ago(night: Mapping[str, float | bool | None]) -> str:
+    seconds = night["seconds"]
+    if seconds is None:
+        return "never ended well: overdue"
+    return f"ended well {seconds / 3600:.1f} h ago{': overdue' if night['overdue'] else ''}"
 
 
 def _behind(lag: Mapping[str, float]) -> str:

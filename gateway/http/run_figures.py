@@ -14,10 +14,13 @@ ENDS = ("done", "failed", "left")  # left: given back, or lost to another worker
 class RunFigures:
     """The series, in somebody's registry. Implements the watch of `worker`.
 
-    `sealgate_run_last_success_timestamp_seconds` tells of all workers, the others of this process.
+    `sealgate_run_last_success_timestamp_seconds` tells of all workers and of all duties that are `asked`
+    for, whoever does them; the others of this process and its own `duties`.
     """
 
-    def __init__(self, registry: CollectorRegistry, duties: Iterable[Duty]) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, duties: Iterable[Duty], asked: Iterable[Duty] = ()
+    ) -> None:
         def gauge(name: str, text: str, mode: str = "mostrecent") -> Gauge:
             labels = ["kind", "subject"]
             return Gauge(name, text, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]  # one of its words
@@ -35,9 +38,12 @@ class RunFigures:
             ["kind", "subject", "end"],
             registry=registry,
         )
-        self._known = {(duty.kind, duty.subject) for duty in duties}
+        ours = {(duty.kind, duty.subject) for duty in duties}
+        self._known = ours | {(duty.kind, duty.subject) for duty in asked}
         for known in self._known:
-            for each in (self._success, self._seconds, self._running):
+            self._success.labels(*known)
+        for known in ours:
+            for each in (self._seconds, self._running):
                 each.labels(*known)
             for end in ENDS:
                 self._ends.labels(*known, end)
@@ -57,6 +63,6 @@ class RunFigures:
                 self._success.labels(*known).set(time.time())
 
     def last(self, run: Run) -> None:
-        """Implement `Watch.last`; a kind that is not ours adds no series."""
+        """Implement `Watch.last`; one that nobody asks for adds no series."""
         if run.ended is not None and (run.kind, run.subject) in self._known:
             self._success.labels(run.kind, run.subject).set(run.ended.timestamp())
