@@ -108,9 +108,8 @@ class Repairer:
 
     async def adopt(self, target: str, tally: Tally | None = None) -> int:
         """Record as missing what a target has no row of, all of it; return how many versions."""
-        count, page = 0, PAGE
-        while page == PAGE:
-            page = await self._replicas.adopt(target, PAGE)
+        count = 0
+        while page := await self._replicas.adopt(target, PAGE):
             count += page
             if tally is not None:
                 tally.adopted += page

@@ -20,7 +20,6 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    tuple_,
     update,
 )
 
@@ -59,8 +58,10 @@ def claim(
     rows = rows[:limit]
     if not rows:
         return []
-    held = [(row.version, row.target) for row in rows]
-    connection.execute(_leased(at, at + lease).where(tuple_(*_ROW).in_(held)))
+    for target in {row.target for row in rows}:  # not by pairs: SQLite has no use of an index then
+        held = _REPLICAS.c.version.in_([row.version for row in rows if row.target == target])
+        leased = _leased(at, at + lease).where(held, _REPLICAS.c.target == target)
+        connection.execute(leased)
     versions = contents.versions(connection, list({row.version for row in rows}))
     good = _good(connection, list(versions))
     return [

@@ -12,13 +12,11 @@ from sqlalchemy import (
     and_,
     exists,
     func,
-    insert,
     select,
-    tuple_,
     update,
 )
 
-from gateway.catalog import contents, gaps, stock, tables
+from gateway.catalog import contents, gaps, stock, tables, unknown
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database, bound
 from gateway.model import ReplicaState, Version
@@ -27,7 +25,7 @@ from gateway.ports import Finding, Gap, Held, Holding, Kept, Lag
 _REPLICAS = tables.replicas
 _VERSIONS = tables.versions
 _ATTACHMENTS = tables.attachments
-_ROW = tuple_(_REPLICAS.c.version, _REPLICAS.c.target)
+_ROW = (_REPLICAS.c.version, _REPLICAS.c.target)
 _KNOWN = ("stored", "missing", "damaged")
 
 
@@ -37,6 +35,7 @@ class SqlReplicas:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._walks: dict[str, str] = {}  # by target: how far the adopting of its versions got
 
     async def report(self, findings: Sequence[Finding]) -> int:
         """Implement `Replicas.report`."""
@@ -44,7 +43,17 @@ class SqlReplicas:
 
     async def adopt(self, target: str, limit: int) -> int:
         """Implement `Replicas.adopt`."""
-        return await self._database.write(bound(_adopt, target, limit, self._clock))
+        while True:
+            cursor = self._walks.pop(target, None)
+            step = await self._database.read(bound(unknown.step, target, cursor, limit))
+            if step.cursor is not None:
+                self._walks[target] = step.cursor
+            adopted = 0
+            if step.found:
+                adopt = bound(unknown.adopt, target, step.found, self._clock)
+                adopted = await self._database.write(adopt)
+            if adopted or step.cursor is None:
+                return adopted
 
     async def claim(
         self,
@@ -165,23 +174,30 @@ def _report(connection: Connection, findings: Sequence[Finding], clock: Clock) -
     at, changed = clock(connection), 0
     before: dict[tuple[str, str], str] = {}
     for page in _pages(sorted(last)):
-        known = select(_REPLICAS).where(_ROW.in_(page), _REPLICAS.c.state.in_(_KNOWN))
-        rows = connection.execute(known.order_by(*_ROW.clauses).with_for_update())
-        before |= {(row.version, row.target): row.state for row in rows}
+        # Not by pairs, for which SQLite has no use of an index.
+        versions, targets = (set(each) for each in zip(*page, strict=True))
+        known = select(_REPLICAS).where(
+            _REPLICAS.c.version.in_(versions),
+            _REPLICAS.c.target.in_(targets),
+            _REPLICAS.c.state.in_(_KNOWN),
+        )
+        rows = connection.execute(known.order_by(*_ROW).with_for_update())
+        found = {(row.version, row.target): row.state for row in rows}
+        before |= {key: state for key, state in found.items() if key in last}
     for key, state in before.items():
-        found = last[key]
-        if found.state not in _KNOWN:
+        seen = last[key]
+        if seen.state not in _KNOWN:
             continue
-        values: dict[str, Any] = {"state": found.state.value, "reason": found.reason}
-        if found.state is ReplicaState.STORED:
+        values: dict[str, Any] = {"state": seen.state.value, "reason": seen.reason}
+        if seen.state is ReplicaState.STORED:
             values = gaps.stored(at)
-        elif found.state == state:
+        elif seen.state == state:
             continue
         elif state == ReplicaState.STORED:
             values |= _new_gap(at)
         of = and_(_REPLICAS.c.version == key[0], _REPLICAS.c.target == key[1])
         connection.execute(update(_REPLICAS).where(of).values(**values))
-        changed += found.state != state
+        changed += seen.state != state
     return changed
 
 
@@ -198,27 +214,6 @@ def _new_gap(at: datetime) -> dict[str, Any]:
     }
 
 
-def _adopt(connection: Connection, target: str, limit: int, clock: Clock) -> int:
-    since = clock(connection)
-    newest = _unknown(target).order_by(_VERSIONS.c.created.desc(), _VERSIONS.c.id).limit(limit)
-    # Locked, so that none of them is purged before its row is there.
-    found = connection.execute(newest.with_for_update(of=_VERSIONS, skip_locked=True)).all()
-    rows = [
-        {
-            "version": row.id,
-            "target": target,
-            "state": ReplicaState.MISSING.value,
-            "since": since,
-            "born": row.created,
-            "size": row.body_size,
-        }
-        for row in found
-    ]
-    if rows:
-        connection.execute(insert(_REPLICAS), rows)
-    return len(rows)
-
-
 def _lag(connection: Connection, targets: Collection[str]) -> Sequence[Lag]:
     return [_lag_of(connection, target) for target in targets]
 
@@ -232,26 +227,15 @@ def _lag_of(connection: Connection, target: str) -> Lag:
         func.count().filter(_REPLICAS.c.tries > 0).label("failing"),
     ).where(_REPLICAS.c.target == target, tables.GAP)
     row = connection.execute(query).one()
-    objects, size, oldest = row.objects, int(row.bytes), row.oldest
-    if connection.scalar(select(func.count()).select_from(_unknown(target).limit(1).subquery())):
-        unknown = _unknown(target).subquery()
-        more = connection.execute(
-            select(
-                func.count().label("objects"),
-                func.coalesce(func.sum(unknown.c.body_size), 0).label("bytes"),
-                func.min(unknown.c.created, type_=tables.Moment).label("oldest"),
-            ).select_from(unknown)
-        ).one()
-        objects, size = objects + more.objects, size + int(more.bytes)
-        oldest = min(each for each in (oldest, more.oldest) if each is not None)
-    return Lag(target, objects, size, oldest, row.failing)
-
-
-def _unknown(target: str) -> Select[*tuple[Any, ...]]:
-    """Select the versions that have no row on a target."""
-    row = exists().where(_REPLICAS.c.version == _VERSIONS.c.id, _REPLICAS.c.target == target)
-    columns = (_VERSIONS.c.id, _VERSIONS.c.created, _VERSIONS.c.body_size)
-    return select(*columns).where(~row, _VERSIONS.c.purging.is_(None))
+    more = unknown.sum_of(connection, target)
+    since_when = [each for each in (row.oldest, more.oldest) if each is not None]
+    return Lag(
+        target,
+        row.objects + more.objects,
+        int(row.bytes) + more.bytes,
+        min(since_when, default=None),
+        row.failing,
+    )
 
 
 def _on(target: str, *, outer: bool) -> Select[*tuple[Any, ...]]:

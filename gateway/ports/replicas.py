@@ -95,10 +95,10 @@ class Replicas(Protocol):
         """
 
     async def adopt(self, target: str, limit: int) -> int:
-        """Record as missing on `target` up to `limit` versions that have no row there, newest first.
+        """Record as missing on `target` up to `limit` versions that have no row there, in any order.
 
         Returns how many: a target that was added to the configuration is back-filled by calling this
-        until it returns 0. Versions that are being purged are left out.
+        until it returns 0. No call takes long. Versions that are being purged are left out.
         """
 
     async def claim(
@@ -135,7 +135,8 @@ class Replicas(Protocol):
     async def lag(self, targets: Collection[str]) -> Sequence[Lag]:
         """Tell how far each of these targets is behind, one entry each, in the order given.
 
-        A target counts as behind also by versions that have no row there.
+        A target counts as behind also by versions that have no row there, which takes long where there
+        are many: adopt them first.
         """
 
     async def held(

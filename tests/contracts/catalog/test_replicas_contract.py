@@ -287,39 +287,6 @@ async def test_nobody_marks_a_replica_for_deletion_by_finding(
     assert await _states(catalog, version) == {"primary": WHOLE, "backup": GONE}
 
 
-async def test_a_new_target_is_filled_newest_first(
-    catalog: SqlCatalog, tenant: str, clock: FakeClock
-) -> None:
-    versions = await _several(catalog, tenant, 5)
-    clock.now = at(100)
-    size = sum(version.body_size for version in versions)
-    assert await catalog.replicas.lag(["new"]) == [Lag("new", 5, size, START, 0)]
-    assert await catalog.replicas.adopt("new", 2) == 2
-    gaps = await _claim(catalog, "new")
-    assert [gap.version.id for gap in gaps] == [versions[4].id, versions[3].id]
-    assert {gap.since for gap in gaps} == {at(100)}
-    (lag,) = await catalog.replicas.lag(["new"])
-    assert (lag.objects, lag.bytes, lag.oldest) == (5, size, START)
-    assert await catalog.replicas.adopt("new", 9) == 3
-    assert await catalog.replicas.adopt("new", 9) == 0
-    assert len(await _claim(catalog, "new")) == 3
-
-
-async def test_adopt_at_once(several: list[SqlCatalog], tenant: str) -> None:
-    await _several(several[0], tenant, 20)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_adopted(each)) for each in several]
-    assert sum(task.result() for task in tasks) == 20
-    assert len(await _claim(several[0], "new")) == 20
-
-
-async def _adopted(catalog: SqlCatalog) -> int:
-    total = 0
-    while count := await catalog.replicas.adopt("new", 3):
-        total += count
-    return total
-
-
 async def test_lag_of_several(catalog: SqlCatalog, tenant: str, clock: FakeClock) -> None:
     await _several(catalog, tenant, 2)
     clock.now = at(50)
