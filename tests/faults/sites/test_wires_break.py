@@ -8,10 +8,12 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from gateway.model import ReplicaState
+from gateway.ports import Held
 from tests.faults.proxy.faulty_wire import Fault, FaultyWire, Kind
 from tests.faults.sites.site import Site, contents
 from tests.servers.versitygw import Versitygw
@@ -29,6 +31,7 @@ READS = (
 )
 PAIRS = 150  # uploads, each of which is downloaded
 SHARE = 0.05
+HARMED = 9
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +145,7 @@ async def test_what_changes_behind_our_back_is_never_given_out_and_healed(
             held = await site.held(name)
             body = site.file(held, name)
             if what == "flipped":
-                data = bytearray(body.read_bytes())
-                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-                body.write_bytes(data)
+                flip(body, rng)
             elif what == "deleted":
                 body.unlink()
             else:
@@ -158,6 +159,63 @@ async def test_what_changes_behind_our_back_is_never_given_out_and_healed(
         record_property(f"replicas {what}", len(NAMES))
         record_property("found by reads", found)
         await mended(site)
+        assert await site.differing(client) == []
+
+
+def flip(path: Path, rng: random.Random) -> None:
+    """Flip a bit of a file, at random."""
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+
+
+def harm(rng: random.Random, held: Held, older: Held, site: Site, name: str) -> None:
+    """Change one replica on a target in one of the ways that storage fails, or attackers try."""
+    kind = rng.choice(("flip", "flip", "flip", "delete", "replay"))
+    body = bool(held.version.body_size) and rng.random() < 0.5
+    path = site.file(held, name, body=body)
+    if kind == "flip":
+        flip(path, rng)
+    elif kind == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(site.file(older, name, body=body).read_bytes())
+
+
+@pytest.mark.timeout(300)
+async def test_every_harm_to_a_replica_is_found_by_a_scrub_and_healed(
+    site: Site, record_property: Record
+) -> None:
+    rng, found, done = random.Random(9), 0, 0
+    async with site.client() as client:
+        for number in range(HARMED):
+            size = (500, 3_000, 80_000)[number % 3]
+            await site.put(client, f"{number}", rng.randbytes(size))
+            await site.put(client, f"{number}", rng.randbytes(size))
+        newest = dict(site.versions)
+        async with site.core() as core:
+            page = await core.replicas.held("primary", tenant=site.tenant)
+        lines = {
+            each.version.id: next(
+                other
+                for other in page
+                if other.version.attachment == each.version.attachment and other != each
+            )
+            for each in page
+        }
+        now = [each for each in page if each.version.id in newest.values()]
+        for name in NAMES:
+            for held in now:
+                harm(rng, held, lines[held.version.id], site, name)
+            words = ("scrub", "--target", name, "--tenant", site.tenant, "--json")
+            told = (await site.command(*words, code=3))["targets"][name]
+            done += len(now)
+            found += sum(told["findings"].values())
+            assert found == done, f"{found} of {done} found: {told}"
+            await site.command("repair", "--target", name, "--until-done", "--json")
+            assert (await site.command(*words))["targets"][name]["verified"] == len(page)
+        record_property("replicas harmed", done)
+        record_property("found by scrubs", found)
         assert await site.differing(client) == []
 
 
