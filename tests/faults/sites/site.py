@@ -17,7 +17,7 @@ from gateway.model import ReplicaState, body_key, envelope_key
 from gateway.ports import Held
 from gateway.verify import check_replica
 from tests.stack.client import Client
-from tests.stack.forks import told
+from tests.stack.forks import sealgate, told
 from tests.stack.stack import Bucket, Stack
 
 LANES = 8  # requests of an application at a time
@@ -84,6 +84,24 @@ class Site:
         """Run `sealgate` with the settings of the gateway; return its JSON."""
         config = self.stack.home / "gateway.toml"
         return await asyncio.to_thread(partial(told, config, *words, code=code))
+
+    @contextlib.asynccontextmanager
+    async def worker(self) -> AsyncIterator[None]:
+        """Run `sealgate worker` for as long as the block lasts."""
+        config = self.stack.home / "gateway.toml"
+        process = await asyncio.to_thread(sealgate, config, "worker", "--port", "0")
+        try:
+            yield
+        finally:
+            process.terminate()
+            await asyncio.to_thread(process.join)
+        assert process.exitcode == 0
+
+    async def caught_up(self, target: str, within: float = 120.0) -> None:
+        """Wait until a target holds everything."""
+        async with self.core() as core, asyncio.timeout(within):
+            while (await core.replicas.lag([target]))[0].objects:  # noqa: ASYNC110 - elsewhere
+                await asyncio.sleep(0.05)
 
     @contextlib.asynccontextmanager
     async def core(self) -> AsyncIterator[app.Core]:
