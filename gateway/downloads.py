@@ -9,16 +9,13 @@ wrong with the envelope in the catalog is no target's fault.
 Reads of small bodies touch no store. Implements "A download" of `docs/architecture.md`.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 import structlog
 
-from envelope.envelope import Attributes, Envelope, decode, open_attributes
 from envelope.errors import EnvelopeError
-from envelope.ranges import Extent, RangeOpener, plan
-from envelope.segment import SegmentOpener
+from envelope.ranges import Extent, plan
 from gateway.errors import (
     ObjectMissing,
     StoreDamaged,
@@ -30,6 +27,7 @@ from gateway.errors import (
 from gateway.hedge import Begun, Pieces, Turn, Unwatched, Watch, begin, begin_either
 from gateway.keys import KeyService, unwrap
 from gateway.model import Found, ReplicaState, body_key
+from gateway.opened import Opened, attributes_of, envelope_of, open_inline, opener_of
 from gateway.ports import Catalog, Finding
 from gateway.quorum import Target
 from gateway.ranking import Ranking
@@ -43,21 +41,6 @@ _REASONS: Mapping[type[StoreError], str] = {
     StoreDenied: "denied",
 }
 _STATES = {"absent": ReplicaState.MISSING, "damaged": ReplicaState.DAMAGED}
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A version whose envelope is authenticated, and the key to read its body with."""
-
-    found: Found
-    envelope: Envelope = field(repr=False)
-    attributes: Attributes = field(repr=False)
-    dek: bytes = field(repr=False)
-
-    @property
-    def size(self) -> int:
-        """Plaintext bytes."""
-        return self.found.version.size
 
 
 class Downloads:
@@ -101,7 +84,9 @@ class Downloads:
     async def read(self, opened: Opened, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Stream the plaintext [start, stop). Raises Unreadable when no target can serve it."""
         if opened.found.version.inline is not None:
-            for plaintext in _inline(opened, memoryview(opened.found.version.inline), start, stop):
+            for plaintext in open_inline(
+                opened, memoryview(opened.found.version.inline), start, stop
+            ):
                 yield plaintext
             return
         rounds = self._rounds(opened.found)
@@ -141,7 +126,7 @@ class Downloads:
         Raises StoreErrors of the turn's target; StoreDamaged for bytes that are not authentic.
         """
         for extent in plan(opened.envelope.core.segments, start, stop):
-            opener = _opener(opened, extent)
+            opener = opener_of(opened, extent)
             begun = await self._begin(turn, waiting, opened, extent, haste)
             async with aclosing(begun.rest) as pieces:
                 piece = begun.piece
@@ -228,53 +213,3 @@ class Downloads:
         if len(held) > 1:
             return [(self._haste, held), (self._haste, others), (None, held)]
         return [(None, held), (self._haste, others)]
-
-
-def envelope_of(found: Found) -> Envelope:
-    """Return the envelope in the catalog, a claim as yet. Raises Unreadable if it is not this version's."""
-    try:
-        envelope = decode(found.version.envelope)
-    except EnvelopeError as error:
-        raise Unreadable("the envelope in the catalog is damaged") from error
-    context = envelope.core.context
-    named = (found.attachment.tenant, found.attachment.id, found.version.id)
-    if (context.tenant, context.attachment, context.version) != named:
-        raise Unreadable("the catalog holds another version's envelope here")
-    return envelope
-
-
-def attributes_of(found: Found, envelope: Envelope, dek: bytes) -> Attributes:
-    """Return the attributes, which prove the envelope and what the catalog says beside it.
-
-    Raises Unreadable. The reference is compared because the ids in the context are random: whoever
-    writes to the catalog could have given one attachment's to another.
-    """
-    try:
-        attributes = open_attributes(dek, envelope.core, envelope.attributes)
-    except EnvelopeError as error:
-        raise Unreadable("the envelope in the catalog is damaged") from error
-    if attributes.reference != found.attachment.reference:
-        raise Unreadable("the catalog names another attachment's content here")
-    if envelope.core.plaintext_size != found.version.size:
-        raise Unreadable("the catalog and the envelope disagree on the size")
-    return attributes
-
-
-def _opener(opened: Opened, extent: Extent) -> RangeOpener | SegmentOpener:
-    core = opened.envelope.core
-    segment = core.segments[extent.segment]
-    if extent.take == segment.plaintext_size:  # the library opens a whole one, all in native code
-        return SegmentOpener(opened.dek, core.context, segment)
-    return RangeOpener(opened.dek, core.context, segment, extent)
-
-
-def _inline(opened: Opened, body: memoryview, start: int, stop: int) -> Iterator[bytes]:
-    """Open a range of a body that is in the catalog. Raises Unreadable."""
-    for extent in plan(opened.envelope.core.segments, start, stop):
-        opener = _opener(opened, extent)
-        try:
-            plaintext = opener.update(body[extent.start : extent.stop])
-            plaintext += opener.finalize()
-        except EnvelopeError as error:
-            raise Unreadable("the body in the catalog is damaged") from error
-        yield plaintext

@@ -18,10 +18,11 @@ from typing import Any, Final
 import structlog
 
 from gateway.digests import Digests
-from gateway.downloads import Downloads, Opened
+from gateway.downloads import Downloads
 from gateway.errors import DigestMismatch, NotFound, Unreadable
 from gateway.landing import Landing, LandingRefused, Reader
 from gateway.model import ReplicaState, Right, Token, Version
+from gateway.opened import Opened
 from gateway.ports import Catalog
 from gateway.rate import Rate
 from gateway.restore import Outcome, Result, Scope

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from envelope.envelope import Attributes, Envelope
-from gateway.downloads import attributes_of, envelope_of
 from gateway.errors import Unreadable
 from gateway.keys import KeyService, wrapped_key
 from gateway.model import Found
+from gateway.opened import attributes_of, envelope_of
 from gateway.ports import Catalog
 from keyservice.wire import KeyServiceError
 

@@ -9,7 +9,6 @@ from functools import partial
 
 from aiohttp import web
 
-from gateway.downloads import Opened
 from gateway.http import conditions, fields, ranges
 from gateway.http.pace import unsent
 from gateway.http.requests import (
@@ -22,6 +21,7 @@ from gateway.http.requests import (
 )
 from gateway.http.services import services
 from gateway.model import Found, Right
+from gateway.opened import Opened
 
 
 async def get(request: web.Request) -> web.StreamResponse:
