@@ -24,7 +24,7 @@ from gateway.errors import (
     StoreUnavailable,
     Unreadable,
 )
-from gateway.hedge import Begun, Pieces, Turn, Unwatched, Watch, begin, begin_either
+from gateway.hedge import Begun, Budget, Pieces, Turn, Unwatched, Watch, begin, begin_either
 from gateway.keys import KeyService, unwrap
 from gateway.model import Found, ReplicaState, body_key
 from gateway.opened import Opened, attributes_of, envelope_of, open_inline, opener_of
@@ -70,6 +70,7 @@ class Downloads:
         self._report = report
         self._watch = watch
         self._ranking = Ranking()
+        self._budget = Budget()
 
     async def open(self, found: Found, *, request_id: str, reason: str = "download") -> Opened:
         """Authenticate a version's envelope. Raises KeyServiceErrors and Unreadable.
@@ -173,6 +174,7 @@ class Downloads:
                 waiting[0],
                 ask,
                 after=self._hedge_after,
+                budget=self._budget,
                 failed=failed,
                 slower=self._ranking.slower,
                 watch=self._watch,

@@ -1,7 +1,8 @@
 """Asks a second target for the same bytes when the first is slow to begin, and takes who begins first.
 
 Guarantees that the other stream is closed, whoever wins and however it ends, so that at most one piece
-of it was read in vain; and that a failure of one leaves the race to the other.
+of it was read in vain; that a failure of one leaves the race to the other; and that stores which are all
+slow are not asked twice for everything, which would make them slower still.
 """
 
 import asyncio
@@ -40,6 +41,26 @@ class Unwatched:
 
     def replica_failed(self, target: str, reason: str) -> None:
         """Implement `Watch.replica_failed`."""
+
+
+class Budget:
+    """How often a second target may be asked: `most` at once, and in the long run a `share` of all reads."""
+
+    def __init__(self, most: float = 100.0, share: float = 0.1) -> None:
+        self._most = most
+        self._share = share
+        self._left = most
+
+    def earn(self) -> None:
+        """Count a read."""
+        self._left = min(self._most, self._left + self._share)
+
+    def take(self) -> bool:
+        """Take one, if there is one."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 @dataclass(slots=True)
@@ -97,17 +118,20 @@ async def begin_either(
     ask: Callable[[Target], Pieces],
     *,
     after: float,
+    budget: Budget,
     failed: Callable[[Target, StoreError], None],
     slower: Callable[[str, float], None],
     watch: Watch,
 ) -> Begun:
     """Begin a read of the turn's target, and of `second` too once `after` seconds brought no byte.
 
+    The second is asked only if `budget` has room for it.
+
     The turn is then that of who began. `failed` is told of one that failed while the other goes on,
     `slower` of a first one that was overtaken. Raises the StoreError of who failed last, whose turn it
     was then.
     """
-    race = _Race(turn.target, second, ask, failed)
+    race = _Race(turn.target, second, ask, failed, budget)
     try:
         winner = await race.run(after)
     finally:
@@ -131,7 +155,10 @@ class _Race:
         second: Target,
         ask: Callable[[Target], Pieces],
         failed: Callable[[Target, StoreError], None],
+        budget: Budget,
     ) -> None:
+        budget.earn()
+        self._budget = budget
         self.lead = _Runner(first, ask(first), time.monotonic())
         self.follower: _Runner | None = None
         self._second = second
@@ -168,6 +195,8 @@ class _Race:
                 await runner.pieces.aclose()
 
     def _start(self, group: asyncio.TaskGroup, patience: asyncio.Timeout) -> None:
+        if not self._budget.take():
+            return
         self.follower = _Runner(self._second, self._ask(self._second), time.monotonic())
         self._task = group.create_task(self._follow(self.follower, patience))
 

@@ -119,6 +119,11 @@ async def test_the_primary_is_lost_and_comes_back(
         record_property("slowest first byte of a read, seconds", round(max(waits), 3))
         record_property("write outage, seconds", round(outage, 2))
         during = [f"during-{number}" for number in range(4)]
+        async with client.request("GET", "/readyz") as answer:
+            assert answer.status == 200
+        async with client.request("GET", "/metrics") as answer:
+            assert 'sealgate_primary{target="east"} 1.0' in await answer.text()
+
         # Gateways that start while the old primary is away know who took its place.
         await asyncio.to_thread(stack.gateway.kill)
         await asyncio.to_thread(stack.keys.kill)

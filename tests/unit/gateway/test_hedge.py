@@ -9,6 +9,7 @@ import pytest
 
 from gateway.downloads import Downloads
 from gateway.errors import ObjectMissing, StoreError, StoreUnavailable
+from gateway.hedge import Budget
 from gateway.replica import Haste
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench
@@ -147,6 +148,29 @@ async def test_the_overtaken_one_is_still_there_to_go_on_from(bench: Bench) -> N
     assert await read(bench, count) == content
 
     assert (late.reads, breaking.reads) == (2, 1)
+
+
+def test_in_the_long_run_a_tenth_is_asked_twice() -> None:
+    budget = Budget(most=5)
+    assert [budget.take() for _ in range(7)] == [True] * 5 + [False] * 2
+    taken = 0
+    for _ in range(1000):
+        budget.earn()
+        taken += budget.take()
+    assert 95 <= taken <= 101
+
+
+async def test_without_budget_the_first_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.downloads.Budget", lambda: Budget(most=0))
+    slow, idle = Late(3 * AFTER), Late(0)
+    content, count = await stored(bench, slow, idle, Late(0)), Count()
+
+    assert await read(bench, count) == content
+
+    assert count.hedges == []
+    assert (slow.reads, idle.reads) == (1, 0)
 
 
 async def test_a_reader_that_leaves_closes_both(bench: Bench) -> None:
