@@ -53,7 +53,7 @@ class Lease:
         """Go on until `ends`, or no longer if there is no gap to hold."""
         self.gap = gap or self.gap
         self._ends = ends if gap else 0.0
-        if self._scope is not None:
+        if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(self._ends)
 
     @asynccontextmanager

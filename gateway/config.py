@@ -218,9 +218,9 @@ class Repair(_Section):
     """
 
     enabled: bool = True
-    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    parallel: Annotated[int, Field(ge=1, le=64)] = 8
     bytes_per_second: Annotated[float, Field(ge=0)] = 64.0 * MiB
-    requests_per_second: Annotated[float, Field(ge=0)] = 200.0
+    requests_per_second: Annotated[float, Field(ge=0)] = 500.0
     memory: Annotated[int, Field(ge=16 * MiB)] = 128 * MiB
     lease: Annotated[float, Field(ge=5, le=3600)] = 120.0
     pause: Annotated[float, Field(ge=0.05, le=3600)] = 2.0
@@ -240,7 +240,7 @@ class ScrubSection(_Section):
     cycle: Annotated[float, Field(ge=1)] = 30 * 86400.0
     every: Annotated[float, Field(ge=1)] = 86400.0
     inventory_every: Annotated[float, Field(ge=1)] = 43200.0
-    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    parallel: Annotated[int, Field(ge=1, le=64)] = 8
     bytes_per_second: Annotated[float, Field(ge=0)] = 32.0 * MiB
     requests_per_second: Annotated[float, Field(ge=0)] = 100.0
     sample: Annotated[float, Field(ge=0, le=1)] = 0.01

@@ -27,11 +27,13 @@ from gateway.errors import (
     Unreadable,
     first,
 )
+from gateway.model import ReplicaState
 from gateway.patience import Rest, backoff
 from gateway.ports import Finding, Gap, Replicas
 from gateway.quorum import Target
 
 PAGE = 500  # versions that are adopted at once
+SMALL = 4 * 1024 * 1024  # bytes of a body that is copied without looking what is there
 ASKED = 10.0  # seconds for a target to say that it is back
 PATIENT = 3  # failures of a target that are not held against the gap
 BEAT = 5.0  # seconds between two notes of how far a shift is
@@ -64,7 +66,7 @@ class RepairSettings:
     that a target has no row of every `adopt_every`.
     """
 
-    parallel: int = 4
+    parallel: int = 8
     lease: float = 120.0
     pause: float = 2.0
     shift: float = 900.0
@@ -192,7 +194,15 @@ class Repairer:
         try:
             async with lease.held():
                 source = await self._copier.fill(
-                    gap.version, gap.target, self._sources(gap), replace=True, findings=findings
+                    gap.version,
+                    gap.target,
+                    self._sources(gap),
+                    replace=True,
+                    findings=findings,
+                    # Looking first costs more than a small copy that is refused.
+                    blank=gap.state is ReplicaState.MISSING
+                    and not gap.tries
+                    and gap.version.body_size <= SMALL,
                 )
         except LeaseLost:
             claims.drop(lease)

@@ -52,10 +52,23 @@ async def test_a_damaged_replica_is_replaced(site: Site) -> None:
     assert site.replicas.states(blob.version)["east"] == "stored"
 
 
-async def test_one_that_was_there_all_along_is_only_verified(site: Site) -> None:
+@pytest.mark.parametrize("tries", [0, 1])
+async def test_one_that_was_there_all_along_is_only_verified(site: Site, tries: int) -> None:
     blob = await site.store(on=("primary", "east"))
-    site.replicas.rows[blob.version.id, "east"].state = MISSING
-    assert await site.repairer.repair("east") == Tally(filled=1, whole=1, bytes=len(blob.body))
+    row = site.replicas.rows[blob.version.id, "east"]
+    row.state, row.tries = MISSING, tries
+    before = dict(site.east._objects)
+    tally = await site.repairer.repair("east")
+    assert (tally.filled, tally.whole) == (1, tries)  # at first it is tried without looking
+    assert site.east._objects == before
+
+
+async def test_what_is_there_and_wrong_although_it_was_missing_is_replaced(site: Site) -> None:
+    blob = await site.store()
+    await site.east.put(blob.body_key, piece(blob.body[:-1]))
+    await site.east.put(blob.envelope_key, piece(blob.sealed[:-1]))
+    await site.repairer.repair("east")
+    await check_replica(site.east, blob.version)
 
 
 async def test_without_a_good_copy_nothing_is_touched_and_an_alarm_raised(site: Site) -> None:
