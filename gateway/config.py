@@ -244,7 +244,7 @@ class ScrubSection(_Section):
     bytes_per_second: Annotated[float, Field(ge=0)] = 32.0 * MiB
     requests_per_second: Annotated[float, Field(ge=0)] = 100.0
     sample: Annotated[float, Field(ge=0, le=1)] = 0.01
-    patience: Seconds = 600.0
+    patience: Seconds = 60.0
 
 
 class WorkerSettings(_Section):

@@ -17,7 +17,7 @@ from gateway.model import ReplicaState, Version
 from gateway.ports import Finding, Replicas, Run
 
 BATCH: Final = 100  # replicas that the catalog is told of at once
-LISTED: Final = 1000  # findings that a report names one by one
+LISTED: Final = 200  # findings that a report names one by one
 
 log = structlog.get_logger()
 
@@ -128,9 +128,6 @@ class Watch(Protocol):
     def found(self, target: str, kind: str) -> None:
         """Tell of a finding: a `Kind`."""
 
-    def ended(self, target: str, work: str) -> None:
-        """Tell that a `scrub` or an `inventory` of a target came to its end."""
-
 
 class Unwatched:
     """Nobody is told."""
@@ -139,9 +136,6 @@ class Unwatched:
         """See `Watch`."""
 
     def found(self, target: str, kind: str) -> None:
-        """See `Watch`."""
-
-    def ended(self, target: str, work: str) -> None:
         """See `Watch`."""
 
 

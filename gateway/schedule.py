@@ -91,11 +91,17 @@ def _repairing(settings: Settings, core: "Core") -> Sequence[Duty]:
 
 
 def _scrubbing(settings: Settings, core: "Core") -> Sequence[Duty]:
-    every, retry = timedelta(seconds=settings.scrub.every), _retry(settings)
-    return [
-        Duty("scrub", target.name, every, core.scrub.daily(target.name), retry)
-        for target in core.targets
-    ]
+    section, retry = settings.scrub, _retry(settings)
+    every = timedelta(seconds=section.every)
+    often = timedelta(seconds=section.inventory_every)
+    duties = []
+    for target in core.targets:
+        listing = core.inventory.periodic(target.name)
+        verifying = core.scrub.daily(target.name)
+        duties.append(Duty("inventory", target.name, often, listing, retry))
+        # At its rate it may take most of the day: others shall not wait for it.
+        duties.append(Duty("scrub", target.name, every, verifying, retry, steady=True))
+    return duties
 
 
 def _purging(settings: Settings, core: "Core") -> Duty:

@@ -52,7 +52,7 @@ class ScrubSettings:
     cycle: timedelta = timedelta(days=30)
     every: timedelta = DAY
     sample: float = 0.01
-    patience: float = 600.0
+    patience: float = 60.0
     pause: float = 5.0
 
 
@@ -83,12 +83,16 @@ class Scrub:
         self._clock = clock
 
     def daily(self, target: str) -> Callable[[Ledger], Awaitable[Mapping[str, object]]]:
-        """Return the periodic work on a target: `share`, with its report."""
+        """Return the periodic work on a target: `share`, with its report.
+
+        `oldest` is when the replica was verified that waits the longest now.
+        """
 
         async def work(ledger: Ledger) -> Mapping[str, object]:
             tally = await self.share(target, ledger)
-            self._watch.ended(target, "scrub")
-            return tally.as_json()
+            held = await self._replicas.unchecked(target, 1)
+            oldest = held[0].checked if held else None
+            return tally.as_json() | {"oldest": oldest.isoformat() if oldest else None}
 
         return work
 

@@ -22,7 +22,17 @@ from keyservice import logs
 if TYPE_CHECKING:
     from gateway.worker import Turn
 
-KINDS = ("reap", "sweep", "repair", "scrub", "purge", "catalog-backup", "drill", "full-drill")
+KINDS = (
+    "reap",
+    "sweep",
+    "repair",
+    "inventory",
+    "scrub",
+    "purge",
+    "catalog-backup",
+    "drill",
+    "full-drill",
+)
 HELP = teach(
     "Do what is due beside requests, until SIGTERM or Ctrl-C. That is to reap and sweep leftovers, repair, "
     "scrub, purge, copy the catalog, and drill. Run as many as you like: each piece of work is a row in the "

@@ -1,13 +1,10 @@
 """Prometheus figures of what was verified, and what was found."""
 
-import time
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter
 
 from gateway.findings import Kind
-
-WORKS = ("scrub", "inventory")
 
 
 class ScrubFigures:
@@ -32,20 +29,11 @@ class ScrubFigures:
             ["target", "kind"],
             registry=registry,
         )
-        self._ended = Gauge(
-            "sealgate_scrub_timestamp_seconds",
-            "When the last scrub or inventory of a target came to its end; 0 before the first",
-            ["target", "work"],
-            registry=registry,
-            multiprocess_mode="max",
-        )
         for target in targets:
             self._verified.labels(target)
             self._bytes.labels(target)
             for kind in Kind:
                 self._found.labels(target, kind.value)
-            for work in WORKS:
-                self._ended.labels(target, work)
 
     def verified(self, target: str, size: int) -> None:
         """Implement `gateway.findings.Watch.verified`."""
@@ -55,7 +43,3 @@ class ScrubFigures:
     def found(self, target: str, kind: str) -> None:
         """Implement `gateway.findings.Watch.found`."""
         self._found.labels(target, kind).inc()
-
-    def ended(self, target: str, work: str) -> None:
-        """Implement `gateway.findings.Watch.ended`."""
-        self._ended.labels(target, work).set(time.time())
