@@ -176,7 +176,7 @@ def test_a_token_is_shown_once_and_never_listed(invoke: Invoke, tenant: str) -> 
     made = json.loads(invoke("token", "create", *arguments, "--json").stdout)
     assert made["rights"] == ["read"]
     assert made["text"].startswith(f"sgt_{made['token']}_")
-    secret = made["text"].rpartition("_")[2]
+    secret = made["text"].split("_", 2)[2]
     for shown in ((), ("--json",)):
         listed = invoke("token", "list", "--tenant", tenant, *shown)
         assert made["token"] in listed.stdout
@@ -226,7 +226,7 @@ def test_a_token_pasted_whole_is_not_repeated(invoke: Invoke, tenant: str) -> No
     text = invoke("token", "create", "--tenant", tenant, "--text").stdout.strip()
     done = invoke("token", "revoke", text)
     assert done.exit_code == 2
-    assert text.rpartition("_")[2] not in done.output
+    assert text.split("_", 2)[2] not in done.output
 
 
 def test_reaping_tells_what_went(invoke: Invoke, tenant: str, config: Path) -> None:
