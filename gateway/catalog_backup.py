@@ -119,6 +119,7 @@ class CatalogBackups:
                     await _verify(target.store, body_key(SYSTEM, blob), core)
                 except StoreError as error:
                     failed[target.name] = type(error).__name__
+                    self._background.start("remove a bad copy", _remove(target.store, blob))
         stored = [target for target in targets if target.name not in failed]
         if not stored:
             raise QuorumLost("no target holds a whole copy of the catalog")
@@ -206,13 +207,18 @@ class CatalogBackups:
             settings=FanSettings(patience=inf, degraded=True),
         )
         sealer = SegmentSealer(key.dek, context)
-        async with replication.fan(SYSTEM, blob, _EVERYWHERE) as fan:
-            pump = Pump(self._settings, sealer, fan, declared=None)
-            async with aclosing(_compressed(self._dumps)) as pieces:
-                await pump.run(pieces, Digests(()))
-            core = Core(context=context, created=taken, segments=(sealer.segment,))
-            sealed = encode(_envelope(core, key))
-            held = await fan.finish(Piece(memoryview(sealed), crc64nvme(sealed)))
+        fan = replication.fan(SYSTEM, blob, _EVERYWHERE)
+        try:
+            async with fan:
+                pump = Pump(self._settings, sealer, fan, declared=None)
+                async with aclosing(_compressed(self._dumps)) as pieces:
+                    await pump.run(pieces, Digests(()))
+                core = Core(context=context, created=taken, segments=(sealer.segment,))
+                sealed = encode(_envelope(core, key))
+                held = await fan.finish(Piece(memoryview(sealed), crc64nvme(sealed)))
+        except BaseException:
+            self._background.start("discard a copy", fan.clean_up())
+            raise
         missed = [target.name for target in targets if target.name not in held]
         return core, dict.fromkeys(missed, "not stored")
 
@@ -232,12 +238,17 @@ class CatalogBackups:
         pruned = 0
         try:
             for copy in (await self.copies(target))[self._keep :]:
-                await target.store.delete(envelope_key(SYSTEM, copy.blob))
-                await target.store.delete(body_key(SYSTEM, copy.blob))
+                await _remove(target.store, copy.blob)
                 pruned += 1
         except StoreError as error:
             log.warning("catalog copies stay", target=target.name, reason=type(error).__name__)
         return pruned
+
+
+async def _remove(store: Store, blob: str) -> None:
+    """Remove a copy, the envelope first: without it there is none."""
+    await store.delete(envelope_key(SYSTEM, blob))
+    await store.delete(body_key(SYSTEM, blob))
 
 
 async def _verify(store: Store, key: str, core: Core) -> None:

@@ -74,8 +74,8 @@ class Drilled:
 
     @property
     def good(self) -> bool:
-        """Whether nothing failed."""
-        return not self.failed and not self.copy_failed
+        """Whether nothing failed, and there was something, if there should have been."""
+        return not self.failed and not self.copy_failed and bool(self.checked or not self.missing)
 
     def fail(self, version: str, why: str) -> None:
         """Count a version that could not be restored as it was."""

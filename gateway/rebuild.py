@@ -11,14 +11,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gateway.catalog_backup import CatalogBackups, Copy
 from gateway.envelopes import PATIENCE, Batch, Envelopes, Listing, Offer
-from gateway.errors import CatalogConflict, GatewayError, RunLost, first
+from gateway.errors import CatalogConflict, CatalogError, GatewayError, RunLost, first
 from gateway.keys import KeyService
 from gateway.model import microseconds, moment, new_id
 from gateway.ports import Catalog, Recovery, Run, Runs, RunState, Settled
@@ -271,17 +271,21 @@ class Rebuild:
     @asynccontextmanager
     async def _claimed(self, source: Target) -> AsyncIterator["_Ledger"]:
         """Hold the run of this target, and put on record how it ended."""
-        run = await self._claim(source)
-        ledger = _Ledger(self._runs, run)
+        ledger, ended = _Ledger(self._runs, await self._claim(source)), False
         try:
             yield ledger
+            await self._runs.end(ledger.run, RunState.DONE, ledger.outcome)
+            ended = True
         except GatewayError as error:
             # What was begun stays begun, so that the next one goes on; only a refusal ends it.
             if not ledger.run.cursor:
                 outcome = {"error": type(error).__name__}
-                await self._runs.end(ledger.run, RunState.FAILED, outcome)
+                ended = await self._runs.end(ledger.run, RunState.FAILED, outcome)
             raise
-        await self._runs.end(ledger.run, RunState.DONE, ledger.outcome)
+        finally:
+            if not ended:
+                with suppress(CatalogError):
+                    await self._runs.release(ledger.run)
 
     async def _claim(self, source: Target) -> Run:
         """Take the run over as soon as whoever had it is silent for the lease. Raises AlreadyRunning."""

@@ -5,8 +5,11 @@ A part of the composition root: with `gateway.app` it knows adapters and setting
 
 import asyncio
 import contextlib
+import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -27,6 +30,7 @@ from gateway.stores.folder import FolderStore
 
 PATIENCE = 600.0
 PREFIX = "sealgate-drill-"
+STALE = 7 * 86400.0  # seconds: longer than any drill takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def _scratch(parent: Path | None) -> Callable[[], AbstractAsyncContextManager[Sc
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[Scratch]:
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=PREFIX, dir=parent))
+        folder = await asyncio.to_thread(_folder, parent)
         objects = folder / "objects"
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
@@ -91,3 +95,15 @@ def _scratch(parent: Path | None) -> Callable[[], AbstractAsyncContextManager[Sc
             yield Scratch(catalog, catalog.recovery, catalog.dumps, catalog.runs, store)
 
     return opened
+
+
+def _folder(parent: Path | None) -> Path:
+    """Make a new folder, and remove what drills that were killed left behind long ago."""
+    made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    for left in made.parent.glob(PREFIX + "*"):
+        with contextlib.suppress(OSError):
+            found = left.lstat()
+            old = time.time() - found.st_mtime > STALE
+            if old and stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                shutil.rmtree(left, ignore_errors=True)
+    return made

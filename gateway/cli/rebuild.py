@@ -22,8 +22,8 @@ from gateway.config import Settings
 HELP = teach(
     "Rebuild a lost catalog from what one target holds. The newest copy of the catalog there is loaded "
     "first, and every envelope that is newer is added; without a copy, every envelope. Needs the key "
-    "service, and a new database after `sealgate migrate`. Nothing can be read before everything is "
-    "there; one that was interrupted goes on when it is run again.",
+    "service, and a new database after `sealgate migrate`. What it adds can be read only once all of it "
+    "is there; one that was interrupted goes on when it is run again.",
     "sealgate rebuild-catalog --from east --dry-run",
     "sealgate rebuild-catalog --from east --json > rebuilt.json",
     "sealgate rebuild-catalog --from west --merge",

@@ -1,14 +1,24 @@
 """Copies of the catalog: sealed, verified, few, and only whole ones count."""
 
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 
 import pytest
 
 from envelope.envelope import decode, encode
-from gateway.errors import CatalogConflict, Invalid, StoreDamaged, StoreUnavailable, Unreadable
+from gateway.errors import (
+    CatalogConflict,
+    CatalogUnavailable,
+    Invalid,
+    StoreDamaged,
+    StoreUnavailable,
+    Unreadable,
+)
 from gateway.model import SYSTEM, Right, body_key, envelope_key, new_id, now
 from gateway.quorum import QuorumLost
 from gateway.tokens import Tokens
+from tests.unit.gateway.conftest import PART
 from tests.unit.recovery.conftest import Site
 
 
@@ -66,6 +76,41 @@ async def test_a_copy_that_reads_back_wrong_does_not_count(site: Site) -> None:
     made = await site.backups().make()
     assert made.failed == {"west": "StoreDamaged"}
     assert made.stored == {"primary", "east"}
+    site.bench.west.flip = None
+    await until(lambda: site.bench.west.keys == [])
+
+
+async def test_a_copy_that_cannot_be_made_leaves_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backups = site.backups()
+
+    async def cut_off() -> AsyncGenerator[bytes]:
+        yield bytes(3 * PART)
+        raise CatalogUnavailable("gone")
+
+    monkeypatch.setattr(backups._dumps, "dump", cut_off)
+    monkeypatch.setattr("zlib.compressobj", lambda **_: _Plain())
+    with pytest.raises(CatalogUnavailable):
+        await backups.make()
+    await until(lambda: not any(store.keys or store.open_uploads for store in site.bench.stores))
+
+
+class _Plain:
+    """Compresses nothing, so that a part leaves."""
+
+    def compress(self, data: bytes) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what goes on in the background."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - stores tell nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_the_newest_stay(site: Site) -> None:
