@@ -1,9 +1,10 @@
 """Make one target hold one version, ciphertext to ciphertext, without keys.
 
 Guarantees that nothing becomes visible unless the whole body is the one that was sealed; that the envelope
-is written last; that nothing is removed before a good body is at hand, and nothing that is right is ever
-written again. May be stopped anywhere: what it leaves, the next call completes or replaces. It does not
-record anything, and cannot tell whether what the catalog says is authentic.
+is written last; that nothing is removed before a good body is at hand, nothing that is right is ever
+written again, and no envelope gives way to the catalog's while another store has the very same. May be
+stopped anywhere: what it leaves, the next call completes or replaces. It does not record anything, and
+cannot tell whether what the catalog says is authentic.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -19,7 +20,13 @@ from gateway.ports import Finding, Piece, Store
 from gateway.rate import Rate
 from gateway.room import Room
 from gateway.sources import Restart, Sources
-from gateway.verify import check_body, check_envelope, known_envelope, stored_envelope
+from gateway.verify import (
+    check_body,
+    check_envelope,
+    known_envelope,
+    stored_envelope,
+    weigh_envelope,
+)
 
 CATALOG = ""  # the source of an envelope, and of the body that travels in it
 
@@ -63,8 +70,8 @@ class Copier:
         nobody's, and is completed or replaced; a damaged replica is replaced only if `replace` says so.
         To `findings` is added what proved to be missing or damaged at the sources. With `blank` the
         caller believes that the target has nothing of it, and so it is looked at only where it has.
-        Raises Unreadable when no source is good, StoreDamaged for a replica that may not be replaced, and
-        other StoreErrors of the target.
+        Raises Unreadable when no source is good, or the catalog's envelope is likely not; StoreDamaged
+        for a replica that may not be replaced, and other StoreErrors of the target.
         """
         store, known = self._stores[target], known_envelope(version)
         sealed = stored_envelope(version, known)
@@ -79,10 +86,11 @@ class Copier:
             raise envelope
         if isinstance(body, StoreDamaged) and not (replace or isinstance(envelope, ObjectMissing)):
             raise body
+        others = [name for name in sources if name != target]
+        await self._weigh(envelope, version, target, others)
         source = target if envelope is None else CATALOG
         try:
             if body is not None:
-                others = [name for name in sources if name != target]
                 reading = Sources(self._stores, version, known.core, others, self._rate)
                 try:
                     await self._copy(store, version, known.core, reading, damaged=body)
@@ -113,6 +121,14 @@ class Copier:
         except (ObjectMissing, StoreDamaged) as error:
             return error
         return None
+
+    async def _weigh(
+        self, envelope: StoreError | None, version: Version, target: str, others: Sequence[str]
+    ) -> None:
+        """Raise Unreadable if an envelope is to give way that is likely the right one."""
+        if isinstance(envelope, StoreDamaged):
+            stores = [self._stores[name] for name in others]
+            await weigh_envelope(self._stores[target], stores, version)
 
     async def _copy(
         self, store: Store, version: Version, core: Core, sources: Sources, *, damaged: StoreError

@@ -7,6 +7,7 @@ wrap of the catalog's is damage. That a core is authentic only its key can prove
 word.
 """
 
+from collections.abc import Iterable
 from contextlib import aclosing
 
 from blake3 import blake3
@@ -14,7 +15,7 @@ from blake3 import blake3
 from envelope.envelope import MAX_ENVELOPE, Core, Envelope, Wrap, decode, encode
 from envelope.errors import EnvelopeError
 from envelope.sizes import KEY, sealed_size
-from gateway.errors import StoreDamaged, Unreadable
+from gateway.errors import ObjectMissing, StoreDamaged, StoreError, Unreadable
 from gateway.model import Version, body_key, envelope_key
 from gateway.ports import Store
 from gateway.rate import Rate
@@ -131,6 +132,35 @@ async def check_envelope(store: Store, version: Version) -> None:
         raise StoreDamaged("a wrapped key is not the one that was stored", reason="flipped")
 
 
+async def weigh_envelope(store: Store, others: Iterable[Store], version: Version) -> None:
+    """Raise Unreadable if an envelope that differs from the catalog's is likely to be the right one.
+
+    That is so when another store holds the very same: two stores are not damaged alike, and what is in
+    all of them can be the only one that opens. Where another store cannot say, and none is with the
+    catalog, it has a `retry_after`. Other StoreErrors as `Store.read`.
+    """
+    known, waits, sure = known_envelope(version), False, False
+    try:
+        strange = await _strange(store, version, known)
+    except (ObjectMissing, EnvelopeError, StoreDamaged):
+        return
+    if not strange:
+        return
+    for other in others:
+        try:
+            theirs = await _strange(other, version, known)
+        except (ObjectMissing, EnvelopeError, StoreDamaged):
+            continue
+        except StoreError:
+            waits = True
+            continue
+        if theirs == strange:
+            raise Unreadable("two stores agree on an envelope that the catalog contradicts")
+        sure = sure or not theirs
+    if waits and not sure:
+        raise Unreadable("no other store can say which envelope is right", retry_after=5.0)
+
+
 async def check_body(store: Store, version: Version, core: Core, rate: Rate = FREE) -> None:
     """Read a store's whole body against a core. Raises what `Store.read` raises."""
     check = BodyCheck(core)
@@ -162,6 +192,20 @@ async def whole(store: Store, key: str) -> bytes:
             if len(data) > MAX_ENVELOPE:
                 raise StoreDamaged("an envelope is larger than one can be")
     return bytes(data)
+
+
+async def _strange(store: Store, version: Version, known: Envelope) -> tuple[object, ...]:
+    """Return what is in a store's envelope that contradicts the catalog's, nothing if all agrees.
+
+    Raises EnvelopeError, StoreDamaged for somebody else's, and other StoreErrors.
+    """
+    found = decode(await whole(store, envelope_key(version.tenant, version.blob)))
+    if found.core.context != known.core.context:
+        raise StoreDamaged("an envelope is another version's", reason="swapped")
+    sealed = (found.core, found.attributes, found.body)
+    if sealed != (known.core, known.attributes, known.body):
+        return sealed
+    return tuple(w for w in found.wraps if any(_almost(w, other) for other in known.wraps))
 
 
 def _almost(found: Wrap, known: Wrap) -> bool:

@@ -103,7 +103,8 @@ class Shelf:
         if fate in {"gone", "no body"}:
             await store.delete(blob.body_key)
         if fate == "bad envelope":
-            await overwrite(store, blob.envelope_key, flipped(blob.sealed, 900))
+            bit = 900 + list(self.stores).index(target)  # no two are damaged alike
+            await overwrite(store, blob.envelope_key, flipped(blob.sealed, bit))
         if fate == "swapped":
             other = seal(b"other", tenant=blob.version.tenant, attachment=blob.version.attachment)
             await overwrite(store, blob.envelope_key, other.sealed)
