@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from envelope.envelope import Wrap, decode, encode
 from gateway.copying import CATALOG, Copier
 from gateway.errors import (
     ObjectMissing,
@@ -18,7 +17,7 @@ from gateway.errors import (
     StoreUnavailable,
     Unreadable,
 )
-from gateway.model import ReplicaState, Version
+from gateway.model import ReplicaState
 from gateway.ports import Finding, PartUpload, Piece, Store
 from gateway.rate import Rate
 from gateway.stores.folder import FolderStore
@@ -371,53 +370,6 @@ async def test_a_catalog_that_is_damaged_touches_nothing(site: Site) -> None:
     with pytest.raises(Unreadable):
         await site.fill(broken, replace=True)
     assert site.target.keys == []
-
-
-def _contradicted(blob: Blob) -> list[Version]:
-    """Return what a catalog may say that lost one bit, and still looks like an envelope of this version."""
-    known = decode(blob.version.envelope)
-    (wrap,) = known.wraps
-    wrong = [
-        replace(known, core=replace(known.core, created=3)),
-        replace(known, attributes=flipped(known.attributes, 99)),
-        replace(known, wraps=(Wrap(wrap.kek, flipped(wrap.wrapped, 99), wrap.created),)),
-        replace(known, wraps=(Wrap("k3", wrap.wrapped.replace(b"k1", b"k3", 1), wrap.created),)),
-    ]
-    return [replace(blob.version, envelope=encode(each)) for each in wrong]
-
-
-@pytest.mark.parametrize("blob", [SMALL, INLINE], ids=["small", "inline"])
-@pytest.mark.parametrize("bit", range(4), ids=["core", "attributes", "wrap", "kek"])
-async def test_an_envelope_that_two_stores_agree_on_is_kept(
-    site: Site, blob: Blob, bit: int
-) -> None:
-    await site.place(blob)
-    await place(site.target, blob)
-    broken = replace(blob, version=_contradicted(blob)[bit])
-    for store in (site.one, site.two):  # whichever of the others has it
-        store.read_limit, store.read_fault = 0, StoreUnavailable()
-        with pytest.raises(Unreadable):
-            await site.fill(broken, replace=True)
-        store.read_limit = store.read_fault = None
-    await overwrite(site.one, blob.envelope_key, broken.sealed)
-    with pytest.raises(Unreadable) as refused:
-        await site.fill(broken, replace=True)
-    assert refused.value.retry_after is None
-    assert await whole(site.target, blob.envelope_key) == blob.sealed
-
-
-async def test_a_damaged_envelope_waits_for_who_can_say_which_is_right(site: Site) -> None:
-    await site.place(SMALL)
-    await place(site.target, SMALL)
-    await overwrite(site.target, SMALL.envelope_key, flipped(SMALL.sealed, 900))
-    for store in (site.one, site.two):
-        store.read_limit, store.read_fault = 0, StoreUnavailable()
-    with pytest.raises(Unreadable) as refused:
-        await site.fill(SMALL, replace=True)
-    assert refused.value.retry_after
-    site.two.read_limit = site.two.read_fault = None  # which is with the catalog
-    await site.fill(SMALL, replace=True)
-    await check_replica(site.target, SMALL.version)
 
 
 @pytest.fixture
