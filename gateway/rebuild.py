@@ -91,7 +91,7 @@ class Report:
             return UNKNOWN
         return {
             "since the backup": "tokens, trash, holds and settings are as they were at that time:"
-            " what was revoked or deleted since is back",
+            " what was revoked or deleted since is back, what is in the trash waits for all of its time",
             **{name: UNKNOWN[name] for name in ("commits", "order", "other targets")},
         }
 

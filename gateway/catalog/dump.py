@@ -33,7 +33,7 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import schema, tables
+from gateway.catalog import schema, tables, ticks
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database
 from gateway.errors import CatalogConflict, Unreadable
@@ -86,6 +86,7 @@ class SqlDumps:
             async for record in _records(pieces):
                 await session.run(partial(loading.take, record))
             loading.end()
+            await session.run(ticks.count_anew)
         return loading.counts
 
 

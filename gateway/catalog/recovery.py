@@ -197,6 +197,9 @@ def _settle(connection: Connection, at: datetime) -> Settled:
     )
     # A row that refers to a number is let go of first; this locks it for the rest, too.
     connection.execute(update(_ATTACHMENTS).where(touched).values(current=None))
+    # It was brought back from the trash if it got a version since: it waits there for all of its time.
+    again = update(_ATTACHMENTS).where(touched, tables.IN_TRASH, ~_IS_UNSETTLED)
+    connection.execute(again.values(deleted_tick=ticks.COUNTED))
     _number(connection)
     connection.execute(
         update(_ATTACHMENTS)

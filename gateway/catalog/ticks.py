@@ -30,6 +30,17 @@ def counted(connection: Connection) -> timedelta:
     return connection.scalar(select(_TICKS.c.counted)) or _NONE
 
 
+def count_anew(connection: Connection) -> None:
+    """Let what waits to be purged wait for all of its time again, from now on.
+
+    For a catalog as it was once: what was brought back from the trash since is in it again, and a
+    restore must not be what purges it.
+    """
+    trashed = update(tables.attachments).where(tables.IN_TRASH)
+    connection.execute(trashed.values(deleted_tick=COUNTED))
+    connection.execute(update(tables.replaced).values(tick=COUNTED))
+
+
 def tick(connection: Connection, elapsed: timedelta, ticker: str, clock: Clock) -> None:
     """Implement `Bin.tick`."""
     at = clock(connection)

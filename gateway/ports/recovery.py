@@ -52,7 +52,8 @@ class Recovery(Protocol):
 
         The versions of an attachment are numbered by their creation, and the newest is current. Of
         several attachments with one reference the one with the newest version is live, and the others
-        go to the trash as of now; one that was in the trash before stays there.
+        go to the trash as of now; one that was in the trash before stays there, for all
+        of its time again if it got a version.
         """
 
 
@@ -65,6 +66,7 @@ class Dumps(Protocol):
     async def load(self, pieces: AsyncIterable[bytes]) -> Mapping[str, int]:
         """Put a dump into an empty catalog, all of it or nothing; return the rows of each table.
 
+        What is in the trash, or was replaced, waits for all of its time again before it is purged.
         Raises CatalogConflict when the catalog is not empty, Unreadable for what is no dump, is cut
         off or comes from a newer schema, CatalogErrors, and whatever `pieces` raises.
         """

@@ -17,14 +17,24 @@ from gateway.errors import CatalogConflict, Unreadable
 from gateway.model import Retention, Tenant, Token, new_id
 from gateway.ports import RunState
 from tests.contracts.catalog.conftest import PATIENCE
-from tests.contracts.catalog.samples import ANY, START, new_operation, new_upload, put
+from tests.contracts.catalog.samples import (
+    ANY,
+    START,
+    FakeClock,
+    Time,
+    new_operation,
+    new_upload,
+    put,
+)
 from tests.servers.postgres import Postgres
 
 Fresh = Callable[[str], Any]
 
 
 @pytest.fixture
-async def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fresh]:
+async def fresh(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock
+) -> AsyncIterator[Fresh]:
     """Give a function that makes an empty catalog on a kind of database."""
     async with AsyncExitStack() as stack:
 
@@ -34,7 +44,7 @@ async def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
                 postgres: Postgres = request.getfixturevalue("postgres")
                 url = await asyncio.to_thread(postgres.new_database)
             await migrate(url)
-            catalog = await open_catalog(url, patience=PATIENCE)
+            catalog = await open_catalog(url, patience=PATIENCE, clock=clock)
             stack.push_async_callback(catalog.close)
             return catalog
 
@@ -98,6 +108,25 @@ async def test_a_dump_is_the_same_catalog(catalog: SqlCatalog, fresh: Fresh, to:
     assert counts["attachments"] == PAGE + 3
     found = await other.find(tenant, "réf/0")
     assert found == await catalog.find(tenant, "réf/0")
+
+
+@pytest.mark.parametrize("to", ["sqlite", "postgresql"])
+async def test_a_loaded_dump_purges_nothing_before_all_of_its_time_has_passed_again(
+    catalog: SqlCatalog, clock: FakeClock, fresh: Fresh, to: str
+) -> None:
+    """It may have been brought back since the dump was taken."""
+    tenant = await fill(catalog)
+    month = timedelta(days=31)
+    await catalog.bin.retain(tenant, Retention(timedelta(days=30), 0))
+    for _ in range(2):  # the first time another ticker takes over
+        await Time(catalog, clock).passes(month)
+    other = await fresh(to)
+    await other.dumps.load(again(await taken(catalog)))
+
+    assert await other.bin.doom(9) == 0
+    assert await catalog.bin.doom(9) == 2  # the one in the trash, and the one that was replaced
+    await Time(other, clock).passes(month)
+    assert await other.bin.doom(9) == 2
 
 
 async def test_a_dump_is_of_one_moment(catalog: SqlCatalog, fresh: Fresh) -> None:

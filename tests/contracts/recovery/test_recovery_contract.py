@@ -8,7 +8,17 @@ from gateway.catalog import SqlCatalog
 from gateway.errors import NotFound
 from gateway.model import ReplicaState, Retention, Tenant, Version, new_id
 from gateway.ports import Recovered, Settled
-from tests.contracts.catalog.samples import ANY, NO_TIME, START, at, new_operation, new_upload, put
+from tests.contracts.catalog.samples import (
+    ANY,
+    NO_TIME,
+    START,
+    FakeClock,
+    Time,
+    at,
+    new_operation,
+    new_upload,
+    put,
+)
 
 TENANT = Tenant(new_id(), "business", START + timedelta(days=1))
 
@@ -137,6 +147,26 @@ async def test_what_was_in_the_trash_stays_there(catalog: SqlCatalog, tenant: st
     kept = await catalog.by_version(tenant, newer.version.id)
     assert kept.attachment.deleted == START
     assert kept.current
+
+
+async def test_what_got_a_version_is_in_the_trash_for_all_of_its_time_again(
+    catalog: SqlCatalog, clock: FakeClock, tenant: str
+) -> None:
+    """It must have been brought back: the version may be one that was acknowledged."""
+    old = await put(catalog, tenant, "report")
+    await catalog.trash(tenant, "report", ANY)
+    other = await put(catalog, tenant, "other")
+    await catalog.trash(tenant, "other", ANY)
+    time = Time(catalog, clock)
+    await time.counts(NO_TIME)  # begins to count
+    await time.passes(timedelta(days=31))
+    newer = found("report", 60, tenant=tenant, attachment=old.attachment)
+    await catalog.recovery.add([], [newer], "east")
+    await catalog.recovery.settle()
+    assert await catalog.bin.doom(9) == 1
+    assert [each.version.id for each in await catalog.bin.doomed(9)] == [other.id]
+    await time.passes(timedelta(days=31))
+    assert await catalog.bin.doom(9) == 2
 
 
 async def test_what_contradicts_is_refused(catalog: SqlCatalog) -> None:
