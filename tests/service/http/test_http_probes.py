@@ -12,6 +12,7 @@ from gateway.cli.worker import KINDS
 from gateway.errors import CatalogUnavailable, StoreUnavailable
 from gateway.findings import Kind
 from gateway.http import health
+from gateway.http.run_figures import ENDS
 from keyservice.wire import Status, Unavailable
 from tests.service.http.application import Application
 from tests.service.http.contract import DOCUMENT
@@ -133,6 +134,7 @@ ALLOWED = {
         *("target", "sources", "no-good-copy", "lease"),
     },
     "kind": {*(kind.value for kind in Kind), *KINDS},
+    "end": set(ENDS),
     "method": {"GET", "HEAD", "PUT", "POST", "DELETE", "other"},
     "status": {"2xx", "3xx", "4xx", "5xx"},
     "subject": {"", "primary", "east", "west"},
