@@ -93,7 +93,7 @@ class Copier:
             if body is not None:
                 reading = Sources(self._stores, version, known.core, others, self._rate)
                 try:
-                    await self._copy(store, version, known.core, reading, damaged=body)
+                    await self._copy(store, version, known.core, reading, damaged=body, blank=blank)
                 finally:
                     if findings is not None:
                         findings += reading.findings
@@ -131,7 +131,14 @@ class Copier:
             await weigh_envelope(self._stores[target], stores, version)
 
     async def _copy(
-        self, store: Store, version: Version, core: Core, sources: Sources, *, damaged: StoreError
+        self,
+        store: Store,
+        version: Version,
+        core: Core,
+        sources: Sources,
+        *,
+        damaged: StoreError,
+        blank: bool,
     ) -> None:
         key = body_key(version.tenant, version.blob)
         parts = Parts(
@@ -142,6 +149,7 @@ class Copier:
             parallel=self._parallel,
             rate=self._rate,
             spare=self._spare,
+            blank=blank,
         )
         async with self._room.take(parts.memory), parts:
             while True:

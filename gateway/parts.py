@@ -20,7 +20,8 @@ from gateway.rate import Rate
 MOST = 9_999  # parts of an object
 ROUND = 64 * 1024
 SMALL = 512 * 1024
-KEPT = 8  # buffers for the next object
+KEPT = 8  # parts' worth of buffers for the next object
+WHOLE = 2  # parts that are sent as one object: a multipart upload costs three requests more
 PATIENCE = 10.0  # seconds for throwing parts away
 
 
@@ -37,15 +38,17 @@ class Parts:
         parallel: int,
         rate: Rate,
         spare: list[bytearray] | None = None,
+        blank: bool = False,
     ) -> None:
         self._store = store
         self._key = key
         self._part = max(part_size, -(-size // MOST // ROUND) * ROUND)
         self._size = size
-        self._single = size <= self._part
+        self._single = size <= WHOLE * self._part
         self._rate = rate
         self._spare = [] if spare is None else spare  # shared with other objects
-        self._buffers = part_size  # the size of those
+        self._blank = blank  # nobody left anything behind here
+        self._unit = part_size
         self._single_buffer: bytearray | None = None
         self._parallel = parallel
         self._upload: PartUpload | None = None
@@ -60,8 +63,9 @@ class Parts:
     async def __aenter__(self) -> Self:
         if not self._single:
             await self._rate.take(0, 2)
-            async for other in self._store.unfinished(self._key):
-                await self._store.discard(other)  # what somebody left behind here
+            if not self._blank:
+                async for other in self._store.unfinished(self._key):
+                    await self._store.discard(other)  # what somebody left behind here
             self._upload = await self._store.begin(self._key)
         return self
 
@@ -102,7 +106,8 @@ class Parts:
     async def _keep(self, pieces: AsyncIterable[bytes | memoryview]) -> None:
         """Keep a body of one part until it is published."""
         # A new buffer costs more than a used one, but a small body does not need a large one.
-        buffer = self._buffer() if self._size >= SMALL else bytearray(self._size)
+        large = -(-self._size // self._unit) * self._unit
+        buffer = self._buffer(large) if self._size >= SMALL else bytearray(self._size)
         self._single_buffer = buffer
         data, used = memoryview(buffer)[: self._size], 0
         async for piece in pieces:
@@ -128,7 +133,7 @@ class Parts:
 
         async with asyncio.TaskGroup() as sends:
             number, used = 1, 0
-            buffer = self._buffer()
+            buffer = self._buffer(self._part)
             async for piece in pieces:
                 rest = memoryview(piece)
                 while rest:
@@ -140,19 +145,22 @@ class Parts:
                         await slots.acquire()
                         sends.create_task(send(number, buffer, used))
                         number, used = number + 1, 0
-                        buffer = self._buffer()
+                        buffer = self._buffer(self._part)
             if used:
                 await slots.acquire()
                 sends.create_task(send(number, buffer, used))
             else:
                 self._put_back(buffer)
 
-    def _buffer(self) -> bytearray:
-        if self._spare and self._part == self._buffers:
-            return self._spare.pop()
-        return bytearray(self._part)
+    def _buffer(self, size: int) -> bytearray:
+        for number, buffer in enumerate(self._spare):
+            if len(buffer) == size:
+                return self._spare.pop(number)
+        return bytearray(size)
 
     def _put_back(self, buffer: bytearray | None) -> None:
         """Keep a buffer that nobody looks at any more for the next object."""
-        if buffer is not None and len(buffer) == self._buffers and len(self._spare) < KEPT:
+        if buffer is None or len(buffer) not in {self._unit, WHOLE * self._unit}:
+            return
+        if sum(map(len, self._spare)) + len(buffer) <= KEPT * self._unit:
             self._spare.append(buffer)

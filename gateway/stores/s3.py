@@ -180,7 +180,11 @@ class S3Store:
             async with self._linking:
                 if self._link is None:
                     client = await self._workers.run(make_client, self._settings)
-                    context = await self._workers.run(_trust, self._settings.ca_file)
+                    context: ssl.SSLContext | None = None
+                    if client.endpoint.startswith(
+                        "https:"
+                    ):  # reading what is trusted takes a while
+                        context = await self._workers.run(_trust, self._settings.ca_file)
                     wire = Wire(self._settings, client, context, self._workers)
                     self._link = _Link(client, wire)
         return self._link

@@ -35,7 +35,11 @@ class Wire:
     """Signed streams to and from one bucket over a bounded pool of connections."""
 
     def __init__(
-        self, settings: S3Settings, client: Client, context: ssl.SSLContext, workers: Workers
+        self,
+        settings: S3Settings,
+        client: Client,
+        context: ssl.SSLContext | None,
+        workers: Workers,
     ) -> None:
         endpoint = urlsplit(client.endpoint)
         self._host = endpoint.netloc
@@ -52,7 +56,7 @@ class Wire:
         self._md5 = settings.checksum == "md5"
         self._stall = settings.stall_timeout
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=settings.connections, ssl=context),
+            connector=aiohttp.TCPConnector(limit=settings.connections, ssl=context or True),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=settings.connect_timeout, sock_read=settings.stall_timeout
             ),
