@@ -7,6 +7,7 @@ twenty times. These begin at once, run the same code from the same words, and di
 import json
 import multiprocessing
 import os
+import sys
 import tempfile
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
@@ -22,10 +23,14 @@ def sealgate(config: Path, *words: str) -> BaseProcess:
     return _start(config, words, os.devnull)
 
 
-def told(config: Path, *words: str, code: int = 0) -> dict[str, Any]:
-    """Run `sealgate` with these words to its end, which must be this code; return its JSON, if any."""
+def told(config: Path, *words: str, code: int = 0, typed: str = "") -> dict[str, Any]:
+    """Run `sealgate` with these words to its end, which must be this code; return its JSON, if any.
+
+    What is `typed` stands on its standard input.
+    """
     with tempfile.TemporaryDirectory(dir=config.parent) as folder:
         output = Path(folder, "output")
+        Path(f"{output}.in").write_text(typed)
         process = _start(config, words, str(output))
         process.join()
         text, errors = output.read_text(), Path(f"{output}.err").read_text()
@@ -45,9 +50,11 @@ def _start(config: Path, words: tuple[str, ...], output: str) -> ForkServerProce
 def _run(config: Path, words: tuple[str, ...], output: str = os.devnull) -> None:
     from gateway.cli.root import cli  # noqa: PLC0415 - in the forked process, where it is loaded
 
-    errors = output if output == os.devnull else f"{output}.err"
-    for stream, path in enumerate((os.devnull, output, errors)):
+    quiet = output == os.devnull
+    paths = (output,) * 3 if quiet else (f"{output}.in", output, f"{output}.err")
+    for stream, path in enumerate(paths):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), stream)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - a forked process begins without one
     os.environ["SEALGATE_CONFIG"] = str(config)
     os.chdir(config.parent)
     cli(words, prog_name="sealgate")
