@@ -57,6 +57,7 @@ async def attend(settings: Settings, *, started: Callable[[str], None] | None = 
             log.info("stopping")
             for each in loops:
                 each.cancel()
+    log.info("stopped")
 
 
 async def once(settings: Settings, kind: str | None) -> Sequence[Turn]:
