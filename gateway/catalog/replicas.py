@@ -1,7 +1,8 @@
 """The states of replicas over a SQL database; what is done about the bad ones is in `gaps`."""
 
+import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,8 @@ _REPLICAS = tables.replicas
 _VERSIONS = tables.versions
 _ATTACHMENTS = tables.attachments
 _ROW = (_REPLICAS.c.version, _REPLICAS.c.target)
+COMPLETE = 600.0  # seconds; only a gateway with other settings could commit without a row
+
 _KNOWN = ("stored", "missing", "damaged")
 
 
@@ -35,6 +38,9 @@ class SqlReplicas:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._complete: dict[
+            str, float
+        ] = {}  # by target: until when it is taken to have all its rows
         self._walks: dict[str, str] = {}  # by target: how far the adopting of its versions got
 
     async def report(self, findings: Sequence[Finding]) -> int:
@@ -97,7 +103,15 @@ class SqlReplicas:
 
     async def lag(self, targets: Collection[str]) -> Sequence[Lag]:
         """Implement `Replicas.lag`."""
-        return await self._database.read(bound(_lag, targets))
+        return [await self._lag(target) for target in targets]
+
+    async def _lag(self, target: str) -> Lag:
+        """Ask for one. A target that was found to have all its rows is not counted anew for a while."""
+        counted = time.monotonic() < self._complete.get(target, 0.0)
+        lag = await self._database.read(bound(_lag_of, target, counted=counted))
+        if not counted and not lag.unknown:
+            self._complete[target] = time.monotonic() + COMPLETE
+        return lag.all
 
     async def held(
         self,
@@ -214,11 +228,15 @@ def _new_gap(at: datetime) -> dict[str, Any]:
     }
 
 
-def _lag(connection: Connection, targets: Collection[str]) -> Sequence[Lag]:
-    return [_lag_of(connection, target) for target in targets]
+@dataclass(frozen=True, slots=True)
+class _Lag:
+    """What one target lacks, and how much of that has no row there."""
+
+    all: Lag
+    unknown: int
 
 
-def _lag_of(connection: Connection, target: str) -> Lag:
+def _lag_of(connection: Connection, target: str, *, counted: bool) -> _Lag:
     since = func.coalesce(_REPLICAS.c.since, _REPLICAS.c.born, type_=tables.Moment)
     query = select(
         func.count().label("objects"),
@@ -227,15 +245,16 @@ def _lag_of(connection: Connection, target: str) -> Lag:
         func.count().filter(_REPLICAS.c.tries > 0).label("failing"),
     ).where(_REPLICAS.c.target == target, tables.GAP)
     row = connection.execute(query).one()
-    more = unknown.sum_of(connection, target)
+    more = unknown.Sum() if counted else unknown.sum_of(connection, target)
     since_when = [each for each in (row.oldest, more.oldest) if each is not None]
-    return Lag(
+    lag = Lag(
         target,
         row.objects + more.objects,
         int(row.bytes) + more.bytes,
         min(since_when, default=None),
         row.failing,
     )
+    return _Lag(lag, more.objects)
 
 
 def _on(target: str, *, outer: bool) -> Select[*tuple[Any, ...]]:

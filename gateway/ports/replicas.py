@@ -84,6 +84,8 @@ class Holding:
 class Replicas(Protocol):
     """The states of replicas. Every method is one transaction, by the catalog's clock.
 
+    But `adopt` and `lag` take one for each page and target.
+
     Raises only CatalogErrors.
     """
 
