@@ -86,7 +86,8 @@ class Envelopes:
         self._store = store
         self._keys = keys
         self._patience = patience
-        self._tenants: dict[str, Tenant | str] = {}
+        # Only of the last tenant: they come in order, and a store can make up any number of them.
+        self._last: tuple[str, Tenant | str] | None = None
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def offers(self, listing: Listing) -> AsyncGenerator[Offer]:
@@ -178,11 +179,9 @@ class Envelopes:
 
     async def _tenant(self, tenant: str, request_id: str) -> Tenant | str:
         """Return a tenant as the key service knows it, or why its keys cannot be had."""
-        known = self._tenants.get(tenant)
-        if known is None:
-            known = await self._ask_tenant(tenant, request_id)
-            self._tenants[tenant] = known
-        return known
+        if self._last is None or self._last[0] != tenant:
+            self._last = tenant, await self._ask_tenant(tenant, request_id)
+        return self._last[1]
 
     async def _ask_tenant(self, tenant: str, request_id: str) -> Tenant | str:
         try:
@@ -208,7 +207,7 @@ class Envelopes:
         try:
             return await self._patiently(ask)
         except _FINAL as error:
-            self._tenants[tenant] = error.code
+            self._last = tenant, error.code
             return error.code
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:

@@ -303,7 +303,7 @@ class Rebuild:
 
 
 def _count(batch: Batch, report: Report) -> None:
-    if batch.keys is None:
+    if batch.keys is None and len(report.locked) < LISTED:
         report.locked[batch.tenant] = batch.reason
     report.refused.update(batch.refused.values())
     room = LISTED - len(report.findings)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from envelope.envelope import decode, encode
 from gateway.model import body_key, envelope_key, new_id
 from gateway.tenants import Tenants
@@ -100,3 +102,17 @@ async def test_an_older_copy_of_the_catalog_hides_nothing_that_is_there(
     assert report.backup is not None
     assert report.backup < newest.taken
     assert await bench.read("a") == b"one"
+
+
+async def test_tenants_that_a_store_makes_up_are_not_remembered_without_bound(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.rebuild.LISTED", 3)
+    receipt = await site.bench.store(b"ours")
+    envelope = await site.envelope(receipt.version.blob)
+    for _ in range(9):
+        await site.plant(envelope_key(new_id(), new_id()), envelope)
+    _, report = await site.rebuilt()
+    assert report.refused == {"unknown-tenant": 9}
+    assert (len(report.locked), len(report.findings)) == (3, 3)
+    assert await site.bench.read() == b"ours"
