@@ -21,6 +21,8 @@ from gateway.worker import Worker
 if TYPE_CHECKING:
     from gateway.app import Core
 
+REPAIR_RETRY = timedelta(seconds=30)
+
 log = structlog.get_logger()
 
 
@@ -85,7 +87,7 @@ def _repairing(settings: Settings, core: "Core") -> Sequence[Duty]:
             return await core.repairer.once(target, ledger)
 
         pause = timedelta(seconds=settings.repair.pause)
-        return Duty("repair", target, pause, shift, pause, at_once=once, steady=True)
+        return Duty("repair", target, pause, shift, REPAIR_RETRY, at_once=once, steady=True)
 
     return [repair(target.name) for target in core.targets]
 
