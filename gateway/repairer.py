@@ -11,6 +11,7 @@ replicas there should be.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from gateway.claims import Claims, Lease, LeaseLost
 from gateway.copying import Copier
 from gateway.doubts import Doubts
 from gateway.errors import (
+    CatalogError,
     StoreDenied,
     StoreError,
     StoreFull,
@@ -208,6 +210,10 @@ class Repairer:
             claims.drop(lease)
             self._doubts.add(gap)
             self._failed(gap, "lease", tally)
+            # It may have been cut after a removal, while somebody else found the replica whole before.
+            with suppress(CatalogError):  # it is a gap still where the catalog was away
+                cut = Finding(gap.version.id, gap.target, ReplicaState.MISSING, "lease")
+                await self._replicas.report([cut])
         except Unreadable as error:
             hopeless = error.retry_after is None
             tally.unreadable += hopeless
