@@ -107,6 +107,19 @@ class Copier:
             return await self.fill(version, target, sources, replace=replace, findings=findings)
         return source
 
+    async def held_elsewhere(self, version: Version, target: str) -> bool:
+        """Tell whether another target has a version's envelope. Raises StoreErrors if one cannot say."""
+        for name, store in self._stores.items():
+            if name == target:
+                continue
+            await self._rate.take(0, 1)
+            try:
+                await store.stat(envelope_key(version.tenant, version.blob))
+            except ObjectMissing:
+                continue
+            return True
+        return False
+
     async def clear(self, version: Version, target: str) -> None:
         """Remove what a target has of a version that is no more."""
         store = self._stores[target]

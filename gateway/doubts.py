@@ -1,8 +1,9 @@
 """Replicas that may have been written after their version was purged, until that is known.
 
 Guarantees that what a late repair wrote of a version that is gone is removed, and nothing of one that is
-not: a version's row goes last, so one that has none is gone for good. What is in doubt when the process
-is killed stays for a scrub to find.
+not: a version's row goes last, so one that has none, and no copy on another target, is gone for good. One
+that others hold was not purged: the catalog has forgotten it, because it is another or an older one now.
+What is in doubt when the process is killed stays for a scrub to find.
 """
 
 from collections import deque
@@ -56,6 +57,8 @@ class Doubts:
         if await self._replicas.version(doubt.version.id) is not None:
             return False
         try:
+            if await self._copier.held_elsewhere(doubt.version, doubt.target):
+                return False
             await self._copier.clear(doubt.version, doubt.target)
         except StoreError:
             return False
