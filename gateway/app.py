@@ -360,6 +360,8 @@ def check(settings: Settings) -> None:
         store_settings(target, stall=settings.limits.stall_timeout)
         if isinstance(target, FolderTarget) and not target.path.is_dir():
             raise ConfigError(f"target {target.name}: no such folder: {target.path}")
+    if settings.drill.folder is not None and not settings.drill.folder.is_dir():
+        raise ConfigError(f"drill.folder: no such folder: {settings.drill.folder}")
 
 
 async def serve(settings: Settings, *, started: Callable[[str], None] | None = None) -> None:

@@ -73,6 +73,17 @@ def test_where_there_is_nothing_it_says_so(invoke: Invoke) -> None:
     assert "What this target cannot know" in looked.stdout
 
 
+def test_the_folder_for_drills_is_checked(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEALGATE_DRILL__FOLDER", str(tmp_path / "nowhere"))
+    done = invoke("check-config")
+    assert done.exit_code == 2
+    assert "drill.folder: no such folder" in done.stderr
+    monkeypatch.setenv("SEALGATE_DRILL__FOLDER", str(tmp_path))
+    assert invoke("check-config").exit_code == 0
+
+
 def test_status_tells_which_nightly_work_is_overdue() -> None:
     name = "sealgate_run_last_success_timestamp_seconds"
     figures = f"""# TYPE {name} gauge
