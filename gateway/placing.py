@@ -1,9 +1,10 @@
 """The targets in the roles that they have now: as configured, or as a failover decided.
 
-Guarantees that the roles and the epoch that belongs to them are always taken together, and that an
-older decision never replaces a newer one. A gateway learns of a decision when it refreshes, every few
-seconds, or when a commit is refused; until then it goes on by what it knows, and the catalog sees to it
-that nothing is acknowledged by an older quorum.
+Guarantees that the roles and the epoch that belongs to them are always taken together, and that what the
+catalog said last holds, even where it was brought back from a copy and says less than before. A gateway
+learns of a decision when it refreshes, every few seconds, or when a commit is refused; until then it goes
+on by what it knows, and the catalog sees to it that nothing is acknowledged by another quorum than that of
+its decision.
 """
 
 import asyncio
@@ -45,15 +46,19 @@ class Placing:
         self.configured = tuple(targets)
         self.now = Roster(0, self.configured)
         self._placements = placements
+        self._known = Placement(0, None, None)
+        self._asking = asyncio.Lock()  # one question at a time, so that answers come in order
         self._changed = changed
 
     async def refresh(self) -> Roster:
         """Ask the catalog what holds now, and return it. Raises CatalogErrors."""
-        placement = await self._placements.placement()
-        if placement.epoch > self.now.epoch:
-            self.now = Roster(placement.epoch, placed(self.configured, placement))
-            log.warning("primary decided", epoch=self.now.epoch, primary=self.now.primary)
-            self._changed(self.now)
+        async with self._asking:
+            placement = await self._placements.placement()
+            if placement != self._known:
+                self._known = placement
+                self.now = Roster(placement.epoch, placed(self.configured, placement))
+                log.warning("primary decided", epoch=self.now.epoch, primary=self.now.primary)
+                self._changed(self.now)
         return self.now
 
     async def run(self, every: float) -> None:

@@ -215,7 +215,7 @@ class Uploads:
             try:
                 await self._commit_once(draft, version, stored, roster)
             except PlacementChanged:
-                if (await self._placing.refresh()).epoch <= roster.epoch:
+                if await self._placing.refresh() == roster:
                     raise
             else:
                 return roster

@@ -242,7 +242,7 @@ def _serve(
     row = _HELD.first(connection, of_attachment=version.attachment)
     if row is None or row.deleted is not None:
         raise NotFound("the attachment went to the trash meanwhile")
-    if (row.epoch or 0) > epoch:
+    if (row.epoch or 0) != epoch:
         raise PlacementChanged("another target became the primary meanwhile")
     attachments.require(connection, row, precondition)
     last = _LAST.first(connection, of_attachment=version.attachment)

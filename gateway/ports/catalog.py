@@ -77,7 +77,7 @@ class Catalog(Protocol):
 
         `version.id` is the upload's id. Raises UploadLost unless that upload is open,
         PreconditionFailed when `precondition` does not hold, NotFound when the attachment went to
-        the trash meanwhile, PlacementChanged when the placement has a later epoch than the one by
+        the trash meanwhile, PlacementChanged when the placement has another epoch than the one by
         whose quorum the upload was stored. Marks the operation (tenant, key hash) as done with this
         version. Calling again after a lost answer raises UploadLost while `committed` says True.
         """
