@@ -147,8 +147,8 @@ def committed(connection: Connection, upload: str) -> bool:
 
 def fence(connection: Connection, upload: str) -> bool:
     """Implement `Catalog.fence`; a commit that is still under way is waited for."""
-    fenced = update(_UPLOADS).where(_UPLOADS.c.id == upload).values(state="fenced")
-    return connection.execute(fenced).rowcount == 1 or not _is_version(connection, upload)
+    connection.execute(update(_UPLOADS).where(_UPLOADS.c.id == upload).values(state="fenced"))
+    return not _is_version(connection, upload)  # it can be both while versions are recovered
 
 
 def stale(
@@ -161,6 +161,7 @@ def stale(
     chosen = (
         select(_UPLOADS)
         .where(or_(_UPLOADS.c.touched < before, _UPLOADS.c.state == "fenced"), *passed)
+        .where(~exists().where(_VERSIONS.c.id == _UPLOADS.c.id))  # recovered, and not settled yet
         .order_by(_UPLOADS.c.touched, _UPLOADS.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

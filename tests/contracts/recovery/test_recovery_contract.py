@@ -222,6 +222,9 @@ async def test_an_upload_that_turns_out_to_be_a_version_is_over(
         envelope=b"e",
     )
     await catalog.recovery.add([], [Recovered(version, "report")], "east")
+    # Not settled yet, and already nobody's to clean up after.
+    assert await catalog.stale(NO_TIME, 9) == []
+    assert not await catalog.fence(upload.id)
     await catalog.recovery.settle()
     assert (await catalog.find(tenant, "report")).version == version
     assert await catalog.stale(NO_TIME, 9) == []
