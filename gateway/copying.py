@@ -21,6 +21,7 @@ from gateway.rate import Rate
 from gateway.room import Room
 from gateway.sources import Restart, Sources
 from gateway.verify import (
+    UNOPENED,
     check_body,
     check_envelope,
     known_envelope,
@@ -62,6 +63,7 @@ class Copier:
         replace: bool,
         findings: list[Finding] | None = None,
         blank: bool = False,
+        unopened: bool = False,
     ) -> str:
         """Make `target` hold `version`; return the source, best first of `sources`.
 
@@ -70,6 +72,7 @@ class Copier:
         nobody's, and is completed or replaced; a damaged replica is replaced only if `replace` says so.
         To `findings` is added what proved to be missing or damaged at the sources. With `blank` the
         caller believes that the target has nothing of it, and so it is looked at only where it has.
+        With `unopened` an envelope that passes without keys is replaced as well: with them it does not.
         Raises Unreadable when no source is good, or the catalog's envelope is likely not; StoreDamaged
         for a replica that may not be replaced, and other StoreErrors of the target.
         """
@@ -79,7 +82,7 @@ class Copier:
         body: StoreError | None = ObjectMissing() if version.inline is None else None
         if not blank:
             await self._rate.take(len(sealed), 1)
-            envelope = await self._look(check_envelope(store, version))
+            envelope = await self._look(check_envelope(store, version), unopened=unopened)
             if version.inline is None:
                 body = await self._look(check_body(store, version, known.core, self._rate))
         if isinstance(envelope, StoreDamaged) and not replace:
@@ -127,13 +130,16 @@ class Copier:
         await store.delete(envelope_key(version.tenant, version.blob))
         await store.delete(body_key(version.tenant, version.blob))
 
-    async def _look(self, check: Awaitable[None]) -> StoreError | None:
-        """Return what keeps an object from being right, None if it is. Raises other StoreErrors."""
+    async def _look(self, check: Awaitable[None], *, unopened: bool = False) -> StoreError | None:
+        """Return what keeps an object from being right, None if it is. Raises other StoreErrors.
+
+        With `unopened` it is not, even if it passes.
+        """
         try:
             await check
         except (ObjectMissing, StoreDamaged) as error:
             return error
-        return None
+        return StoreDamaged("an envelope does not open", reason=UNOPENED) if unopened else None
 
     async def _weigh(
         self, envelope: StoreError | None, version: Version, target: str, others: Sequence[str]

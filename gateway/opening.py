@@ -18,10 +18,10 @@ from gateway.keys import KeyService, unwrap
 from gateway.model import Version, body_key, envelope_key
 from gateway.ports import Store
 from gateway.rate import Rate
-from gateway.verify import check_envelope, known_envelope, whole
+from gateway.verify import UNOPENED, check_envelope, known_envelope, whole
 from keyservice.wire import CannotUnwrap, KeyServiceError
 
-_UNOPENED = "a replica does not open"
+_TEXT = "a replica does not open"
 
 
 class Locked(GatewayError):
@@ -48,14 +48,14 @@ class Opening:
             dek, attributes = await self._unlock(envelope)
         except (CannotUnwrap, EnvelopeError):
             await self._blame(version)
-            raise StoreDamaged(_UNOPENED, reason="unopened") from None
+            raise StoreDamaged(_TEXT, reason=UNOPENED) from None
         digests = Digests(set(attributes.digests) & {*SUPPORTED, INTERNAL})
         async with aclosing(_sealed(store, version, envelope, rate)) as pieces:
             try:
                 await _open(dek, envelope.core, pieces, digests)
                 digests.verify({name: attributes.digests[name] for name in digests.values()})
             except (EnvelopeError, DigestMismatch):
-                raise StoreDamaged(_UNOPENED, reason="unopened") from None
+                raise StoreDamaged(_TEXT, reason=UNOPENED) from None
 
     async def _unlock(self, envelope: Envelope) -> tuple[bytes, Attributes]:
         """Return key and attributes. Raises CannotUnwrap, EnvelopeErrors and Locked."""

@@ -33,6 +33,7 @@ from gateway.model import ReplicaState
 from gateway.patience import Rest, backoff
 from gateway.ports import Finding, Gap, Replicas
 from gateway.quorum import Target
+from gateway.verify import UNOPENED
 
 PAGE = 500  # versions that are adopted at once
 SMALL = 4 * 1024 * 1024  # bytes of a body that is copied without looking what is there
@@ -205,6 +206,7 @@ class Repairer:
                     blank=gap.state is ReplicaState.MISSING
                     and not gap.tries
                     and gap.version.body_size <= SMALL,
+                    unopened=gap.reason == UNOPENED,
                 )
         except LeaseLost:
             claims.drop(lease)

@@ -31,12 +31,13 @@ from gateway.opening import Locked, Opening
 from gateway.ports import Held, Kept, Replicas, Store
 from gateway.quorum import Target
 from gateway.rate import Rate
-from gateway.verify import check_replica, stored_envelope
+from gateway.verify import check_replica, stored_envelope, weigh_envelope
 
 PAGE: Final = 64  # replicas at a time, with the bodies that travel in envelopes
 MOST_SKIPPED: Final = 1000
 DENSE: Final = 4  # of fewer versions than so many times the sample, all are named first
 DAY: Final = timedelta(days=1)
+_DOUBTED: Final = frozenset({Kind.DAMAGED, Kind.REPLAYED, Kind.SWAPPED})
 _KINDS: Final = {"replayed": Kind.REPLAYED, "swapped": Kind.SWAPPED, "unopened": Kind.UNOPENED}
 
 
@@ -257,6 +258,8 @@ class Scrub:
                 version = await self._replicas.version(held.version.id)
                 fault = None if version is None else await self._look(store, version)
                 await store.check()
+                if version is not None and fault is not None and fault[0] in _DOUBTED:
+                    fault = await self._weigh(findings.target, version, fault)
         except StoreError as error:
             try:
                 await store.check()
@@ -280,6 +283,18 @@ class Scrub:
         except (Unreadable, ObjectMissing, StoreDamaged) as error:
             return _fault(error)
         return None
+
+    async def _weigh(
+        self, target: str, version: Version, fault: tuple[Kind, str]
+    ) -> tuple[Kind, str]:
+        """Blame the catalog where another target has the very envelope that it contradicts."""
+        others = [store for name, store in self._stores.items() if name != target]
+        try:
+            await weigh_envelope(self._stores[target], others, version)
+        except Unreadable as error:
+            if error.retry_after is None:
+                return Kind.UNMEASURED, "contradicted"
+        return fault
 
     async def _open(self, version: Version, findings: Findings) -> None:
         store = self._stores[findings.target]

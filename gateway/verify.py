@@ -21,6 +21,7 @@ from gateway.ports import Store
 from gateway.rate import Rate
 
 FREE = Rate()
+UNOPENED = "unopened"  # the reason of a finding that only keys can tell
 MESSAGE = sealed_size(KEY)  # the sealed key at the end of a wrapped one, behind the name of its kek
 
 

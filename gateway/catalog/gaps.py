@@ -73,6 +73,7 @@ def claim(
             tries=row.tries,
             good=frozenset(good.get(row.version, ())),
             until=max(at + lease, row.leased_until + _TICK),
+            reason=row.reason,
         )
         for row in rows
     ]

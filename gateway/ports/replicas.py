@@ -36,6 +36,7 @@ class Gap:
     tries: int
     good: frozenset[str]
     until: datetime
+    reason: str = ""  # what was found, as in `Finding`
 
 
 @dataclass(frozen=True, slots=True)

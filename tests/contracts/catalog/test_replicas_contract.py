@@ -66,6 +66,13 @@ async def test_a_gap_says_what_is_missing_and_where_it_is(
     assert gap.version.inline == b"sealed"
 
 
+async def test_a_gap_says_what_was_found(catalog: SqlCatalog, tenant: str) -> None:
+    version = await put(catalog, tenant, "a")
+    await catalog.replicas.report([Finding(version.id, "primary", DAMAGED, "unopened")])
+    (gap,) = await _claim(catalog, "primary")
+    assert (gap.state, gap.reason) == (DAMAGED, "unopened")
+
+
 async def test_a_gap_that_nothing_can_fill_is_claimed_too(catalog: SqlCatalog, tenant: str) -> None:
     await put(catalog, tenant, "a", replicas={"backup": GONE, "east": DAMAGED})
     (gap,) = await _claim(catalog)

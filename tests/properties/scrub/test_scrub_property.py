@@ -182,4 +182,4 @@ async def test_a_replica_that_is_placed_again_is_whole(tmp_path: Path) -> None:
         await site.east.delete(blob.envelope_key)
         assert (await site.inventory().take("east")).found[Kind.MISSING] == 1
         await place(site.east, blob)
-        assert (await site.repairer.repair("east")).whole == 1
+        assert (await site.repairer.repair("east")).filled == 1

@@ -11,6 +11,7 @@ import pytest
 from envelope.context import Purpose
 from envelope.envelope import Wrap, decode, encode, open_attributes, seal_attributes
 from envelope.wrap import wrap
+from gateway.copying import Copier
 from gateway.digests import INTERNAL
 from gateway.errors import ObjectMissing, StoreDamaged, Unreadable
 from gateway.findings import Kind
@@ -18,6 +19,8 @@ from gateway.keys import unwrap
 from gateway.model import Version, body_key, envelope_key
 from gateway.opening import Locked, Opening
 from gateway.rate import Rate
+from gateway.repairer import Repairer
+from gateway.scrub import Scrub
 from gateway.uploads import Draft
 from tests.doubles.blobs import flipped, overwrite, whole
 from tests.doubles.scrub_site import Site, scrub_site
@@ -59,6 +62,26 @@ async def test_a_wrap_that_opens_nothing_is_seen_with_keys_alone(bench: Bench, s
     with pytest.raises(StoreDamaged) as caught:
         await check(bench, version)
     assert caught.value.reason == "unopened"
+
+
+async def test_a_wrap_that_opens_nothing_is_replaced_by_repair(bench: Bench) -> None:
+    version = await stored(bench, os.urandom(PART))
+    key = envelope_key(version.tenant, version.blob)
+    good = await whole(bench.east, key)
+    wrong = Wrap("k9", wrap(os.urandom(32), "k9", os.urandom(32), b"elsewhere"), 99)
+    await overwrite(bench.east, key, encode(replace(decode(good), wraps=(wrong,))))
+    rate = Rate()
+    scrub = Scrub(bench.catalog.replicas, bench.targets, Opening(bench.keys), rate=rate)
+
+    tally = await scrub.sample("east", 1)
+
+    assert tally.found == {Kind.UNOPENED: 1}
+    stores = {target.name: target.store for target in bench.targets}
+    copier = Copier(stores, part_size=PART, parallel=1, rate=rate)
+    mended = await Repairer(bench.catalog.replicas, copier, bench.targets).repair("east")
+    assert (mended.filled, mended.failed) == (1, 0)
+    assert await whole(bench.east, key) == good
+    assert (await scrub.sample("east", 1)).opened == 1
 
 
 async def test_content_of_other_digests_does_not_pass(bench: Bench) -> None:

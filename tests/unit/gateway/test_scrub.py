@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
+from envelope.envelope import decode, encode
 from gateway.catalog import tables
 from gateway.errors import RunLost, StoreDenied, StoreError, StoreUnavailable
 from gateway.findings import Kind, Tally, TargetAway
@@ -172,6 +174,20 @@ async def test_what_the_catalog_garbled_is_no_target_s_fault(site: Site) -> None
     await site.catalog._database.write(lambda connection: connection.execute(change) and None)
     tally = await site.share()
     assert tally.found == {Kind.UNMEASURED: 1}
+    assert await site.states(blob.version) == {"primary": "stored", "east": "stored"}
+
+
+async def test_what_two_targets_agree_on_is_not_their_fault(site: Site) -> None:
+    blob = await site.store()
+    other = seal(b"x" * 3000, tenant=site.tenant, attachment=blob.version.attachment)
+    core = decode(other.version.envelope)
+    context = decode(blob.version.envelope).core.context
+    forged = encode(replace(core, core=replace(core.core, context=context)))
+    change = update(tables.versions).values(envelope=forged)
+    await site.catalog._database.write(lambda connection: connection.execute(change) and None)
+    tally = await site.share()
+    assert tally.found == {Kind.UNMEASURED: 1}
+    assert tally.troubles[0].reason == "contradicted"
     assert await site.states(blob.version) == {"primary": "stored", "east": "stored"}
 
 
