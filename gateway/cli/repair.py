@@ -40,7 +40,7 @@ HELP = teach(
     "sealgate repair --target singapore --until-done",
     "sealgate repair --tenant ID --json",
     codes="Exit codes: 0 nothing is missing, 3 done but something failed or is still missing, "
-    "1 it could not go on, 2 wrong usage or settings.",
+    "1 it could not go on, 2 wrong usage or settings, 130 interrupted: what it held is given back.",
 )
 
 
