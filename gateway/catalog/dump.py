@@ -41,7 +41,7 @@ from gateway.ports import RunState
 
 KIND: Final = "sealgate catalog"
 VERSION: Final = 1
-PAGE: Final = 128  # rows of one query
+PAGE: Final = 32  # rows of one query, of which each may have an inline body
 PIECE: Final = 1 << 20  # bytes of rows after which a record ends
 MAX_RECORD: Final = 1 << 28
 _HEAD: Final = 5  # of a CBOR byte string with its length in four bytes

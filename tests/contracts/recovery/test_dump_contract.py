@@ -14,8 +14,8 @@ from sqlalchemy import select
 from gateway.catalog import SqlCatalog, migrate, open_catalog, tables
 from gateway.catalog.dump import PAGE
 from gateway.errors import CatalogConflict, Unreadable
-from gateway.model import Retention, Tenant, Token, new_id
-from gateway.ports import RunState
+from gateway.model import Retention, Tenant, Token, Version, new_id
+from gateway.ports import Recovered, RunState
 from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.samples import (
     ANY,
@@ -191,3 +191,19 @@ async def test_work_that_was_under_way_is_not_when_it_is_loaded(
     await other.runs.claim("rebuild", "east", holder="b", every=lease, lease=lease)
     await other.dumps.load(again(await taken(catalog)))
     assert [run.kind for run in await other.runs.history()] == ["rebuild"]
+
+
+async def test_a_dump_of_much_comes_in_small_pieces(catalog: SqlCatalog, fresh: Fresh) -> None:
+    tenant = await fill(catalog)
+    body, found = bytes(64 * 1024), []
+    for number in range(4 * PAGE):
+        ids = [new_id() for _ in range(3)]
+        version = Version(ids[0], ids[1], tenant, ids[2], START, 1, 0, b"envelope", body)
+        found.append(Recovered(version, f"inline/{number}"))
+    await catalog.recovery.add([], found, "east")
+    await catalog.recovery.settle()
+    pieces = await taken(catalog)
+    assert sum(map(len, pieces)) > len(found) * len(body)
+    assert max(map(len, pieces)) < 2 * PAGE * len(body)
+    other = await fresh("sqlite")
+    assert (await other.dumps.load(again(pieces)))["versions"] == len(found) + 4
