@@ -5,6 +5,7 @@ says how far it got; and that a log line names nothing but random ids. It change
 """
 
 import enum
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from gateway.errors import DutyFailed
 from gateway.model import ReplicaState, Version
 from gateway.ports import Finding, Replicas, Run
 
+STALE: Final = 5.0  # seconds after which what was seen may not hold any more
 BATCH: Final = 100  # replicas that the catalog is told of at once
 LISTED: Final = 200  # findings that a report names one by one
 
@@ -148,6 +150,7 @@ class Findings:
         self._replicas = replicas
         self._watch = watch
         self._waiting: list[Finding] = []
+        self._since = 0.0
 
     async def good(self, version: Version, *, again: bool = False) -> None:
         """Note a replica that is whole. Raises CatalogErrors."""
@@ -179,8 +182,11 @@ class Findings:
             await self._replicas.report(batch)
 
     async def _tell(self, finding: Finding) -> None:
+        now = time.monotonic()
+        self._since = self._since if self._waiting else now
         self._waiting.append(finding)
-        if len(self._waiting) >= BATCH:
+        # Soon: damage that a read reports meanwhile must not be taken back by what was seen before it.
+        if len(self._waiting) >= BATCH or now - self._since >= STALE:
             await self.flush()
 
     def _note(self, trouble: Trouble) -> None:
