@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import io
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -133,11 +133,17 @@ class Site:
             page = await core.replicas.held(target, limit=5000)
         return next(each for each in page if each.version.id == self.versions[reference])
 
-    async def known(self, reference: str, target: str, state: ReplicaState) -> None:
-        """Wait until the catalog says this of a replica: reads tell what they saw after a moment."""
-        async with asyncio.timeout(30):
-            while (await self.held(reference, target)).state is not state:  # noqa: ASYNC110 - elsewhere
-                await asyncio.sleep(0.1)
+    async def known(
+        self, reference: str, target: str, state: ReplicaState, again: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Wait until the catalog says this of a replica; read again, since a late store is left unseen."""
+        async with asyncio.timeout(100):
+            while True:
+                for _ in range(10):  # reads tell what they saw after a moment
+                    if (await self.held(reference, target)).state is state:
+                        return
+                    await asyncio.sleep(0.1)
+                await again()
 
     def file(self, held: Held, target: str, *, body: bool = True) -> Path:
         """Return where the S3 server of a target keeps an object of a version."""

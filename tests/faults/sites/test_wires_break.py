@@ -6,8 +6,9 @@ the files of the S3 server.
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,11 +91,25 @@ async def mended(site: Site) -> None:
     assert await site.whole()
 
 
+async def damaged(
+    site: Site, client: Client, wire: FaultyWire, reference: str, name: str, *faults: Fault
+) -> None:
+    """Read so that one target is asked, the others refuse once, and these faults are met anew."""
+    others = [
+        Fault(Kind.REFUSED, method="GET", bucket=place.name, ending="/body", times=1)
+        for other, place in site.stack.targets.items()
+        if isinstance(place, Bucket) and other != name
+    ]
+    fresh = [replace(fault, hits=[]) for fault in faults]
+    with wire.broken(*others, *fresh):
+        assert await site.differing(client, [reference]) == [], name
+
+
 @pytest.mark.timeout(300)
 async def test_reads_from_a_store_that_breaks_in_the_middle(
     site: Site, wire: FaultyWire, record_property: Record
 ) -> None:
-    longest, hit = 0.0, Counter[str]()
+    longest = 0.0
     async with site.client() as client:
         await site.put_all(client, contents(len(READS), (SIZE,), "read"))
         for number, (kind, at) in enumerate(READS):
@@ -106,26 +121,13 @@ async def test_reads_from_a_store_that_breaks_in_the_middle(
             longest = max(longest, time.monotonic() - began)
             assert len(fault.hits) == 1, kind
             assert wrong == [], f"{kind} at {at}"
-            target = target_of(site, fault.hits[0])
-            hit[target] += 1
             if kind in {Kind.FLIPPED, Kind.SHORT}:
-                await site.known(reference, target, ReplicaState.DAMAGED)
+                target = target_of(site, fault.hits[0])
+                same = partial(damaged, site, client, wire, reference, target, fault)
+                await site.known(reference, target, ReplicaState.DAMAGED, same)
         record_property("reads that broke and were clean to the client", len(READS))
         record_property("longest of them, seconds", round(longest, 2))
         await mended(site)
-
-
-async def damaged_on(
-    site: Site, client: Client, wire: FaultyWire, reference: str, name: str
-) -> None:
-    """Read so that only one target could give it, had the others not been asked as well."""
-    others = [
-        Fault(Kind.REFUSED, method="GET", bucket=place.name, ending="/body", times=1)
-        for other, place in site.stack.targets.items()
-        if isinstance(place, Bucket) and other != name
-    ]
-    with wire.broken(*others):
-        assert await site.differing(client, [reference]) == [], name
 
 
 @pytest.mark.timeout(300)
@@ -153,8 +155,9 @@ async def test_what_changes_behind_our_back_is_never_given_out_and_healed(
                 site.file(held, name, body=False).write_bytes(older[False].read_bytes())
         found = 0
         for name in NAMES:
-            await damaged_on(site, client, wire, name, name)
-            await site.known(name, name, states.get(what, ReplicaState.DAMAGED))
+            read = partial(damaged, site, client, wire, name, name)
+            await read()
+            await site.known(name, name, states.get(what, ReplicaState.DAMAGED), read)
             found += 1
         record_property(f"replicas {what}", len(NAMES))
         record_property("found by reads", found)
