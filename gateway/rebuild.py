@@ -62,7 +62,7 @@ class Report:
     envelopes: int = 0  # that the target holds
     known: int = 0  # of them, those that the catalog had
     added: int = 0
-    older: int = 0  # than the backup, and not in it: deleted for good before it was taken
+    older: int = 0  # than the backup, and not in it: purged before, or of a clock that was slow
     tenants: set[str] = field(default_factory=set)
     refused: Counter[str] = field(default_factory=Counter)
     locked: dict[str, str] = field(
@@ -81,8 +81,8 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether everything that was found was taken."""
-        return not self.refused
+        """Whether everything that was found was taken, or known to the copy."""
+        return not self.refused and not self.older
 
     @property
     def unknown(self) -> Mapping[str, str]:

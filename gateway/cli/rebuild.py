@@ -96,6 +96,11 @@ def _show(report: dict[str, Any], *, dry_run: bool) -> None:
         typer.echo(f"  tenant {tenant}: its keys cannot be had ({reason})")
     for tenant, blob, reason in report["findings"]:
         typer.echo(f"  {reason}: tenant {tenant}, blob {blob}")
+    if report["older_than_backup"]:
+        typer.echo(
+            "  What is older than the copy and not in it was purged before, unless a gateway's clock"
+            " was slow: `--merge --ignore-backup --dry-run` shows it."
+        )
     typer.echo("What this target cannot know:")
     for name, what in report["unknown"].items():
         typer.echo(f"  {name}: {what}")

@@ -150,7 +150,7 @@ async def test_what_was_purged_before_the_copy_stays_away(
 
     catalog, report = await site.rebuilt()
 
-    assert (report.older, report.added) == (1, 1)
+    assert (report.older, report.added, report.clean) == (1, 1, False)
     assert [f.attachment.reference for f in await catalog.list(bench.tenant, "", None, 9)] == ["b"]
 
 
