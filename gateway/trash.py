@@ -1,7 +1,7 @@
 """The trash: attachments go there whole, come back whole, and are kept until their tenant's time is up.
 
-Guarantees that an attachment which comes back is the one that went: every version, with its bytes, its
-ETag and its metadata. Nothing here touches a store or opens content; what is due to go for good is the
+Guarantees that an attachment which comes back is the one that went: every version that its tenant keeps, its
+bytes, its ETag and its metadata. Nothing here touches a store or opens content; what is due to go is the
 purger's.
 """
 
