@@ -28,7 +28,7 @@ from gateway.errors import (
 from gateway.findings import Findings, Kind, Ledger, Tally, TargetAway, Unwatched, Watch
 from gateway.model import ReplicaState, Version, new_id, now
 from gateway.opening import Locked, Opening
-from gateway.ports import Held, Kept, Replicas, Store
+from gateway.ports import Held, Holding, Kept, Replicas, Store
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.verify import check_replica, stored_envelope, weigh_envelope
@@ -91,7 +91,7 @@ class Scrub:
 
         async def work(ledger: Ledger) -> Mapping[str, object]:
             tally = await self.share(target, ledger)
-            held = await self._replicas.unchecked(target, 1)
+            held = await self._replicas.unchecked(target, 1, again=True)
             oldest = held[0].checked if held else None
             return tally.as_json() | {"oldest": oldest.isoformat() if oldest else None}
 
@@ -100,9 +100,8 @@ class Scrub:
     async def share(self, target: str, ledger: Ledger, tally: Tally | None = None) -> Tally:
         """Verify what is due on a target, and open a sample of as much. Raises as `all`."""
         tally = (Tally() if tally is None else tally).resume(ledger.run.progress)
-        quota = ceil((await self._replicas.holding(target)).objects * self._part)
-        skipped = set[str]()
-        pages = self._due(target, ledger.run.started, quota, tally, skipped)
+        holding, skipped = await self._replicas.holding(target), set[str]()
+        pages = self._due(target, ledger.run.started, holding, tally, skipped)
         await self._verify(target, pages, ledger, tally, skipped)
         await self.sample(target, ceil(tally.verified * self._settings.sample), tally=tally)
         return tally
@@ -141,22 +140,26 @@ class Scrub:
         return min(1.0, self._settings.every / self._settings.cycle)
 
     async def _due(
-        self, target: str, began: datetime, quota: int, tally: Tally, skipped: set[str]
+        self, target: str, began: datetime, holding: Holding, tally: Tally, skipped: set[str]
     ) -> AsyncGenerator[tuple[str, Sequence[Held]]]:
-        """Yield what nobody verified, then the longest ago: the quota, and whatever is overdue."""
-        overdue = self._clock() - self._settings.cycle
-        while len(skipped) <= MOST_SKIPPED:
+        """Yield what nobody verified, then the longest ago: a share of all, and whatever is overdue."""
+        fresh = (
+            holding.unchecked
+        )  # what is uploaded meanwhile is for the next run, or this never ends
+        while fresh > 0 and len(skipped) <= MOST_SKIPPED:
             found = await self._replicas.unchecked(target, PAGE + len(skipped))
+            page = [h for h in found if h.checked is None and h.version.id not in skipped][:fresh]
+            if not page:
+                break
+            fresh -= len(page)
+            yield "", page
+        overdue = self._clock() - self._settings.cycle
+        quota = ceil(holding.objects * self._part)
+        while len(skipped) <= MOST_SKIPPED:
+            found = await self._replicas.unchecked(target, PAGE + len(skipped), again=True)
+            due = [h for h in found if h.version.id not in skipped and _before(h, began)]
             left = max(0, quota - tally.again)
-            page = []
-            for held in found:
-                if held.version.id in skipped:
-                    continue
-                if held.checked is not None:
-                    if held.checked >= began or (left <= 0 and held.checked >= overdue):
-                        break
-                    left -= 1
-                page.append(held)
+            page = due[:left] + [held for held in due[left:] if _before(held, overdue)]
             if not page:
                 return
             yield "", page
@@ -308,6 +311,11 @@ class Scrub:
             findings.tally.unreachable += 1
         else:
             findings.tally.opened += 1
+
+
+def _before(held: Held, moment: datetime) -> bool:
+    """Tell whether a replica was last verified before a moment."""
+    return held.checked is not None and held.checked < moment
 
 
 def _fault(error: Unreadable | ObjectMissing | StoreDamaged) -> tuple[Kind, str]:

@@ -148,11 +148,13 @@ class SqlReplicas:
         query = contents.BARE.where(*where).order_by(_VERSIONS.c.id).limit(limit)
         return await self._database.read(bound(_versions, query))
 
-    async def unchecked(self, target: str, limit: int) -> Sequence[Held]:
+    async def unchecked(self, target: str, limit: int, *, again: bool = False) -> Sequence[Held]:
         """Implement `Replicas.unchecked`."""
         oldest = select(_REPLICAS.c.version, _REPLICAS.c.checked).where(
             _REPLICAS.c.target == target, _REPLICAS.c.state == ReplicaState.STORED.value
         )
+        if again:
+            oldest = oldest.where(_REPLICAS.c.checked > tables.EPOCH)
         chosen = oldest.order_by(_REPLICAS.c.checked).limit(limit).subquery()
         query = _on(target, outer=False).join(chosen, chosen.c.version == _VERSIONS.c.id)
         return await self._database.read(bound(_held, query.order_by(chosen.c.checked)))

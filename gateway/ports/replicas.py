@@ -164,8 +164,11 @@ class Replicas(Protocol):
         With empty envelopes, and without those that are being purged or travel in the catalog whole.
         """
 
-    async def unchecked(self, target: str, limit: int) -> Sequence[Held]:
-        """Return stored replicas on `target`: those never verified first, then the longest ago."""
+    async def unchecked(self, target: str, limit: int, *, again: bool = False) -> Sequence[Held]:
+        """Return stored replicas on `target`: those never verified first, then the longest ago.
+
+        With `again` without those that never were.
+        """
 
     async def kept(
         self, target: str, *, after: str | None = None, limit: int = 1000

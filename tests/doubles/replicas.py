@@ -154,7 +154,7 @@ class MemoryReplicas:
         """See the port."""
         raise NotImplementedError
 
-    async def unchecked(self, target: str, limit: int) -> Sequence[Held]:
+    async def unchecked(self, target: str, limit: int, *, again: bool = False) -> Sequence[Held]:
         """See the port."""
         raise NotImplementedError
 

@@ -330,6 +330,8 @@ async def test_what_was_checked_longest_ago_comes_first(
     unchecked = await catalog.replicas.unchecked("primary", 3)
     assert [held.version for held in unchecked] == [versions[n] for n in (3, 1, 2)]
     assert [held.checked for held in unchecked] == [None, at(10), at(20)]
+    verified = await catalog.replicas.unchecked("primary", 9, again=True)
+    assert [held.checked for held in verified] == [at(10), at(20), at(30)]
     assert await catalog.replicas.unchecked("backup", 9) == []
 
 

@@ -1,7 +1,7 @@
 """The scrub over stores in memory: what it finds of each replica, and what it leaves alone."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from envelope.envelope import decode, encode
 from gateway.catalog import tables
 from gateway.errors import RunLost, StoreDenied, StoreError, StoreUnavailable
 from gateway.findings import Kind, Tally, TargetAway
+from gateway.ports import Finding
 from tests.contracts.catalog.samples import START
 from tests.doubles.blobs import flipped, overwrite, seal
 from tests.doubles.scrub_site import Row, Site, scrub_site
@@ -142,6 +143,30 @@ async def test_a_thirtieth_a_day_verifies_everything_within_the_cycle(site: Site
         site.clock.now += DAY
         found += (await site.share()).found[Kind.DAMAGED]
     assert found == 1
+
+
+async def test_a_run_ends_however_much_is_uploaded_meanwhile(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        await site.store()
+    await site.share()
+    site.clock.now += timedelta(days=31)
+    await site.store()
+    uploads = 0
+    report = site.catalog.replicas.report
+
+    async def busy(findings: Sequence[Finding]) -> int:
+        nonlocal uploads
+        uploads += 1
+        await site.store()
+        return await report(findings)
+
+    monkeypatch.setattr(site.catalog.replicas, "report", busy)
+    tally = await site.share()
+    # The one that was there and nobody had verified, and those that are overdue.
+    assert (tally.verified, tally.again) == (5, 4)
+    assert uploads == 2
 
 
 async def test_what_is_overdue_is_verified_beyond_the_share(site: Site) -> None:
