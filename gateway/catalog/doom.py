@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
+    Select,
     and_,
     delete,
     exists,
@@ -35,6 +37,7 @@ _REPLICAS = tables.replicas
 _TENANTS = tables.tenants
 _UPLOADS = tables.uploads
 _VERSIONS = tables.versions
+_AT_ONCE = 500  # attachments whose versions are doomed in one go
 
 
 def doom(connection: Connection, limit: int, clock: Clock) -> int:
@@ -128,23 +131,30 @@ def purge(connection: Connection, version: str) -> bool:
 
 def _count_from_now(connection: Connection, counted: timedelta) -> None:
     """Begin to count for what a gateway of the version before moved to the trash."""
-    uncounted = and_(tables.IN_TRASH, _ATTACHMENTS.c.deleted_tick.is_(None))
-    connection.execute(update(_ATTACHMENTS).where(uncounted).values(deleted_tick=counted))
+    # SQLite, which keeps no statistics unless told to, would walk through the whole trash.
+    hint = "INDEXED BY ix_attachments_uncounted"
+    found = select(_ATTACHMENTS.c.id).with_hint(_ATTACHMENTS, hint, "sqlite")
+    for page in contents.slices(list(connection.scalars(found.where(tables.UNCOUNTED)))):
+        uncounted = update(_ATTACHMENTS).where(_ATTACHMENTS.c.id.in_(page), tables.UNCOUNTED)
+        connection.execute(uncounted.values(deleted_tick=counted))
 
 
 def _due_attachments(at: datetime, counted: timedelta) -> ColumnElement[bool]:
     """Tell which attachments have been in the trash for long enough by both clocks."""
+    # What the shortest retention of all keeps is not even looked at.
+    shortest = select(func.min(_TENANTS.c.trash)).scalar_subquery()
     tenant = and_(
         _TENANTS.c.id == _ATTACHMENTS.c.tenant,
         _no_hold(at, counted),
         _ATTACHMENTS.c.deleted <= literal(at, tables.Moment) - _TENANTS.c.trash,
         _ATTACHMENTS.c.deleted_tick <= literal(counted, tables.Span) - _TENANTS.c.trash,
     )
-    return and_(tables.IN_TRASH, exists().where(tenant))
+    old = _ATTACHMENTS.c.deleted <= literal(at, tables.Moment) - shortest
+    return and_(tables.IN_TRASH, old, exists().where(tenant))
 
 
 def _give_up(connection: Connection, due: ColumnElement[bool], limit: int, at: datetime) -> None:
-    chosen = select(_ATTACHMENTS.c.id).where(due).limit(limit)
+    chosen = select(_ATTACHMENTS.c.id).where(due).order_by(_ATTACHMENTS.c.deleted).limit(limit)
     ids = list(connection.scalars(chosen.with_for_update(skip_locked=True)))
     for page in contents.slices(ids):
         connection.execute(
@@ -154,10 +164,10 @@ def _give_up(connection: Connection, due: ColumnElement[bool], limit: int, at: d
 
 def _doom_attachments(connection: Connection, limit: int, at: datetime) -> int:
     """Doom the versions of attachments that are past recall, as many as may be."""
+    some = list(connection.scalars(select(_ATTACHMENTS.c.id).where(tables.DOOMING).limit(_AT_ONCE)))
     left = (
         select(_VERSIONS.c.id)
-        .join(_ATTACHMENTS, _ATTACHMENTS.c.id == _VERSIONS.c.attachment)
-        .where(tables.DOOMING, _VERSIONS.c.purging.is_(None))
+        .where(_VERSIONS.c.attachment.in_(some), _VERSIONS.c.purging.is_(None))
         .limit(limit)
     )
     ids = list(connection.scalars(left.with_for_update(of=_VERSIONS, skip_locked=True)))
@@ -165,12 +175,31 @@ def _doom_attachments(connection: Connection, limit: int, at: datetime) -> int:
     whole = ~exists().where(
         _VERSIONS.c.attachment == _ATTACHMENTS.c.id, _VERSIONS.c.purging.is_(None)
     )
-    connection.execute(update(_ATTACHMENTS).where(tables.DOOMING, whole).values(current=None))
+    these = update(_ATTACHMENTS).where(_ATTACHMENTS.c.id.in_(some), tables.DOOMING, whole)
+    connection.execute(these.values(current=None))
     return len(ids)
 
 
 def _doom_replaced(connection: Connection, limit: int, at: datetime, counted: timedelta) -> int:
     """Doom versions that were replaced and that their tenant no longer keeps."""
+    kept, age = _TENANTS.c.versions_kept, _TENANTS.c.versions_age
+    limited = or_(kept.is_not(None), age.is_not(None))
+    tenants = select(_TENANTS).where(limited, _no_hold(at, counted)).order_by(_TENANTS.c.id)
+    doomed = 0
+    for tenant in connection.execute(tenants).all():
+        if doomed >= limit:
+            break
+        due = _due_versions(tenant, at, counted).limit(limit - doomed)
+        ids = list(connection.scalars(due.with_for_update(of=_VERSIONS, skip_locked=True)))
+        _doom(connection, ids, at)
+        doomed += len(ids)
+    return doomed
+
+
+def _due_versions(
+    tenant: Row[*tuple[Any, ...]], at: datetime, counted: timedelta
+) -> Select[*tuple[Any, ...]]:
+    """Select what one tenant no longer keeps, replaced the longest ago first."""
     later = _VERSIONS.alias()
     newer = (
         select(func.count())
@@ -182,34 +211,21 @@ def _doom_replaced(connection: Connection, limit: int, at: datetime, counted: ti
         )
         .scalar_subquery()
     )
-    now, tick = literal(at, tables.Moment), literal(counted, tables.Span)
+    least = literal(max(tenant.trash, tenant.versions_age or timedelta()), tables.Span)
     due = (
         select(_VERSIONS.c.id)
-        .join_from(_TENANTS, _REPLACED, _REPLACED.c.tenant == _TENANTS.c.id)
-        .join(_VERSIONS, _VERSIONS.c.id == _REPLACED.c.version)
+        .join_from(_REPLACED, _VERSIONS, _VERSIONS.c.id == _REPLACED.c.version)
         .join(_ATTACHMENTS, _ATTACHMENTS.c.id == _VERSIONS.c.attachment)
         .where(
-            or_(_TENANTS.c.versions_kept.is_not(None), _TENANTS.c.versions_age.is_not(None)),
-            _no_hold(at, counted),
-            _REPLACED.c.at <= now - _TENANTS.c.trash,
-            _REPLACED.c.tick <= tick - _TENANTS.c.trash,
-            or_(
-                _TENANTS.c.versions_age.is_(None),
-                and_(
-                    _REPLACED.c.at <= now - _TENANTS.c.versions_age,
-                    _REPLACED.c.tick <= tick - _TENANTS.c.versions_age,
-                ),
-            ),
+            _REPLACED.c.tenant == tenant.id,
+            _REPLACED.c.at <= literal(at, tables.Moment) - least,
+            _REPLACED.c.tick <= literal(counted, tables.Span) - least,
             _VERSIONS.c.purging.is_(None),
             _VERSIONS.c.number < _ATTACHMENTS.c.current,
-            or_(_TENANTS.c.versions_kept.is_(None), newer >= _TENANTS.c.versions_kept),
         )
         .order_by(_REPLACED.c.at, _REPLACED.c.version)
-        .limit(limit)
     )
-    ids = list(connection.scalars(due.with_for_update(of=_VERSIONS, skip_locked=True)))
-    _doom(connection, ids, at)
-    return len(ids)
+    return due if tenant.versions_kept is None else due.where(newer >= tenant.versions_kept)
 
 
 def _doom(connection: Connection, versions: Sequence[str], at: datetime) -> None:

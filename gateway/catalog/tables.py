@@ -134,6 +134,8 @@ attachments = Table(
 )
 LIVE = attachments.c.deleted.is_(None)
 IN_TRASH = and_(attachments.c.deleted.is_not(None), attachments.c.purging.is_(None))
+# Moved there by a gateway of the version before.
+UNCOUNTED = and_(IN_TRASH, attachments.c.deleted_tick.is_(None))
 # Being purged, with versions that may not be yet.
 DOOMING = and_(attachments.c.purging.is_not(None), attachments.c.current.is_not(None))
 Index(
@@ -146,7 +148,8 @@ Index(
 )
 
 _partial("ix_attachments_trash", IN_TRASH, attachments.c.tenant, attachments.c.id)
-_partial("ix_attachments_due", IN_TRASH, attachments.c.tenant, attachments.c.deleted)
+_partial("ix_attachments_due", IN_TRASH, attachments.c.deleted)
+_partial("ix_attachments_uncounted", UNCOUNTED, attachments.c.id)
 _partial("ix_attachments_dooming", DOOMING, attachments.c.id)
 
 versions = Table(

@@ -42,7 +42,9 @@ def _trash() -> None:
     op.add_column("versions", sa.Column("purging", sa.BigInteger(), nullable=True))
     in_trash = "deleted IS NOT NULL AND purging IS NULL"
     _partial("ix_attachments_trash", "attachments", ["tenant", "id"], in_trash)
-    _partial("ix_attachments_due", "attachments", ["tenant", "deleted"], in_trash)
+    _partial("ix_attachments_due", "attachments", ["deleted"], in_trash)
+    uncounted = f"{in_trash} AND deleted_tick IS NULL"
+    _partial("ix_attachments_uncounted", "attachments", ["id"], uncounted)
     dooming = "purging IS NOT NULL AND current IS NOT NULL"
     _partial("ix_attachments_dooming", "attachments", ["id"], dooming)
     _partial("ix_versions_doomed", "versions", ["id"], "purging IS NOT NULL")
