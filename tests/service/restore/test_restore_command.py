@@ -127,7 +127,7 @@ def test_another_target_and_a_source_that_is_gone(site: Site, forks: Forks) -> N
 def test_interrupted_it_goes_on(site: Site, forks: Forks) -> None:
     total = len(asyncio.run(site.versions()))
     site.lose("primary")
-    fork = forks.start("restore", "--all", "--parallel", "1", "--rate", "0.1")
+    fork = forks.start("restore", "--all", "--parallel", "1", "--rate", "1")
     deadline = time.monotonic() + 60
     while not list(site.bodies("primary")) and time.monotonic() < deadline:
         time.sleep(0.02)
