@@ -131,12 +131,8 @@ def purge(connection: Connection, version: str) -> bool:
 
 def _count_from_now(connection: Connection, counted: timedelta) -> None:
     """Begin to count for what a gateway of the version before moved to the trash."""
-    # SQLite, which keeps no statistics unless told to, would walk through the whole trash.
-    hint = "INDEXED BY ix_attachments_uncounted"
-    found = select(_ATTACHMENTS.c.id).with_hint(_ATTACHMENTS, hint, "sqlite")
-    for page in contents.slices(list(connection.scalars(found.where(tables.UNCOUNTED)))):
-        uncounted = update(_ATTACHMENTS).where(_ATTACHMENTS.c.id.in_(page), tables.UNCOUNTED)
-        connection.execute(uncounted.values(deleted_tick=counted))
+    uncounted = update(_ATTACHMENTS).where(tables.UNCOUNTED)
+    connection.execute(uncounted.values(deleted_tick=counted))
 
 
 def _due_attachments(at: datetime, counted: timedelta) -> ColumnElement[bool]:

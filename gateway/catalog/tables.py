@@ -149,7 +149,7 @@ Index(
 
 _partial("ix_attachments_trash", IN_TRASH, attachments.c.tenant, attachments.c.id)
 _partial("ix_attachments_due", IN_TRASH, attachments.c.deleted)
-_partial("ix_attachments_uncounted", UNCOUNTED, attachments.c.id)
+_partial("ix_attachments_uncounted", UNCOUNTED, attachments.c.deleted_tick)
 _partial("ix_attachments_dooming", DOOMING, attachments.c.id)
 
 versions = Table(

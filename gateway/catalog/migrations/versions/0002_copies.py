@@ -44,7 +44,7 @@ def _trash() -> None:
     _partial("ix_attachments_trash", "attachments", ["tenant", "id"], in_trash)
     _partial("ix_attachments_due", "attachments", ["deleted"], in_trash)
     uncounted = f"{in_trash} AND deleted_tick IS NULL"
-    _partial("ix_attachments_uncounted", "attachments", ["id"], uncounted)
+    _partial("ix_attachments_uncounted", "attachments", ["deleted_tick"], uncounted)
     dooming = "purging IS NOT NULL AND current IS NOT NULL"
     _partial("ix_attachments_dooming", "attachments", ["id"], dooming)
     _partial("ix_versions_doomed", "versions", ["id"], "purging IS NOT NULL")
