@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.restore.forks import Forks
+from tests.faults.restore.site import Site
 from tests.servers.versitygw import Versitygw
-from tests.service.restore.forks import Forks
-from tests.service.restore.site import Site
 from tests.stack.stack import Bucket, Stack
 
 NAMES = ("primary", "east", "west")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.service.restore.forks import Forks
-from tests.service.restore.site import Site, flip
+from tests.faults.restore.forks import Forks
+from tests.faults.restore.site import Site, flip
 
 
 def harm(site: Site, rng: random.Random) -> None:

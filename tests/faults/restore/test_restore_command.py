@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gateway.model import Version
-from tests.service.restore.forks import Forks
-from tests.service.restore.site import Site, flip, objects
+from tests.faults.restore.forks import Forks
+from tests.faults.restore.site import Site, flip, objects
 
 pytestmark = pytest.mark.timeout(300)
 

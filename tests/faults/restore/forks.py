@@ -56,7 +56,7 @@ class Forks:
 
     def __enter__(self) -> Self:
         self._parent = subprocess.Popen(
-            [sys.executable, "-m", "tests.service.restore.forks"],
+            [sys.executable, "-m", "tests.faults.restore.forks"],
             env=dict(self._environment),
             cwd=self._home,
             stdin=subprocess.PIPE,
