@@ -40,6 +40,7 @@ from gateway.placing import Roster
 from gateway.ports import Dumps, Piece, Store
 from gateway.pump import Pump, PumpSettings
 from gateway.quorum import Quorum, QuorumLost, Target
+from gateway.removal import remove
 from gateway.replication import FanSettings, Replication
 from gateway.verify import BodyCheck, whole
 from keyservice.wire import CannotUnwrap, DataKey, KeyServiceError
@@ -119,7 +120,7 @@ class CatalogBackups:
                     await _verify(target.store, body_key(SYSTEM, blob), core)
                 except StoreError as error:
                     failed[target.name] = type(error).__name__
-                    self._background.start("remove a bad copy", _remove(target.store, blob))
+                    self._background.start("remove a bad copy", remove(target.store, SYSTEM, blob))
         stored = [target for target in targets if target.name not in failed]
         if not stored:
             raise QuorumLost("no target holds a whole copy of the catalog")
@@ -238,17 +239,11 @@ class CatalogBackups:
         pruned = 0
         try:
             for copy in (await self.copies(target))[self._keep :]:
-                await _remove(target.store, copy.blob)
+                await remove(target.store, SYSTEM, copy.blob)
                 pruned += 1
         except StoreError as error:
             log.warning("catalog copies stay", target=target.name, reason=type(error).__name__)
         return pruned
-
-
-async def _remove(store: Store, blob: str) -> None:
-    """Remove a copy, the envelope first: without it there is none."""
-    await store.delete(envelope_key(SYSTEM, blob))
-    await store.delete(body_key(SYSTEM, blob))
 
 
 async def _verify(store: Store, key: str, core: Core) -> None:

@@ -18,6 +18,7 @@ from gateway.model import Version, body_key, envelope_key
 from gateway.parts import Parts
 from gateway.ports import Finding, Piece, Store
 from gateway.rate import Rate
+from gateway.removal import remove
 from gateway.room import Room
 from gateway.sources import Restart, Sources
 from gateway.verify import (
@@ -125,10 +126,8 @@ class Copier:
 
     async def clear(self, version: Version, target: str) -> None:
         """Remove what a target has of a version that is no more."""
-        store = self._stores[target]
         await self._rate.take(0, 2)
-        await store.delete(envelope_key(version.tenant, version.blob))
-        await store.delete(body_key(version.tenant, version.blob))
+        await remove(self._stores[target], version.tenant, version.blob)
 
     async def _look(self, check: Awaitable[None], *, unopened: bool = False) -> StoreError | None:
         """Return what keeps an object from being right, None if it is. Raises other StoreErrors.

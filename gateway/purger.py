@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.errors import StoreError
-from gateway.model import Version, body_key, envelope_key
+from gateway.model import Version
 from gateway.ports import Bin, Doomed
 from gateway.quorum import Target
+from gateway.removal import remove_leftovers
 
 log = structlog.get_logger()
 PAGE = 200
@@ -79,13 +80,8 @@ class Purger:
         return clear and await self._bin.purge(doomed.version.id)
 
     async def _remove(self, target: Target, version: Version) -> bool:
-        body = body_key(version.tenant, version.blob)
         try:
-            # The envelope first: without it the body is an orphan for everyone who looks.
-            await target.store.delete(envelope_key(version.tenant, version.blob))
-            async for unfinished in target.store.unfinished(body):
-                await target.store.discard(unfinished)
-            await target.store.delete(body)
+            await remove_leftovers(target.store, version.tenant, version.blob)
         except StoreError:
             return False
         return True

@@ -15,9 +15,10 @@ from datetime import timedelta
 import structlog
 
 from gateway.errors import CatalogError, ObjectMissing, StoreError
-from gateway.model import Upload, body_key, envelope_key, now
+from gateway.model import Upload, envelope_key, now
 from gateway.ports import Catalog, Stat, Unfinished
 from gateway.quorum import Target
+from gateway.removal import remove_leftovers
 
 log = structlog.get_logger()
 PAGE = 500
@@ -74,7 +75,7 @@ class Reaper:
                 log.info("complete upload kept", blob=upload.blob, tenant=upload.tenant)
                 return False
             for target in self._targets:
-                await self._remove(target, upload)
+                await remove_leftovers(target.store, upload.tenant, upload.blob)
         except StoreError as error:
             log.warning("leftovers remain", blob=upload.blob, reason=type(error).__name__)
             return False
@@ -90,14 +91,6 @@ class Reaper:
                 continue
             return True
         return False
-
-    async def _remove(self, target: Target, upload: Upload) -> None:
-        body = body_key(upload.tenant, upload.blob)
-        async for unfinished in target.store.unfinished(body):
-            await target.store.discard(unfinished)
-        # The envelope first: without it the body is an orphan for everyone who looks.
-        await target.store.delete(envelope_key(upload.tenant, upload.blob))
-        await target.store.delete(body)
 
     async def sweep(self, target: Target) -> tuple[int, int]:
         """Remove multipart uploads and bodies of one target that no row knows and that are old.

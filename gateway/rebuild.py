@@ -20,10 +20,10 @@ from gateway.catalog_backup import CatalogBackups, Copy
 from gateway.envelopes import PATIENCE, Batch, Envelopes, Listing, Offer
 from gateway.errors import CatalogConflict, CatalogError, GatewayError, RunLost, first
 from gateway.keys import KeyService
-from gateway.model import microseconds, moment, new_id
+from gateway.model import microseconds, moment
 from gateway.ports import Catalog, Recovery, Run, Runs, RunState, Settled
 from gateway.quorum import Target
-from gateway.record import AlreadyRunning
+from gateway.record import take_over
 
 KIND: Final = "rebuild"
 LEASE: Final = timedelta(seconds=5)
@@ -271,7 +271,11 @@ class Rebuild:
     @asynccontextmanager
     async def _claimed(self, source: Target) -> AsyncIterator["_Ledger"]:
         """Hold the run of this target, and put on record how it ended."""
-        ledger, ended = _Ledger(self._runs, await self._claim(source)), False
+        refusal = "somebody else rebuilds the catalog from this target now"
+        run = await take_over(
+            self._runs, KIND, source.name, lease=self._lease, patience=2, refusal=refusal
+        )
+        ledger, ended = _Ledger(self._runs, run), False
         try:
             yield ledger
             await self._runs.end(ledger.run, RunState.DONE, ledger.outcome)
@@ -286,20 +290,6 @@ class Rebuild:
             if not ended:
                 with suppress(CatalogError):
                     await self._runs.release(ledger.run)
-
-    async def _claim(self, source: Target) -> Run:
-        """Take the run over as soon as whoever had it is silent for the lease. Raises AlreadyRunning."""
-        holder = new_id()
-        deadline = time.monotonic() + 2 * self._lease.total_seconds()
-        while True:
-            run = await self._runs.claim(
-                KIND, source.name, holder=holder, every=timedelta(), lease=self._lease
-            )
-            if run is not None:
-                return run
-            if time.monotonic() > deadline:
-                raise AlreadyRunning("somebody else rebuilds the catalog from this target now")
-            await asyncio.sleep(self._lease.total_seconds() / 5)
 
 
 def _count(batch: Batch, report: Report) -> None:

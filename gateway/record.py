@@ -5,6 +5,7 @@ what it came to is kept: done with its report, or failed with its reason. Does n
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,13 +15,31 @@ from typing import Final
 from gateway.duties import Ledger
 from gateway.errors import CatalogConflict, first
 from gateway.model import new_id
-from gateway.ports import Runs, RunState
+from gateway.ports import Run, Runs, RunState
 
 LEASE: Final = timedelta(seconds=60)
 
 
 class AlreadyRunning(CatalogConflict):
     """Somebody else does this work on this subject right now."""
+
+
+async def take_over(
+    runs: Runs, kind: str, subject: str, *, lease: timedelta, patience: float, refusal: str
+) -> Run:
+    """Begin a run, or take it over as soon as whoever had it is silent for the lease.
+
+    Waits for `patience` leases. Raises AlreadyRunning, with `refusal`, and CatalogErrors.
+    """
+    holder, seconds = new_id(), lease.total_seconds()
+    until = time.monotonic() + patience * seconds
+    while True:
+        run = await runs.claim(kind, subject, holder=holder, every=timedelta(), lease=lease)
+        if run is not None:
+            return run
+        if time.monotonic() > until:
+            raise AlreadyRunning(refusal)
+        await asyncio.sleep(seconds / 10)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ say so, else when its lease is over. Periodic work has `duties` for it.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -14,9 +13,8 @@ from typing import Final
 
 from gateway.duties import Ledger
 from gateway.errors import CatalogError, first
-from gateway.model import new_id
-from gateway.ports import Run, Runs, RunState
-from gateway.record import AlreadyRunning
+from gateway.ports import Runs, RunState
+from gateway.record import take_over
 
 LEASE: Final = timedelta(seconds=10)
 
@@ -26,7 +24,9 @@ async def resumed(
     runs: Runs, kind: str, subject: str, *, lease: timedelta = LEASE
 ) -> AsyncGenerator[Ledger]:
     """Hold the row while the block lasts. Raises AlreadyRunning, RunLost and CatalogErrors."""
-    ledger, ended = Ledger(runs, await _claimed(runs, kind, subject, lease), lease=lease), False
+    refusal = f"{kind} is at it already: try again when it is done"
+    run = await take_over(runs, kind, subject, lease=lease, patience=1.5, refusal=refusal)
+    ledger, ended = Ledger(runs, run, lease=lease), False
     try:
         async with asyncio.TaskGroup() as group:
             keeping = group.create_task(ledger.keep())
@@ -40,15 +40,3 @@ async def resumed(
             with suppress(CatalogError):
                 await runs.release(ledger.run)
     await runs.end(ledger.run, RunState.DONE, dict(ledger.run.progress))
-
-
-async def _claimed(runs: Runs, kind: str, subject: str, lease: timedelta) -> Run:
-    """Begin, or take over as soon as whoever had it is silent for the lease."""
-    holder, until = new_id(), time.monotonic() + 1.5 * lease.total_seconds()
-    while True:
-        run = await runs.claim(kind, subject, holder=holder, every=timedelta(), lease=lease)
-        if run is not None:
-            return run
-        if time.monotonic() > until:
-            raise AlreadyRunning(f"{kind} is at it already: try again when it is done")
-        await asyncio.sleep(lease.total_seconds() / 10)

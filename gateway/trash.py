@@ -78,3 +78,13 @@ class Trash:
         await self._bin.retain(tenant, retention)
         hold = retention.hold is not None and retention.hold > datetime.now(UTC)
         log.info("retention set", tenant=tenant, trash_days=retention.trash.days, hold=hold)
+
+
+def retained(retention: Retention) -> dict[str, int | str | None]:
+    """Return a retention in days, as the API and the command tell it."""
+    return {
+        "trash_days": retention.trash.days,
+        "keep_versions": retention.versions,
+        "keep_days": None if retention.age is None else retention.age.days,
+        "hold_until": None if retention.hold is None else retention.hold.isoformat(),
+    }

@@ -9,6 +9,7 @@ import typer
 
 from gateway.cli.bar import Bar, bar
 from gateway.cli.command import (
+    FINDINGS,
     USAGE,
     Config,
     Json,
@@ -28,7 +29,6 @@ from gateway.ports import Lag
 if TYPE_CHECKING:
     from gateway.app import Core
 
-FINDINGS = 3
 _GLANCE = 0.5  # seconds between two looks at what was done
 _SHOWN = 20
 _CODES = "Exit codes: 0 done, 1 it failed or was refused, 2 wrong usage or settings, 3 versions are at risk."

@@ -9,6 +9,7 @@ import typer
 
 from gateway.cli.bar import Bar, bar
 from gateway.cli.command import (
+    FINDINGS,
     USAGE,
     Config,
     Json,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from gateway.app import Core
     from gateway.repairer import Tally
 
-FINDINGS = 3
 GLANCE = 0.3  # seconds between two looks at what was done
 PAUSE = 2.0  # and before what failed is looked at again
 HELP = teach(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from gateway.cli.command import (
 )
 from gateway.config import Settings
 from gateway.model import Retention
+from gateway.trash import retained
 
 HELP = teach(
     "Show or set how long a tenant's trash and replaced versions are kept. "
@@ -71,13 +72,7 @@ def retention(
                 await trash.retain(tenant, wanted)
             return wanted
 
-    found = run(work(settings_of(config)))
-    shown: dict[str, Any] = {
-        "trash_days": found.trash.days,
-        "keep_versions": found.versions,
-        "keep_days": None if found.age is None else found.age.days,
-        "hold_until": None if found.hold is None else found.hold.isoformat(),
-    }
+    shown = retained(run(work(settings_of(config))))
     if as_json:
         show_json(shown)
     else:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.command import (
+    FINDINGS,
     USAGE,
     Config,
     Json,
@@ -52,7 +53,6 @@ _EMPTY = teach(
     "sealgate trash empty",
     codes="Exit codes: 0 done, 1 it failed, 2 wrong usage or settings, 3 some of it waits for a target.",
 )
-_WAITING = 3
 
 group = typer.Typer(help="List, bring back and purge what was deleted.", no_args_is_help=True)
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's id.")]
@@ -119,7 +119,7 @@ def empty(*, config: Config = None, as_json: Json = False) -> None:
     else:
         show_fields({name: str(value) for name, value in purged.items()})
     if purged["waiting"]:
-        raise typer.Exit(_WAITING)
+        raise typer.Exit(FINDINGS)
 
 
 def _fields(item: Trashed) -> dict[str, Any]:

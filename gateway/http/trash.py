@@ -14,6 +14,7 @@ from gateway.http.services import services
 from gateway.listing import Row
 from gateway.model import Found, Retention, Right
 from gateway.ports import Trashed
+from gateway.trash import retained
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
@@ -83,16 +84,6 @@ async def retain(request: web.Request) -> web.StreamResponse:
     )
     await serving.trash.retain(tenant, wanted)
     return web.json_response(retained(wanted), headers=FRESH)
-
-
-def retained(retention: Retention) -> dict[str, Any]:
-    """Return a retention as JSON has it."""
-    return {
-        "trash_days": retention.trash.days,
-        "keep_versions": retention.versions,
-        "keep_days": None if retention.age is None else retention.age.days,
-        "hold_until": None if retention.hold is None else retention.hold.isoformat(),
-    }
 
 
 def trashed_of(request: web.Request) -> str:
