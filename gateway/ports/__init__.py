@@ -13,6 +13,7 @@ from gateway.ports.recovery import Dumps, Recovered, Recovery, Settled
 from gateway.ports.replicas import Finding, Gap, Held, Holding, Kept, Lag, Replicas
 from gateway.ports.runs import Run, Runs, RunState
 from gateway.ports.store import PartUpload, Piece, Stat, Store, Unfinished
+from gateway.ports.wraps import KekUse, Leftover, Rewrapped, Rotation, Stale, Wrapped, Wraps
 
 __all__ = [
     "Bin",
@@ -23,8 +24,10 @@ __all__ = [
     "Gap",
     "Held",
     "Holding",
+    "KekUse",
     "Kept",
     "Lag",
+    "Leftover",
     "PartUpload",
     "Piece",
     "Placement",
@@ -32,12 +35,17 @@ __all__ = [
     "Recovered",
     "Recovery",
     "Replicas",
+    "Rewrapped",
+    "Rotation",
     "Run",
     "RunState",
     "Runs",
     "Settled",
+    "Stale",
     "Stat",
     "Store",
     "Trashed",
     "Unfinished",
+    "Wrapped",
+    "Wraps",
 ]
