@@ -23,9 +23,10 @@ from keyservice.audit_file import FileAuditSink
 from keyservice.callers import DEVELOPMENT, TokenCheck
 from keyservice.config import ConfigError, Listen, RootSettings, Settings, VaultSettings
 from keyservice.connection import Runner
+from keyservice.desk import Desk
 from keyservice.files import read_secret
 from keyservice.health import Health
-from keyservice.http import Api, probe_application
+from keyservice.http import Api, UseCases, probe_application
 from keyservice.keyring import Keyring
 from keyservice.local import FolderKeyStore, LocalRoot, ensure_root_key
 from keyservice.metered import MeteredRoot
@@ -91,13 +92,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             metered, store, capacity=settings.cache.capacity, max_ttl=settings.cache.max_ttl
         )
         metrics.watch(keyring)
+        desk = Desk(gate, auditor, metrics)
         service = KeyService(
             root=metered,
             store=store,
             keyring=keyring,
-            gate=gate,
-            auditor=auditor,
-            metrics=metrics,
+            desk=desk,
             cache_ttl={
                 Tier.STANDARD: settings.cache.standard_ttl,
                 Tier.BUSINESS: settings.cache.business_ttl,
@@ -112,7 +112,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             metrics=metrics,
         )
         context, token = await asyncio.to_thread(_trust, settings)
-        api = Api(service, token, health, metrics, root.kind).application()
+        api = Api(UseCases(service, desk), token, health, metrics, root.kind).application()
         url = await _listen(stack, api, settings.listen, context, settings.drain_timeout)
         probes_url = None
         if settings.probes is not None:

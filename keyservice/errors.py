@@ -56,6 +56,18 @@ class Suspended(KeyServiceError):
     code = "suspended"
 
 
+class SuspendedByOwner(Suspended):
+    """The owner of the tenant's root key withdrew it; only they can give it back."""
+
+    code = "suspended-by-owner"
+
+
+class WrongState(KeyServiceError):
+    """The tenant's state, or that of one of its keys, stands against the operation."""
+
+    code = "wrong-state"
+
+
 class Shredded(KeyServiceError):
     """The tenant's keys are destroyed for good."""
 

@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 
 from keyservice import answers
 from keyservice.callers import TokenCheck, of_certificate
+from keyservice.desk import Call, Desk
 from keyservice.errors import Invalid, KeyServiceError, TooLarge
 from keyservice.health import Health
 from keyservice.messages import (
@@ -40,7 +42,7 @@ from keyservice.policy import NOBODY, Caller, Operation
 from keyservice.ports import RootKind
 from keyservice.problems import PREFIX, to_problem
 from keyservice.records import is_tenant
-from keyservice.service import Call, KeyService
+from keyservice.service import KeyService
 from keyservice.wire import MAX_REQUEST_ID, DataKey, WrappedKey
 
 MAX_BODY = 2 * 1024 * 1024
@@ -57,18 +59,26 @@ REQUEST_ID_KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class UseCases:
+    """All that can be asked for, and the desk at which what cannot be understood is turned away."""
+
+    keys: KeyService
+    desk: Desk
+
+
 class Api:
     """The routes under `/v1`, for callers who said who they are."""
 
     def __init__(
         self,
-        service: KeyService,
+        cases: UseCases,
         token: TokenCheck | None,
         health: Health,
         metrics: Metrics,
         root: RootKind,
     ) -> None:
-        self._service = service
+        self._cases = cases
         self._token = token
         self._health = health
         self._metrics = metrics
@@ -97,7 +107,7 @@ class Api:
         except Invalid as error:
             await self._refuse(request, Operation.CREATE_TENANT, error)
             raise
-        new = await self._service.create_tenant(
+        new = await self._cases.keys.create_tenant(
             _call(request, message.reason), message.tenant, message.tier
         )
         return answers.json(Created(tenant=message.tenant), status=201 if new else 200)
@@ -105,7 +115,7 @@ class Api:
     async def tenant_status(self, request: web.Request) -> web.Response:
         """Return the tenant's tier, state and KEKs, without any key."""
         tenant = await self._tenant(request, Operation.TENANT_STATUS)
-        record = await self._service.tenant_status(_call(request, "status"), tenant)
+        record = await self._cases.keys.tenant_status(_call(request, "status"), tenant)
         view = TenantView(
             tenant=record.tenant,
             tier=record.tier,
@@ -118,7 +128,7 @@ class Api:
     async def data_keys(self, request: web.Request) -> web.Response:
         """Return one fresh key for each context."""
         tenant, message = await self._asked(request, Operation.DATA_KEYS, MakeDataKeys)
-        found = await self._service.data_keys(
+        found = await self._cases.keys.data_keys(
             _call(request, message.reason), tenant, message.contexts
         )
         return _items([_data_key(item) for item in found])
@@ -126,7 +136,9 @@ class Api:
     async def unwrap(self, request: web.Request) -> web.Response:
         """Return the data key of each item."""
         tenant, message = await self._asked(request, Operation.UNWRAP, UseKeys)
-        found = await self._service.unwrap(_call(request, message.reason), tenant, _keys(message))
+        found = await self._cases.keys.unwrap(
+            _call(request, message.reason), tenant, _keys(message)
+        )
         return _items(
             [_failed(i) if isinstance(i, KeyServiceError) else Item(dek=i) for i in found]
         )
@@ -134,7 +146,9 @@ class Api:
     async def rewrap(self, request: web.Request) -> web.Response:
         """Return each item under the current KEK."""
         tenant, message = await self._asked(request, Operation.REWRAP, UseKeys)
-        found = await self._service.rewrap(_call(request, message.reason), tenant, _keys(message))
+        found = await self._cases.keys.rewrap(
+            _call(request, message.reason), tenant, _keys(message)
+        )
         return _items(
             [_failed(i) if isinstance(i, KeyServiceError) else Item(wrapped=i) for i in found]
         )
@@ -168,7 +182,7 @@ class Api:
         """Put on record who was refused at the door, as far as they are known, and at which one."""
         tenant = request.match_info.get("tenant", "")
         name = request.match_info.route.name
-        await self._service.refuse(
+        await self._cases.desk.refuse(
             Call(request.get(CALLER, NOBODY), request[REQUEST_ID_KEY], ""),
             tenant if is_tenant(tenant) else "",
             Operation(name) if name else None,
@@ -196,7 +210,7 @@ class Api:
     async def _refuse(
         self, request: web.Request, operation: Operation, error: KeyServiceError, tenant: str = ""
     ) -> None:
-        await self._service.refuse(_call(request, ""), tenant, operation, error)
+        await self._cases.desk.refuse(_call(request, ""), tenant, operation, error)
 
 
 def probe_application(health: Health, metrics: Metrics) -> web.Application:

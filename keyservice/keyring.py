@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from keyservice.errors import CannotUnwrap, Shredded, Suspended, Unavailable
 from keyservice.flight import FlightCache, Loaded
 from keyservice.ports import KeyStore, Root
-from keyservice.records import KekState, KekVersion, TenantRecord, TenantState, Tier
+from keyservice.records import KekState, KekVersion, RootRef, TenantRecord, TenantState
 
 RETRY_AFTER = 5.0
 
@@ -35,7 +35,7 @@ class KekKey:
     """What the right to use an opened KEK depends on."""
 
     tenant: str
-    tier: Tier
+    root: RootRef
     tenant_state: TenantState
     kek_id: str
     kek_state: KekState
@@ -73,7 +73,7 @@ class Keyring:
         if version is None:
             raise CannotUnwrap
         key = KekKey(
-            record.tenant, record.tier, record.state, version.id, version.state, version.wrapped
+            record.tenant, record.root, record.state, version.id, version.state, version.wrapped
         )
         loaded = await self.keks.get(key, lambda: self._open(tenancy, version))
         return loaded.value
@@ -90,6 +90,8 @@ class Keyring:
             raise Unavailable("key store returned another tenant's record")
         if record.state is TenantState.SUSPENDED:
             raise Suspended("tenant is suspended")
+        if record.state is TenantState.SHREDDING:
+            raise Suspended("tenant's keys are to be destroyed; undo the order to use them again")
         if record.state is TenantState.SHREDDED:
             raise Shredded("tenant's keys are destroyed")
         deadline = started + min(record.cache_ttl, self._max_ttl)
@@ -98,7 +100,7 @@ class Keyring:
     async def _open(self, tenancy: Tenancy, version: KekVersion) -> Loaded[bytes]:
         record = tenancy.record
         try:
-            kek = await self._root.unwrap(record.tenant, record.tier, version.wrapped)
+            kek = await self._root.unwrap(record.tenant, record.root, version.wrapped)
         except Unavailable as error:
             raise _later(error, "root key does not answer") from error
         return Loaded(kek, tenancy.deadline)

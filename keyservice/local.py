@@ -26,7 +26,15 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from keyservice.errors import CannotUnwrap, Conflict, Unavailable, UnknownTenant
 from keyservice.files import read_secret, write_durably
 from keyservice.ports import RootKind, RootStatus
-from keyservice.records import TenantRecord, Tier, Versioned, from_document, is_tenant, to_document
+from keyservice.records import (
+    Custody,
+    RootRef,
+    TenantRecord,
+    Versioned,
+    from_document,
+    is_tenant,
+    to_document,
+)
 
 KEY_SIZE = 32
 PREFIX = "local:v1:"
@@ -53,27 +61,27 @@ class LocalRoot:
         """Always `local`."""
         return "local"
 
-    async def create(self, tenant: str, tier: Tier) -> None:
+    async def create(self, tenant: str, root: RootRef) -> None:
         """See `Root.create`."""
-        if tier is Tier.BUSINESS:
+        if root.custody is Custody.OWN:
             with _unavailable("root key file cannot be written"):
-                await asyncio.to_thread(ensure_root_key, self._path(tenant, tier))
+                await asyncio.to_thread(ensure_root_key, self._path(tenant, root))
 
-    async def wrap(self, tenant: str, tier: Tier, plaintext: bytes) -> str:
+    async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
         """See `Root.wrap`."""
-        key = await self._key(tenant, tier)
-        encryptor = Cobblestone256Encryptor(key, _context(tenant, tier))
+        key = await self._key(tenant, root)
+        encryptor = Cobblestone256Encryptor(key, _context(tenant, root))
         message = encryptor.update(plaintext) + encryptor.finalize()
         return PREFIX + base64.b64encode(message).decode("ascii")
 
-    async def unwrap(self, tenant: str, tier: Tier, wrapped: str) -> bytes:
+    async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:
         """See `Root.unwrap`."""
-        key = await self._key(tenant, tier)
+        key = await self._key(tenant, root)
         try:
             if not wrapped.startswith(PREFIX):
                 raise CannotUnwrap
             message = base64.b64decode(wrapped.removeprefix(PREFIX), validate=True)
-            decryptor = Cobblestone256Decryptor(key, _context(tenant, tier))
+            decryptor = Cobblestone256Decryptor(key, _context(tenant, root))
             return decryptor.update(message) + decryptor.finalize()
         except (InvalidTag, ValueError, binascii.Error):
             raise CannotUnwrap from None
@@ -91,24 +99,28 @@ class LocalRoot:
     async def close(self) -> None:
         """See `Root.close`."""
 
-    def _path(self, tenant: str, tier: Tier) -> Path:
+    def _path(self, tenant: str, root: RootRef) -> Path:
         if not is_tenant(tenant):
             raise UnknownTenant("tenant id must be 32 lower-case hex characters")
-        return self._folder / f"{tenant}.key" if tier is Tier.BUSINESS else self._key_file
+        if root.custody is Custody.SHARED:
+            return self._key_file
+        if root.custody is Custody.HELD:
+            raise Unavailable("no vault of this tenant is configured")
+        return self._folder / f"{'-'.join([tenant, *([root.name] if root.name else [])])}.key"
 
-    async def _key(self, tenant: str, tier: Tier) -> bytes:
-        path = self._path(tenant, tier)
+    async def _key(self, tenant: str, root: RootRef) -> bytes:
+        path = self._path(tenant, root)
         with _unavailable("root key file cannot be read"):
             try:
-                root = await asyncio.to_thread(_read_key, path)
+                key = await asyncio.to_thread(_read_key, path)
             except FileNotFoundError:
-                if tier is Tier.BUSINESS:
+                if root.custody is Custody.OWN:
                     raise UnknownTenant("tenant has no root key: create it first") from None
                 raise
         derivation = HKDF(
-            algorithm=hashes.SHA512(), length=KEY_SIZE, salt=None, info=_context(tenant, tier)
+            algorithm=hashes.SHA512(), length=KEY_SIZE, salt=None, info=_context(tenant, root)
         )
-        return derivation.derive(root)
+        return derivation.derive(key)
 
 
 class FolderKeyStore:
@@ -187,9 +199,9 @@ def _read_key(path: Path) -> bytes:
     return key
 
 
-def _context(tenant: str, tier: Tier) -> bytes:
-    """Bind tenant and tier; both have a fixed alphabet without the separator."""
-    return f"sealgate local root|{tier.value}|{tenant}".encode()
+def _context(tenant: str, root: RootRef) -> bytes:
+    """Bind tenant and root; all of it has a fixed alphabet without the separator."""
+    return f"sealgate local root|{root.custody.value}|{root.name}|{tenant}".encode()
 
 
 @contextlib.contextmanager

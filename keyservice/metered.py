@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from keyservice.errors import KeyServiceError
 from keyservice.ports import Root, RootKind, RootStatus
-from keyservice.records import Tier
+from keyservice.records import RootRef
 
 
 class MeteredRoot:
@@ -22,20 +22,20 @@ class MeteredRoot:
         """See `Root.kind`."""
         return self._root.kind
 
-    async def create(self, tenant: str, tier: Tier) -> None:
+    async def create(self, tenant: str, root: RootRef) -> None:
         """See `Root.create`."""
         with self._counted("create"):
-            await self._root.create(tenant, tier)
+            await self._root.create(tenant, root)
 
-    async def wrap(self, tenant: str, tier: Tier, plaintext: bytes) -> str:
+    async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
         """See `Root.wrap`."""
         with self._counted("wrap"):
-            return await self._root.wrap(tenant, tier, plaintext)
+            return await self._root.wrap(tenant, root, plaintext)
 
-    async def unwrap(self, tenant: str, tier: Tier, wrapped: str) -> bytes:
+    async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:
         """See `Root.unwrap`."""
         with self._counted("unwrap"):
-            return await self._root.unwrap(tenant, tier, wrapped)
+            return await self._root.unwrap(tenant, root, wrapped)
 
     async def status(self) -> RootStatus:
         """See `Root.status`."""

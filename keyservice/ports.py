@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from keyservice.records import TenantRecord, Tier, Versioned
+from keyservice.records import RootRef, TenantRecord, Versioned
 
 RootKind = Literal["vault", "local"]
 
@@ -26,9 +26,9 @@ class RootStatus:
 class Root(Protocol):
     """The keys that wrap KEKs and never leave.
 
-    A `business` tenant has a root key of its own. `standard` tenants share one, from which a key
-    for each tenant is derived (context = tenant id). Text wrapped for one tenant or tier never
-    opens for another. Every method may be called any number of times at once.
+    A tenant has root keys of its own, or shares one, from which a key for each tenant is derived
+    (context = tenant id). Text wrapped for one tenant or under one root never opens for another. Every
+    method may be called any number of times at once.
     """
 
     @property
@@ -36,24 +36,24 @@ class Root(Protocol):
         """What the root is, for `status`."""
         ...
 
-    async def create(self, tenant: str, tier: Tier) -> None:
+    async def create(self, tenant: str, root: RootRef) -> None:
         """Make sure that the tenant's root key exists.
 
         Idempotent, also for two callers at once: an existing key is left as it is. Nothing to do
-        for `standard` beyond the shared key. Raises Unavailable.
+        for the shared one. Raises Unavailable.
         """
         ...
 
-    async def wrap(self, tenant: str, tier: Tier, plaintext: bytes) -> str:
+    async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
         """Wrap a KEK of 32 bytes; the answer is ASCII text that only `unwrap` understands.
 
         Safe to repeat, with another text each time. Raises UnknownTenant when `create` was not
-        called for a business tenant, Unavailable when the root is sealed, gone or refuses us.
+        called for an own root, Unavailable when the root is sealed, gone or refuses us.
         """
         ...
 
-    async def unwrap(self, tenant: str, tier: Tier, wrapped: str) -> bytes:
-        """Return the 32 bytes that `wrap` was given for the same tenant and tier.
+    async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:
+        """Return the 32 bytes that `wrap` was given for the same tenant and root.
 
         Idempotent. Raises CannotUnwrap when the text was damaged or is another tenant's,
         UnknownTenant when the tenant's own root key does not exist, Unavailable as `wrap`.

@@ -10,11 +10,13 @@ from keyservice.errors import (
     KeyServiceError,
     Shredded,
     Suspended,
+    SuspendedByOwner,
     Throttled,
     TooLarge,
     Unauthenticated,
     Unavailable,
     UnknownTenant,
+    WrongState,
 )
 from keyservice.messages import Problem
 from keyservice.wire import ERRORS
@@ -30,6 +32,8 @@ STATUS: dict[type[KeyServiceError], int] = {
     TooLarge: 413,
     CannotUnwrap: 422,
     Suspended: 423,
+    SuspendedByOwner: 423,
+    WrongState: 409,
     Throttled: 429,
     Unavailable: 503,
     Conflict: 503,

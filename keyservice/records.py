@@ -1,4 +1,4 @@
-"""What the key store keeps for a tenant: its tier, its state, and its wrapped KEK versions.
+"""What the key store keeps for a tenant: its tier, its state, its root, and its wrapped KEK versions.
 
 A record holds no key in the clear. `to_document` and `from_document` are the one mapping to plain
 JSON values, shared by every key store; reading is strict, so a damaged record is never half used.
@@ -10,13 +10,14 @@ import enum
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 TENANT = re.compile(r"[0-9a-f]{32}")
 MAX_KEK_ID = 64
 MAX_KEKS = 1000
-FORMAT = 1
+FORMAT = 2
+MAX_RATE = 1e9
 
 
 class Tier(enum.StrEnum):
@@ -27,11 +28,61 @@ class Tier(enum.StrEnum):
 
 
 class TenantState(enum.StrEnum):
-    """What may be done for a tenant."""
+    """What may be done for a tenant: everything, nothing for now, nothing until undone, nothing ever."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
+    SHREDDING = "shredding"  # ordered: answers as if suspended, until it is undone or carried out
     SHREDDED = "shredded"
+
+
+class Custody(enum.StrEnum):
+    """Who has the root key that wraps a tenant's KEKs."""
+
+    SHARED = "shared"  # the one of all standard tenants, derived for each
+    OWN = "own"  # the tenant's alone, in our Vault
+    HELD = "held"  # the tenant's alone, in a Vault of its own
+
+
+@dataclass(frozen=True, slots=True)
+class RootRef:
+    """Which root key wraps a tenant's KEKs.
+
+    `name` tells apart the roots of one tenant: of an own one its generation (8 hex characters, empty for
+    the first), of a held one the configured Vault; empty for the shared one. It never names a key by
+    itself: adapters build that from the tenant's id. `imported`: the tenant supplies its versions.
+    """
+
+    custody: Custody
+    name: str = ""
+    imported: bool = False
+
+
+SHARED = RootRef(Custody.SHARED)
+OWN = RootRef(Custody.OWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A tenant's own rate, beside what the policy says: keys a second, and how many at once."""
+
+    per_second: float
+    burst: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShredOrder:
+    """An order to destroy a tenant's keys: carried out at `due` at the earliest, if nobody undid it.
+
+    Times are microseconds since the epoch. `approved` is the second administrator who let it happen at
+    once, empty while nobody did.
+    """
+
+    ordered: int
+    due: int
+    by: str
+    reason: str
+    approved: str = ""
 
 
 class KekState(enum.StrEnum):
@@ -54,13 +105,23 @@ class KekVersion:
 
 @dataclass(frozen=True, slots=True)
 class TenantRecord:
-    """One tenant; `cache_ttl` in seconds bounds how long an opened KEK outlives a revocation."""
+    """One tenant; `cache_ttl` in seconds bounds how long an opened KEK outlives a revocation.
+
+    `revision` is the version under which the key store holds it, so that one which was written back from
+    the past is seen. `sealed` is the revision at which `seal` was made, which proves all of the rest.
+    """
 
     tenant: str
     tier: Tier
     state: TenantState
     cache_ttl: float
     keks: tuple[KekVersion, ...]
+    root: RootRef
+    revision: int = 1
+    allowance: Allowance | None = None
+    order: ShredOrder | None = None
+    sealed: int = 0
+    seal: str = ""
 
     @property
     def current(self) -> KekVersion | None:
@@ -81,6 +142,13 @@ class Versioned:
 
     record: TenantRecord
     version: int
+
+
+_ROOT_NAMES = {
+    Custody.SHARED: re.compile(""),
+    Custody.OWN: re.compile(r"([0-9a-f]{8})?"),
+    Custody.HELD: re.compile(r"[a-z0-9][a-z0-9-]{0,62}"),
+}
 
 
 def is_tenant(text: str) -> bool:
@@ -105,6 +173,16 @@ def to_document(record: TenantRecord) -> dict[str, Any]:
             }
             for kek in record.keks
         ],
+        "root": {
+            "custody": record.root.custody.value,
+            "name": record.root.name,
+            "imported": record.root.imported,
+        },
+        "revision": record.revision,
+        "allowance": asdict(record.allowance) if record.allowance else None,
+        "order": asdict(record.order) if record.order else None,
+        "sealed": record.sealed,
+        "seal": record.seal,
     }
 
 
@@ -134,7 +212,58 @@ def _read(document: Mapping[str, Any]) -> TenantRecord:
         state=TenantState(document["state"]),
         cache_ttl=ttl,
         keks=keks,
+        root=_read_root(document["root"]),
+        revision=_count(document["revision"]),
+        allowance=_read_allowance(document["allowance"]),
+        order=_read_order(document["order"]),
+        sealed=_count(document["sealed"]),
+        seal=_text(document["seal"]),
     )
+
+
+def _read_root(document: Mapping[str, Any]) -> RootRef:
+    name, imported = _text(document["name"]), document["imported"]
+    if not isinstance(imported, bool):
+        raise TypeError
+    root = RootRef(Custody(document["custody"]), name, imported)
+    if not _ROOT_NAMES[root.custody].fullmatch(name):
+        raise ValueError("tenant record names an impossible root")
+    return root
+
+
+def _read_allowance(document: Mapping[str, Any] | None) -> Allowance | None:
+    if document is None:
+        return None
+    found = Allowance(float(document["per_second"]), float(document["burst"]))
+    if not (0 < found.per_second <= MAX_RATE and 1 <= found.burst <= MAX_RATE):
+        raise ValueError("tenant record has an impossible rate")
+    return found
+
+
+def _read_order(document: Mapping[str, Any] | None) -> ShredOrder | None:
+    if document is None:
+        return None
+    return ShredOrder(
+        ordered=_count(document["ordered"]),
+        due=_count(document["due"]),
+        by=_text(document["by"]),
+        reason=_text(document["reason"]),
+        approved=_text(document["approved"]),
+    )
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    if value < 0:
+        raise ValueError("tenant record has a negative number")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _read_kek(document: Mapping[str, Any]) -> KekVersion:

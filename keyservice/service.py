@@ -9,19 +9,16 @@ does an audit record. No HTTP and no vendor is known here.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import secrets
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import structlog
 
 from envelope import wrap as envelope_wrap
 from envelope.errors import EnvelopeError
-from keyservice.audit import Auditor, AuditRecord
+from keyservice.desk import Call, Desk, Outcome
 from keyservice.errors import (
     CannotUnwrap,
     Conflict,
@@ -32,10 +29,11 @@ from keyservice.errors import (
     UnknownTenant,
 )
 from keyservice.keyring import Keyring, Tenancy
-from keyservice.metrics import Metrics
-from keyservice.policy import Caller, Gate, Operation
+from keyservice.policy import Operation
 from keyservice.ports import KeyStore, Root
 from keyservice.records import (
+    OWN,
+    SHARED,
     KekState,
     KekVersion,
     TenantRecord,
@@ -51,23 +49,6 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Who asks, why, and under which request id."""
-
-    caller: Caller
-    request_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
-    """What became of one key: its KEK's id where one was named, and the value or the refusal."""
-
-    kek: str
-    value: T | KeyServiceError = field(repr=False)
-
-
 class KeyService:
     """One instance serves every tenant; all methods may run any number of times at once."""
 
@@ -77,28 +58,23 @@ class KeyService:
         root: Root,
         store: KeyStore,
         keyring: Keyring,
-        gate: Gate,
-        auditor: Auditor,
-        metrics: Metrics,
+        desk: Desk,
         cache_ttl: dict[Tier, float],
     ) -> None:
         self._root = root
         self._store = store
         self._keyring = keyring
-        self._gate = gate
-        self._auditor = auditor
-        self._metrics = metrics
+        self._desk = desk
         self._cache_ttl = cache_ttl
 
     async def create_tenant(self, call: Call, tenant: str, tier: Tier) -> bool:
         """Make sure that the tenant exists with this tier; return whether it is new."""
 
-        async def create() -> list[Outcome[bool]]:
+        async def create() -> Outcome[bool]:
             kek, new = await self._create(tenant, tier)
-            return [Outcome(kek, new)]
+            return Outcome(kek, new)
 
-        values = await self._answer(call, tenant, Operation.CREATE_TENANT, 1, create)
-        return values[0] is True
+        return await self._desk.one(call, tenant, Operation.CREATE_TENANT, create)
 
     async def data_keys(
         self, call: Call, tenant: str, contexts: Sequence[bytes]
@@ -110,7 +86,7 @@ class KeyService:
             kek_id, kek = await self._current(tenancy)
             return await _each(contexts, lambda context: _make(kek, kek_id, context))
 
-        return await self._answer(call, tenant, Operation.DATA_KEYS, len(contexts), make)
+        return await self._desk.answer(call, tenant, Operation.DATA_KEYS, len(contexts), make)
 
     async def unwrap(
         self, call: Call, tenant: str, keys: Sequence[WrappedKey]
@@ -122,7 +98,7 @@ class KeyService:
             keks = await self._keks(tenancy, keys)
             return await _each(keys, lambda key: _open(keks, key))
 
-        return await self._answer(call, tenant, Operation.UNWRAP, len(keys), unwrap)
+        return await self._desk.answer(call, tenant, Operation.UNWRAP, len(keys), unwrap)
 
     async def rewrap(
         self, call: Call, tenant: str, keys: Sequence[WrappedKey]
@@ -135,82 +111,15 @@ class KeyService:
             keks = await self._keks(tenancy, keys)
             return await _each(keys, lambda key: _rewrap(keks, kek_id, kek, key))
 
-        return await self._answer(call, tenant, Operation.REWRAP, len(keys), rewrap)
+        return await self._desk.answer(call, tenant, Operation.REWRAP, len(keys), rewrap)
 
     async def tenant_status(self, call: Call, tenant: str) -> TenantRecord:
         """Return the tenant's record as it is stored now, whatever its state."""
 
-        async def read() -> list[Outcome[TenantRecord]]:
-            return [Outcome("", (await self._store.read(tenant)).record)]
+        async def read() -> Outcome[TenantRecord]:
+            return Outcome("", (await self._store.read(tenant)).record)
 
-        values = await self._answer(call, tenant, Operation.TENANT_STATUS, 1, read)
-        value = values[0]
-        if isinstance(value, KeyServiceError):
-            raise value
-        return value
-
-    async def refuse(
-        self, call: Call, tenant: str, operation: Operation | None, error: KeyServiceError
-    ) -> None:
-        """Put on record a request that was refused before it could be understood."""
-        await self._record(call, tenant, operation, Counter({("", error.code): 1}))
-        if operation is not None:
-            self._metrics.request(operation, error.code, 0.0)
-
-    async def _answer(
-        self,
-        call: Call,
-        tenant: str,
-        operation: Operation,
-        count: int,
-        work: Callable[[], Awaitable[list[Outcome[T]]]],
-    ) -> list[T | KeyServiceError]:
-        """Admit, do the work, put it on record, and only then give the answer."""
-        started = time.monotonic()
-        outcome = KeyServiceError.code
-        try:
-            try:
-                self._gate.admit(call.caller, tenant, operation, count)
-                outcomes = await work()
-            except KeyServiceError as error:
-                await self._record(call, tenant, operation, Counter({("", error.code): count}))
-                raise
-            except Exception as error:
-                log.exception("request failed for a reason nobody foresaw", operation=operation)
-                await self._record(call, tenant, operation, Counter({("", outcome): count}))
-                raise KeyServiceError from error
-            uses = Counter((item.kek, _code(item.value)) for item in outcomes)
-            await self._record(call, tenant, operation, uses)
-            outcome = "ok"
-        except KeyServiceError as error:
-            outcome = error.code
-            raise
-        finally:
-            self._metrics.request(operation, outcome, time.monotonic() - started)
-        for (_, code), number in uses.items():
-            self._metrics.keys(operation, code, number)
-        return [item.value for item in outcomes]
-
-    async def _record(
-        self, call: Call, tenant: str, operation: Operation | None, uses: Counter[tuple[str, str]]
-    ) -> None:
-        record = AuditRecord(
-            time=dt.datetime.now(dt.UTC),
-            request_id=call.request_id,
-            caller=call.caller.name,
-            tenant=tenant,
-            operation=operation.value if operation else "",
-            key="",
-            reason=call.reason,
-            outcome="",
-            count=0,
-        )
-        await self._auditor.write(
-            [
-                replace(record, key=kek, outcome=outcome, count=count)
-                for (kek, outcome), count in uses.items()
-            ]
-        )
+        return await self._desk.one(call, tenant, Operation.TENANT_STATUS, read)
 
     async def _current(self, tenancy: Tenancy) -> tuple[str, bytes]:
         version = tenancy.record.current
@@ -235,12 +144,13 @@ class KeyService:
             return _existing((await self._store.read(tenant)).record, tier), False
         except UnknownTenant:
             pass
-        await self._root.create(tenant, tier)
-        wrapped = await self._root.wrap(tenant, tier, secrets.token_bytes(KEY_SIZE))
+        root = OWN if tier is Tier.BUSINESS else SHARED
+        await self._root.create(tenant, root)
+        wrapped = await self._root.wrap(tenant, root, secrets.token_bytes(KEY_SIZE))
         # Random at the end: a key store that was restored never gives one id to two KEKs.
         kek_id = f"{tenant}/1-{secrets.token_hex(4)}"
         kek = KekVersion(kek_id, wrapped, time.time_ns() // 1000, KekState.CURRENT)
-        record = TenantRecord(tenant, tier, TenantState.ACTIVE, self._cache_ttl[tier], keks=(kek,))
+        record = TenantRecord(tenant, tier, TenantState.ACTIVE, self._cache_ttl[tier], (kek,), root)
         try:
             await self._store.write(record, expected_version=0)
         except Conflict:
@@ -251,7 +161,7 @@ class KeyService:
 def _existing(record: TenantRecord, tier: Tier) -> str:
     if record.state is TenantState.SHREDDED:
         raise Shredded("tenant's keys are destroyed; it cannot be created again")
-    if record.state is TenantState.SUSPENDED:
+    if record.state is not TenantState.ACTIVE:
         raise Suspended("tenant exists and is suspended")
     if record.tier is not tier:
         raise Invalid(f"tenant exists with tier {record.tier.value}")
@@ -306,7 +216,3 @@ def _kek_id(key: WrappedKey) -> str:
         return envelope_wrap.kek_id(key.wrapped)
     except EnvelopeError:
         return ""
-
-
-def _code(value: object) -> str:
-    return value.code if isinstance(value, KeyServiceError) else "ok"

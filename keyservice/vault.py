@@ -14,7 +14,15 @@ import binascii
 
 from keyservice.errors import CannotUnwrap, Conflict, Unavailable, UnknownTenant
 from keyservice.ports import RootKind, RootStatus
-from keyservice.records import TenantRecord, Tier, Versioned, from_document, is_tenant, to_document
+from keyservice.records import (
+    Custody,
+    RootRef,
+    TenantRecord,
+    Versioned,
+    from_document,
+    is_tenant,
+    to_document,
+)
 from keyservice.vault_login import Refused
 from keyservice.vault_session import Answer, VaultSession
 
@@ -48,25 +56,25 @@ class VaultRoot:
         """Always `vault`."""
         return "vault"
 
-    async def create(self, tenant: str, tier: Tier) -> None:
+    async def create(self, tenant: str, root: RootRef) -> None:
         """See `Root.create`; the shared key is made by `setup_vault`."""
-        name = self._name(tenant, tier)
-        if tier is Tier.BUSINESS:
+        name = self._name(tenant, root)
+        if root.custody is Custody.OWN:
             # Vault leaves an existing key as it is, whatever is asked for.
             body = {"type": KEY_TYPE, "derived": True}
             answer = await self._session.call("post", f"{self._mount}/keys/{name}", body)
             if answer.status not in {OK, NO_CONTENT}:
                 raise _unexpected(answer, "transit")
 
-    async def wrap(self, tenant: str, tier: Tier, plaintext: bytes) -> str:
+    async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
         """See `Root.wrap`."""
         text = base64.b64encode(plaintext).decode("ascii")
-        answer = await self._transit("encrypt", tenant, tier, {"plaintext": text})
+        answer = await self._transit("encrypt", tenant, root, {"plaintext": text})
         return _text(answer, "ciphertext")
 
-    async def unwrap(self, tenant: str, tier: Tier, wrapped: str) -> bytes:
+    async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:
         """See `Root.unwrap`."""
-        answer = await self._transit("decrypt", tenant, tier, {"ciphertext": wrapped})
+        answer = await self._transit("decrypt", tenant, root, {"ciphertext": wrapped})
         try:
             kek = base64.b64decode(_text(answer, "plaintext"), validate=True)
         except binascii.Error:
@@ -89,33 +97,37 @@ class VaultRoot:
         await self._session.close()
 
     async def _transit(
-        self, operation: str, tenant: str, tier: Tier, body: dict[str, str]
+        self, operation: str, tenant: str, root: RootRef, body: dict[str, str]
     ) -> Answer:
-        name = self._name(tenant, tier)
+        name = self._name(tenant, root)
         path = f"{self._mount}/{operation}/{name}"
         context = base64.b64encode(tenant.encode()).decode("ascii")
         try:
             answer = await self._session.call("post", path, body | {"context": context})
         except Refused:
             # To encrypt with a missing key is to create it, which our policy forbids.
-            await self._demand(name, tier)
+            await self._demand(name, root)
             raise
         if answer.status == OK:
             return answer
-        await self._demand(name, tier)
+        await self._demand(name, root)
         if operation == "encrypt":
             raise _unexpected(answer, "transit")
         raise CannotUnwrap
 
-    def _name(self, tenant: str, tier: Tier) -> str:
+    def _name(self, tenant: str, root: RootRef) -> str:
         _demand_tenant(tenant)
-        return f"tenant-{tenant}" if tier is Tier.BUSINESS else self._standard_key
+        if root.custody is Custody.SHARED:
+            return self._standard_key
+        if root.custody is Custody.HELD:
+            raise Unavailable("no vault of this tenant is configured")
+        return "-".join(["tenant", tenant, *([root.name] if root.name else [])])
 
-    async def _demand(self, name: str, tier: Tier) -> None:
+    async def _demand(self, name: str, root: RootRef) -> None:
         """Raise what a missing key means: a tenant never created, or a Vault never set up."""
         if await self._exists(name):
             return
-        if tier is Tier.BUSINESS:
+        if root.custody is Custody.OWN:
             raise UnknownTenant("tenant has no root key: create it first")
         raise Unavailable("vault has no shared root key: run setup-vault")
 

@@ -14,11 +14,13 @@ from keyservice.errors import (
     KeyServiceError,
     Shredded,
     Suspended,
+    SuspendedByOwner,
     Throttled,
     TooLarge,
     Unauthenticated,
     Unavailable,
     UnknownTenant,
+    WrongState,
 )
 
 MAX_BATCH = 1000
@@ -36,11 +38,13 @@ ERRORS: dict[str, type[KeyServiceError]] = {
         KeyServiceError,
         Shredded,
         Suspended,
+        SuspendedByOwner,
         Throttled,
         TooLarge,
         Unauthenticated,
         Unavailable,
         UnknownTenant,
+        WrongState,
     )
 }
 """Every error that travels, by its stable name."""
@@ -95,6 +99,7 @@ __all__ = [
     "Shredded",
     "Status",
     "Suspended",
+    "SuspendedByOwner",
     "TenantKeys",
     "Throttled",
     "TooLarge",
@@ -102,4 +107,5 @@ __all__ = [
     "Unavailable",
     "UnknownTenant",
     "WrappedKey",
+    "WrongState",
 ]

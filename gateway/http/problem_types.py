@@ -64,11 +64,15 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     QuorumLost: Problem(503, "quorum-lost", "Too few stores can hold the upload"),
     wire.Denied: Problem(403, "key-denied", "The key service refuses this use"),
     wire.Suspended: Problem(403, "tenant-suspended", "The tenant is suspended"),
+    wire.SuspendedByOwner: Problem(
+        403, "suspended-by-owner", "The owner of the tenant's key withdrew it"
+    ),
     wire.Shredded: Problem(410, "tenant-shredded", "The tenant's keys are destroyed"),
     wire.UnknownTenant: Problem(404, "tenant-unknown", "The key service does not know the tenant"),
     wire.Throttled: Problem(429, "throttled", "Too many key requests"),
     wire.CannotUnwrap: Problem(500, "key-damaged", "The data key does not open"),
     wire.Unavailable: Problem(503, "keys-unavailable", "The key service is not available"),
+    wire.WrongState: _KEYS,
     wire.Unauthenticated: _KEYS,
     wire.Invalid: _KEYS,
     wire.TooLarge: _KEYS,

@@ -9,7 +9,7 @@ import pytest
 
 from keyservice.errors import Conflict, UnknownTenant
 from keyservice.ports import KeyStore
-from keyservice.records import KekState, KekVersion, TenantRecord, TenantState, Tier
+from keyservice.records import OWN, KekState, KekVersion, TenantRecord, TenantState, Tier
 from tests.contracts.keyservice.conftest import Pair
 
 
@@ -19,7 +19,7 @@ def new_record() -> TenantRecord:
         KekVersion(f"{tenant}/1-aa", "wrapped:one", 1, KekState.RETIRED),
         KekVersion(f"{tenant}/2-bb", "wrapped:two", 1_700_000_000_000_001, KekState.CURRENT),
     )
-    return TenantRecord(tenant, Tier.BUSINESS, TenantState.ACTIVE, 12.5, keks)
+    return TenantRecord(tenant, Tier.BUSINESS, TenantState.ACTIVE, 12.5, keks, OWN)
 
 
 async def test_a_record_comes_back_as_it_was(store: KeyStore) -> None:

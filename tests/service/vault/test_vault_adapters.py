@@ -6,11 +6,20 @@ import secrets
 import pytest
 
 from keyservice.errors import CannotUnwrap, Conflict, Unavailable, UnknownTenant
-from keyservice.records import KekState, KekVersion, TenantRecord, TenantState, Tier
+from keyservice.records import (
+    OWN,
+    SHARED,
+    KekState,
+    KekVersion,
+    RootRef,
+    TenantRecord,
+    TenantState,
+    Tier,
+)
 from keyservice.vault import VaultKeyStore, VaultRoot
 from tests.servers.prepared import PreparedVault
 
-TIERS = pytest.mark.parametrize("tier", list(Tier))
+ROOTS = pytest.mark.parametrize("ref", [SHARED, OWN], ids=str)
 
 
 def tenant() -> str:
@@ -19,32 +28,32 @@ def tenant() -> str:
 
 def record(tenant_id: str, ttl: float = 60.0) -> TenantRecord:
     kek = KekVersion("k1", "vault:v1:AAAA", 1, KekState.CURRENT)
-    return TenantRecord(tenant_id, Tier.STANDARD, TenantState.ACTIVE, ttl, (kek,))
+    return TenantRecord(tenant_id, Tier.STANDARD, TenantState.ACTIVE, ttl, (kek,), SHARED)
 
 
-@TIERS
-async def test_a_kek_comes_back_for_its_tenant(root: VaultRoot, tier: Tier) -> None:
+@ROOTS
+async def test_a_kek_comes_back_for_its_tenant(root: VaultRoot, ref: RootRef) -> None:
     one, kek = tenant(), secrets.token_bytes(32)
-    await root.create(one, tier)
-    wrapped = await root.wrap(one, tier, kek)
-    assert wrapped != await root.wrap(one, tier, kek)
-    assert await root.unwrap(one, tier, wrapped) == kek
+    await root.create(one, ref)
+    wrapped = await root.wrap(one, ref, kek)
+    assert wrapped != await root.wrap(one, ref, kek)
+    assert await root.unwrap(one, ref, wrapped) == kek
 
 
-@TIERS
-async def test_another_tenant_opens_nothing(root: VaultRoot, tier: Tier) -> None:
+@ROOTS
+async def test_another_tenant_opens_nothing(root: VaultRoot, ref: RootRef) -> None:
     one, other = tenant(), tenant()
-    await root.create(one, tier)
-    await root.create(other, tier)
-    wrapped = await root.wrap(one, tier, bytes(32))
+    await root.create(one, ref)
+    await root.create(other, ref)
+    wrapped = await root.wrap(one, ref, bytes(32))
     with pytest.raises(CannotUnwrap):
-        await root.unwrap(other, tier, wrapped)
+        await root.unwrap(other, ref, wrapped)
 
 
 async def test_tiers_are_apart(root: VaultRoot) -> None:
     one = tenant()
-    await root.create(one, Tier.BUSINESS)
-    for here, there in ((Tier.STANDARD, Tier.BUSINESS), (Tier.BUSINESS, Tier.STANDARD)):
+    await root.create(one, OWN)
+    for here, there in ((SHARED, OWN), (OWN, SHARED)):
         with pytest.raises(CannotUnwrap):
             await root.unwrap(one, there, await root.wrap(one, here, bytes(32)))
 
@@ -52,25 +61,25 @@ async def test_tiers_are_apart(root: VaultRoot) -> None:
 @pytest.mark.parametrize("text", ["", "junk", "vault:v1:", "vault:v9:AAAA", "local:v1:AAAA"])
 async def test_damaged_text_does_not_open(root: VaultRoot, text: str) -> None:
     with pytest.raises(CannotUnwrap):
-        await root.unwrap(tenant(), Tier.STANDARD, text)
+        await root.unwrap(tenant(), SHARED, text)
 
 
 async def test_a_business_tenant_has_to_be_created(root: VaultRoot) -> None:
     one = tenant()
     with pytest.raises(UnknownTenant):
-        await root.wrap(one, Tier.BUSINESS, bytes(32))
+        await root.wrap(one, OWN, bytes(32))
     with pytest.raises(UnknownTenant):
-        await root.unwrap(one, Tier.BUSINESS, "vault:v1:AAAA")
+        await root.unwrap(one, OWN, "vault:v1:AAAA")
 
 
 async def test_creating_twice_keeps_the_key(root: VaultRoot) -> None:
     one = tenant()
     async with asyncio.TaskGroup() as both:
-        both.create_task(root.create(one, Tier.BUSINESS))
-        both.create_task(root.create(one, Tier.BUSINESS))
-    wrapped = await root.wrap(one, Tier.BUSINESS, bytes(32))
-    await root.create(one, Tier.BUSINESS)
-    assert await root.unwrap(one, Tier.BUSINESS, wrapped) == bytes(32)
+        both.create_task(root.create(one, OWN))
+        both.create_task(root.create(one, OWN))
+    wrapped = await root.wrap(one, OWN, bytes(32))
+    await root.create(one, OWN)
+    assert await root.unwrap(one, OWN, wrapped) == bytes(32)
 
 
 @pytest.mark.parametrize("name", ["../standard", "A" * 32, "", "0" * 31])
@@ -78,19 +87,19 @@ async def test_only_tenant_ids_become_paths(
     root: VaultRoot, store: VaultKeyStore, name: str
 ) -> None:
     with pytest.raises(UnknownTenant):
-        await root.wrap(name, Tier.BUSINESS, bytes(32))
+        await root.wrap(name, OWN, bytes(32))
     with pytest.raises(UnknownTenant):
         await store.read(name)
 
 
-@TIERS
+@ROOTS
 async def test_rotation_keeps_old_text_open_until_its_version_is_given_up(
-    prepared: PreparedVault, root: VaultRoot, tier: Tier
+    prepared: PreparedVault, root: VaultRoot, ref: RootRef
 ) -> None:
     one, kek = tenant(), secrets.token_bytes(32)
-    await root.create(one, tier)
-    old = await root.wrap(one, tier, kek)
-    name = "standard" if tier is Tier.STANDARD else f"tenant-{one}"
+    await root.create(one, ref)
+    old = await root.wrap(one, ref, kek)
+    name = "standard" if ref is SHARED else f"tenant-{one}"
     mount = prepared.setup.transit_mount
 
     def as_operator(action: str, **settings: object) -> None:
@@ -98,13 +107,13 @@ async def test_rotation_keeps_old_text_open_until_its_version_is_given_up(
             client.write_data(f"{mount}/keys/{name}/{action}", data=settings)
 
     await asyncio.to_thread(as_operator, "rotate")
-    assert await root.unwrap(one, tier, old) == kek
-    new = await root.wrap(one, tier, kek)
+    assert await root.unwrap(one, ref, old) == kek
+    new = await root.wrap(one, ref, kek)
     assert new.startswith("vault:v2:")
     await asyncio.to_thread(as_operator, "config", min_decryption_version=2)
     with pytest.raises(CannotUnwrap):
-        await root.unwrap(one, tier, old)
-    assert await root.unwrap(one, tier, new) == kek
+        await root.unwrap(one, ref, old)
+    assert await root.unwrap(one, ref, new) == kek
 
 
 async def test_records_are_written_at_the_expected_version_only(store: VaultKeyStore) -> None:
@@ -165,7 +174,7 @@ async def test_missing_mounts_are_said_in_the_status(prepared: PreparedVault) ->
         with pytest.raises(Unavailable):
             await store.read(tenant())
         with pytest.raises(Unavailable):
-            await root.wrap(tenant(), Tier.STANDARD, bytes(32))
+            await root.wrap(tenant(), SHARED, bytes(32))
         assert (await prepared.root(session).status()).healthy
         assert (await prepared.store(session).status()).healthy
     finally:

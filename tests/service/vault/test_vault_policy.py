@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keyservice import setup_vault
-from keyservice.records import TenantRecord, TenantState, Tier
+from keyservice.records import OWN, TenantRecord, TenantState, Tier
 from keyservice.setup_vault import SetupFailed, VaultSetup
 from keyservice.vault import KEY_TYPE, VaultKeyStore, VaultRoot
 from keyservice.vault_login import AppRoleLogin, Refused
@@ -65,10 +65,10 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any] | None]] = [
 @pytest.fixture
 async def kept(root: VaultRoot, store: VaultKeyStore) -> str:
     """Give a business tenant's wrapped KEK, its key and record being there to be attacked."""
-    await root.create(TENANT, Tier.BUSINESS)
-    record = TenantRecord(TENANT, Tier.BUSINESS, TenantState.ACTIVE, 60.0, ())
+    await root.create(TENANT, OWN)
+    record = TenantRecord(TENANT, Tier.BUSINESS, TenantState.ACTIVE, 60.0, (), OWN)
     await store.write(record, 0)
-    return await root.wrap(TENANT, Tier.BUSINESS, b"k" * 32)
+    return await root.wrap(TENANT, OWN, b"k" * 32)
 
 
 async def test_the_policy_can_neither_export_nor_destroy(
@@ -88,7 +88,7 @@ async def test_the_policy_can_neither_export_nor_destroy(
             continue
         allowed.append((method, path))
     assert not allowed
-    assert await root.unwrap(TENANT, Tier.BUSINESS, kept) == b"k" * 32
+    assert await root.unwrap(TENANT, OWN, kept) == b"k" * 32
     assert (await store.read(TENANT)).version == 1
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from keyservice.errors import Unavailable
-from keyservice.records import TenantRecord, TenantState, Tier
+from keyservice.records import SHARED, TenantRecord, TenantState, Tier
 from keyservice.vault import VaultRoot
 from keyservice.vault_login import AppRoleLogin, KubernetesLogin, Refused
 from keyservice.vault_session import VaultSession
@@ -43,11 +43,9 @@ def revoke_all(prepared: PreparedVault) -> None:
 async def test_a_revoked_token_costs_nobody_an_answer(
     prepared: PreparedVault, root: VaultRoot
 ) -> None:
-    wrapped = await root.wrap(TENANT, Tier.STANDARD, bytes(32))
+    wrapped = await root.wrap(TENANT, SHARED, bytes(32))
     await asyncio.to_thread(revoke_all, prepared)
-    answers = await asyncio.gather(
-        *(root.unwrap(TENANT, Tier.STANDARD, wrapped) for _ in range(30))
-    )
+    answers = await asyncio.gather(*(root.unwrap(TENANT, SHARED, wrapped) for _ in range(30)))
     assert answers == [bytes(32)] * 30
 
 
@@ -64,10 +62,10 @@ async def test_short_tokens_are_renewed_and_replaced(
             )
 
     await asyncio.to_thread(shorten)
-    wrapped = await root.wrap(TENANT, Tier.STANDARD, bytes(32))
+    wrapped = await root.wrap(TENANT, SHARED, bytes(32))
     until = time.monotonic() + 5
     while time.monotonic() < until:
-        assert await root.unwrap(TENANT, Tier.STANDARD, wrapped) == bytes(32)
+        assert await root.unwrap(TENANT, SHARED, wrapped) == bytes(32)
         await asyncio.sleep(0.1)
 
 
@@ -82,7 +80,7 @@ async def test_a_wrong_secret_is_refused_and_not_insisted_on(
     try:
         for _ in range(3):
             with pytest.raises(Refused) as refused:
-                await prepared.root(session).wrap(TENANT, Tier.STANDARD, b"k" * 32)
+                await prepared.root(session).wrap(TENANT, SHARED, b"k" * 32)
             shown = "".join(traceback.format_exception(refused.value))
             assert "not-the-secret" not in shown
             assert base64.b64encode(b"k" * 32).decode() not in shown
@@ -131,7 +129,7 @@ async def test_throttling_is_unavailable_with_a_time(
     prepared: PreparedVault, root: VaultRoot
 ) -> None:
     quota = f"sys/quotas/rate-limit/{prepared.setup.transit_mount}"
-    wrapped = await root.wrap(TENANT, Tier.STANDARD, bytes(32))
+    wrapped = await root.wrap(TENANT, SHARED, bytes(32))
 
     def throttle() -> None:
         with prepared.server.client() as client:
@@ -140,7 +138,7 @@ async def test_throttling_is_unavailable_with_a_time(
 
     await asyncio.to_thread(throttle)
     failures = await asyncio.gather(
-        *(root.unwrap(TENANT, Tier.STANDARD, wrapped) for _ in range(5)), return_exceptions=True
+        *(root.unwrap(TENANT, SHARED, wrapped) for _ in range(5)), return_exceptions=True
     )
     throttled = [failure for failure in failures if isinstance(failure, Unavailable)]
     assert throttled
@@ -154,38 +152,38 @@ async def test_sealed_restarted_and_open_again(new_vault: NewVault, tmp_path: Pa
     server, prepared = await asyncio.to_thread(_opened, new_vault, pair, tmp_path)
     session = prepared.session(timeout=1.0, deadline=2.0)
     root, store = prepared.root(session), prepared.store(session)
-    record = TenantRecord(TENANT, Tier.STANDARD, TenantState.ACTIVE, 60.0, ())
+    record = TenantRecord(TENANT, Tier.STANDARD, TenantState.ACTIVE, 60.0, (), SHARED)
     try:
-        wrapped = await root.wrap(TENANT, Tier.STANDARD, b"k" * 32)
+        wrapped = await root.wrap(TENANT, SHARED, b"k" * 32)
         assert await store.write(record, 0) == 1
 
         await _a_stranger_is_not_trusted(prepared, tmp_path)
 
         await asyncio.to_thread(server.seal)
-        assert await timed(root.unwrap(TENANT, Tier.STANDARD, wrapped)) < 1
+        assert await timed(root.unwrap(TENANT, SHARED, wrapped)) < 1
         assert await timed(store.read(TENANT)) < 1
         assert (await root.status()).detail == "vault is sealed"
         await asyncio.to_thread(server.open)
-        assert await root.unwrap(TENANT, Tier.STANDARD, wrapped) == b"k" * 32
+        assert await root.unwrap(TENANT, SHARED, wrapped) == b"k" * 32
 
         await asyncio.to_thread(server.kill)
-        assert await timed(root.unwrap(TENANT, Tier.STANDARD, wrapped)) < 4
+        assert await timed(root.unwrap(TENANT, SHARED, wrapped)) < 4
         assert not (await store.status()).healthy
         await asyncio.to_thread(server.start)
         await asyncio.to_thread(server.open)
-        assert await root.unwrap(TENANT, Tier.STANDARD, wrapped) == b"k" * 32
+        assert await root.unwrap(TENANT, SHARED, wrapped) == b"k" * 32
         assert (await store.read(TENANT)).version == 1
 
         server.pause()
-        assert await timed(root.unwrap(TENANT, Tier.STANDARD, wrapped)) < 4
+        assert await timed(root.unwrap(TENANT, SHARED, wrapped)) < 4
         assert await timed(store.write(record, 1)) < 4
         server.resume()
-        assert await root.unwrap(TENANT, Tier.STANDARD, wrapped) == b"k" * 32
+        assert await root.unwrap(TENANT, SHARED, wrapped) == b"k" * 32
     finally:
         await session.close()
     await session.close()
     with pytest.raises(Unavailable):
-        await root.unwrap(TENANT, Tier.STANDARD, wrapped)
+        await root.unwrap(TENANT, SHARED, wrapped)
 
 
 async def _a_stranger_is_not_trusted(prepared: PreparedVault, folder: Path) -> None:
@@ -193,7 +191,7 @@ async def _a_stranger_is_not_trusted(prepared: PreparedVault, folder: Path) -> N
     session = prepared.session(ca_file=stranger.ca)
     try:
         with pytest.raises(Unavailable, match="not trusted"):
-            await prepared.root(session).wrap(TENANT, Tier.STANDARD, bytes(32))
+            await prepared.root(session).wrap(TENANT, SHARED, bytes(32))
         assert not (await prepared.store(session).status()).healthy
     finally:
         await session.close()

@@ -21,7 +21,7 @@ SHOWN = {
     "gateway.tokens.Grant.token": "a row, whose hash is not shown",
     "keyservice.audit.AuditRecord.key": "an id",
     "keyservice.messages.Item.kek": "an id",
-    "keyservice.service.Outcome.kek": "an id",
+    "keyservice.desk.Outcome.kek": "an id",
     "keyservice.wire.DataKey.kek": "an id",
 }
 

@@ -13,7 +13,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from keyservice.audit import AuditRecord
 from keyservice.errors import CannotUnwrap, Conflict, Unavailable, UnknownTenant
 from keyservice.ports import RootKind, RootStatus
-from keyservice.records import KekState, KekVersion, TenantRecord, TenantState, Tier, Versioned
+from keyservice.records import (
+    SHARED,
+    KekState,
+    KekVersion,
+    RootRef,
+    TenantRecord,
+    TenantState,
+    Tier,
+    Versioned,
+)
 
 
 class FakeClock:
@@ -39,20 +48,20 @@ class FakeRoot:
     def kind(self) -> RootKind:
         return "local"
 
-    async def create(self, tenant: str, tier: Tier) -> None:
+    async def create(self, tenant: str, root: RootRef) -> None:
         await self._called("create")
 
-    async def wrap(self, tenant: str, tier: Tier, plaintext: bytes) -> str:
+    async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
         await self._called("wrap")
         nonce = secrets.token_bytes(12)
-        aad = f"{tenant}|{tier}".encode()
+        aad = f"{tenant}|{root}".encode()
         return (nonce + AESGCM(self.key).encrypt(nonce, plaintext, aad)).hex()
 
-    async def unwrap(self, tenant: str, tier: Tier, wrapped: str) -> bytes:
+    async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:
         await self._called("unwrap")
         raw = bytes.fromhex(wrapped)
         try:
-            return AESGCM(self.key).decrypt(raw[:12], raw[12:], f"{tenant}|{tier}".encode())
+            return AESGCM(self.key).decrypt(raw[:12], raw[12:], f"{tenant}|{root}".encode())
         except InvalidTag:
             raise CannotUnwrap from None
 
@@ -142,10 +151,10 @@ async def add_tenant(
     tenant = tenant_id(name)
     keks = []
     for number in range(1, versions + 1):
-        wrapped = await root.wrap(tenant, Tier.STANDARD, secrets.token_bytes(32))
+        wrapped = await root.wrap(tenant, SHARED, secrets.token_bytes(32))
         kek_state = KekState.CURRENT if number == versions else KekState.RETIRED
         keks.append(KekVersion(f"{tenant}/{number}", wrapped, number, kek_state))
-    record = TenantRecord(tenant, Tier.STANDARD, state, ttl, tuple(keks))
+    record = TenantRecord(tenant, Tier.STANDARD, state, ttl, tuple(keks), SHARED)
     version = store.held[tenant].version if tenant in store.held else 0
     store.held[tenant] = Versioned(record, version + 1)
     root.calls.clear()

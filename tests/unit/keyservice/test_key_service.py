@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from keyservice.audit import Auditor
+from keyservice.desk import Call, Desk
 from keyservice.errors import (
     CannotUnwrap,
     Denied,
@@ -21,8 +22,8 @@ from keyservice.errors import (
 from keyservice.keyring import Keyring
 from keyservice.metrics import Metrics
 from keyservice.policy import Caller, Gate, allow_all, parse
-from keyservice.records import KekState, TenantState, Tier, Versioned
-from keyservice.service import Call, KeyService
+from keyservice.records import KekState, RootRef, TenantState, Tier, Versioned
+from keyservice.service import KeyService
 from keyservice.wire import DataKey, WrappedKey
 from tests.unit.keyservice.fakes import (
     FakeClock,
@@ -49,9 +50,7 @@ class Bench:
             root=self.root,
             store=self.store,
             keyring=Keyring(self.root, self.store, clock=self.clock),
-            gate=self.gate,
-            auditor=Auditor(self.sink, timeout=0.2),
-            metrics=self.metrics,
+            desk=Desk(self.gate, Auditor(self.sink, timeout=0.2), self.metrics),
             cache_ttl={Tier.STANDARD: 300, Tier.BUSINESS: 60},
         )
 
@@ -270,8 +269,8 @@ async def test_without_a_record_there_is_no_answer(bench: Bench, fault: str, cal
 
 
 async def test_what_nobody_foresaw_is_on_record_and_says_nothing(bench: Bench) -> None:
-    async def broken(tenant: str, tier: Tier, wrapped: str) -> bytes:
-        raise ZeroDivisionError(tenant, tier, wrapped)
+    async def broken(tenant: str, root: RootRef, wrapped: str) -> bytes:
+        raise ZeroDivisionError(tenant, root, wrapped)
 
     bench.root.unwrap = broken  # type: ignore[method-assign]
     with pytest.raises(KeyServiceError) as failed:

@@ -12,7 +12,16 @@ import pytest
 from keyservice.errors import Unavailable
 from keyservice.files import read_secret, write_durably
 from keyservice.local import FolderKeyStore, LocalRoot, ensure_root_key
-from keyservice.records import KekState, KekVersion, TenantRecord, TenantState, Tier
+from keyservice.records import (
+    OWN,
+    SHARED,
+    KekState,
+    KekVersion,
+    TenantRecord,
+    TenantState,
+    Tier,
+    to_document,
+)
 
 TENANT = "a" * 32
 
@@ -38,7 +47,7 @@ async def test_a_root_key_that_others_may_read_is_refused(key_file: Path, mode: 
     key_file.chmod(mode)
     root = LocalRoot(key_file)
     with pytest.raises(Unavailable):
-        await root.wrap(TENANT, Tier.STANDARD, bytes(32))
+        await root.wrap(TENANT, SHARED, bytes(32))
     assert not (await root.status()).healthy
 
 
@@ -47,26 +56,26 @@ async def test_a_root_key_of_the_wrong_size_is_refused(key_file: Path, content: 
     key_file.write_bytes(content)
     root = LocalRoot(key_file)
     with pytest.raises(Unavailable):
-        await root.wrap(TENANT, Tier.STANDARD, bytes(32))
+        await root.wrap(TENANT, SHARED, bytes(32))
     assert not (await root.status()).healthy
 
 
 async def test_a_root_key_that_is_gone_is_unavailable_and_not_made_anew(key_file: Path) -> None:
     key_file.unlink()
     with pytest.raises(Unavailable):
-        await LocalRoot(key_file).wrap(TENANT, Tier.STANDARD, bytes(32))
+        await LocalRoot(key_file).wrap(TENANT, SHARED, bytes(32))
     assert not key_file.exists()
 
 
 async def test_a_business_tenant_has_its_own_private_file(key_file: Path) -> None:
     root = LocalRoot(key_file)
-    await root.create(TENANT, Tier.BUSINESS)
+    await root.create(TENANT, OWN)
     own = key_file.parent / "root.key.tenants" / f"{TENANT}.key"
     assert stat.S_IMODE(own.stat().st_mode) == 0o600
     assert stat.S_IMODE(own.parent.stat().st_mode) == 0o700
-    wrapped = await root.wrap(TENANT, Tier.BUSINESS, bytes(32))
+    wrapped = await root.wrap(TENANT, OWN, bytes(32))
     key_file.unlink()
-    assert await root.unwrap(TENANT, Tier.BUSINESS, wrapped) == bytes(32)
+    assert await root.unwrap(TENANT, OWN, wrapped) == bytes(32)
 
 
 async def test_nothing_of_the_key_is_shown(key_file: Path) -> None:
@@ -79,7 +88,7 @@ async def test_nothing_of_the_key_is_shown(key_file: Path) -> None:
 
 def record() -> TenantRecord:
     kek = KekVersion("k/1", "w", 1, KekState.CURRENT)
-    return TenantRecord(TENANT, Tier.STANDARD, TenantState.ACTIVE, 1.0, (kek,))
+    return TenantRecord(TENANT, Tier.STANDARD, TenantState.ACTIVE, 1.0, (kek,), SHARED)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"version": "1"}', '{"version": 1}'])
@@ -109,7 +118,7 @@ async def test_a_record_holds_ids_and_wrapped_keys_only(tmp_path: Path) -> None:
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == [".lock", f"{TENANT}.json"]  # no temporary file stays
     document = json.loads((tmp_path / f"{TENANT}.json").read_text())
-    assert set(document) == {"format", "tenant", "tier", "state", "cache_ttl", "keks", "version"}
+    assert set(document) == {*to_document(record()), "version"}
 
 
 async def test_a_folder_that_is_gone_is_not_healthy(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Model:
         for name, ttl in TTL.items():
             record = await add_tenant(self.root, self.store, name, ttl=ttl)
             self.keks[name] = await self.root.unwrap(
-                record.tenant, record.tier, record.keks[0].wrapped
+                record.tenant, record.root, record.keks[0].wrapped
             )
 
     def set_state(self, name: str, state: TenantState) -> None:

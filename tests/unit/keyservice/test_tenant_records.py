@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyservice.records import (
+    OWN,
+    SHARED,
+    Allowance,
+    Custody,
     KekState,
     KekVersion,
+    RootRef,
+    ShredOrder,
     TenantRecord,
     TenantState,
     Tier,
@@ -17,6 +23,7 @@ from keyservice.records import (
     to_document,
 )
 
+HELD = RootRef(Custody.HELD, "their-vault")
 KEKS = st.builds(
     KekVersion,
     st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=64),
@@ -31,6 +38,15 @@ RECORDS = st.builds(
     st.sampled_from(TenantState),
     st.floats(0, 1e6),
     st.lists(KEKS, max_size=4, unique_by=lambda kek: kek.id).map(tuple),
+    st.sampled_from([SHARED, OWN, RootRef(Custody.OWN, "0a1b2c3d", imported=True), HELD]),
+    st.integers(0, 2**60),
+    st.none() | st.builds(Allowance, st.floats(0.1, 1e6), st.floats(1, 1e6)),
+    st.none()
+    | st.builds(
+        ShredOrder, st.integers(0), st.integers(0), st.text(), st.text(), st.text(max_size=9)
+    ),
+    st.integers(0, 2**60),
+    st.text(max_size=64),
 )
 A_RECORD = TenantRecord(
     "a" * 32,
@@ -42,6 +58,7 @@ A_RECORD = TenantRecord(
         KekVersion("k2", "w2", 2, KekState.CURRENT),
         KekVersion("k0", "", 0, KekState.DESTROYED),
     ),
+    SHARED,
 )
 
 
@@ -53,7 +70,17 @@ def test_a_record_survives_json(record: TenantRecord) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
+        {"root": {"custody": "own", "name": "../other", "imported": False}},
+        {"root": {"custody": "shared", "name": "0a1b2c3d", "imported": False}},
+        {"root": {"custody": "own", "name": "", "imported": "no"}},
+        {"root": None},
+        {"revision": -1},
+        {"revision": True},
+        {"sealed": "1"},
+        {"seal": None},
+        {"allowance": {"per_second": 0, "burst": 5}},
+        {"order": {"ordered": 1, "due": 2, "by": "x", "reason": 3, "approved": ""}},
         {"tenant": "A" * 32},
         {"tenant": None},
         {"tier": "gold"},

@@ -108,6 +108,8 @@ def test_the_documented_statuses() -> None:
         "throttled": 429,
         "internal": 500,
         "conflict": 503,
+        "suspended-by-owner": 423,
+        "wrong-state": 409,
         "unavailable": 503,
     }
     assert issubclass(Throttled, KeyServiceError)
