@@ -7,6 +7,7 @@ from gateway.cli import (
     dev,
     drill,
     failover,
+    keys,
     reap,
     rebuild,
     repair,
@@ -41,6 +42,7 @@ cli.command("status", help=status.HELP)(status.status)
 cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
 cli.add_typer(trash.group, name="trash")
+cli.add_typer(keys.group, name="keys")
 cli.add_typer(failover.group, name="failover")
 cli.command("runs", help=runs.HELP)(runs.runs)
 cli.command("reap", help=reap.HELP)(reap.reap)
