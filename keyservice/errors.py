@@ -62,6 +62,12 @@ class SuspendedByOwner(Suspended):
     code = "suspended-by-owner"
 
 
+class Shredding(Suspended):
+    """The tenant's keys are ordered to be destroyed; until they are, the order can be undone."""
+
+    code = "shredding"
+
+
 class WrongState(KeyServiceError):
     """The tenant's state, or that of one of its keys, stands against the operation."""
 

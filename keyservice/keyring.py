@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keyservice.errors import CannotUnwrap, Shredded, Suspended, Unavailable
+from keyservice.errors import CannotUnwrap, Shredded, Shredding, Suspended, Unavailable
 from keyservice.flight import FlightCache, Loaded
 from keyservice.ports import KeyStore, Root
 from keyservice.records import KekState, KekVersion, RootRef, TenantRecord, TenantState
@@ -91,7 +91,7 @@ class Keyring:
         if record.state is TenantState.SUSPENDED:
             raise Suspended("tenant is suspended")
         if record.state is TenantState.SHREDDING:
-            raise Suspended("tenant's keys are to be destroyed; undo the order to use them again")
+            raise Shredding("tenant's keys are to be destroyed; undo the order to use them again")
         if record.state is TenantState.SHREDDED:
             raise Shredded("tenant's keys are destroyed")
         deadline = started + min(record.cache_ttl, self._max_ttl)

@@ -51,6 +51,8 @@ AUTHORIZED = (
 KEYED = (
     "key-denied",
     "tenant-suspended",
+    "suspended-by-owner",
+    "tenant-shredding",
     "tenant-shredded",
     "tenant-unknown",
     "throttled",

@@ -67,6 +67,9 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     wire.SuspendedByOwner: Problem(
         403, "suspended-by-owner", "The owner of the tenant's key withdrew it"
     ),
+    wire.Shredding: Problem(
+        403, "tenant-shredding", "The tenant's keys are ordered to be destroyed"
+    ),
     wire.Shredded: Problem(410, "tenant-shredded", "The tenant's keys are destroyed"),
     wire.UnknownTenant: Problem(404, "tenant-unknown", "The key service does not know the tenant"),
     wire.Throttled: Problem(429, "throttled", "Too many key requests"),

@@ -258,6 +258,8 @@ async def test_without_all_backups_nothing_is_taken(
 KEY_ERRORS = [
     (keys.Denied("no"), 403, "key-denied"),
     (keys.Suspended(), 403, "tenant-suspended"),
+    (keys.SuspendedByOwner(), 403, "suspended-by-owner"),
+    (keys.Shredding(), 403, "tenant-shredding"),
     (keys.Shredded(), 410, "tenant-shredded"),
     (keys.UnknownTenant(), 404, "tenant-unknown"),
     (keys.Throttled(retry_after=3.2), 429, "throttled"),

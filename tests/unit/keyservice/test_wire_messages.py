@@ -109,6 +109,7 @@ def test_the_documented_statuses() -> None:
         "internal": 500,
         "conflict": 503,
         "suspended-by-owner": 423,
+        "shredding": 423,
         "wrong-state": 409,
         "unavailable": 503,
     }
