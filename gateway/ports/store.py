@@ -61,7 +61,7 @@ class PartUpload(Protocol):
 
 
 class Store(Protocol):
-    """A place for immutable objects under keys of `[a-z0-9/]`.
+    """A place for objects under keys of `[a-z0-9/]`: created once, and but for envelopes never changed.
 
     Raises only `StoreError`s; StoreDenied for a key or a range that cannot be. Neither a key's tenant
     nor a blob's content means anything to it.
@@ -69,6 +69,14 @@ class Store(Protocol):
 
     async def put(self, key: str, piece: Piece) -> None:
         """Create an object whole, durably, only if the key is free (else ObjectExists)."""
+
+    async def replace(self, key: str, piece: Piece) -> None:
+        """Put a whole object in place of the one under the key, durably. Safe to repeat.
+
+        A reader gets all of the old one or all of the new one. Raises ObjectMissing where there is none,
+        which is told before anything is written: a deletion that comes between may leave it there after
+        all, unless the store can tell. For envelopes, whose wraps change.
+        """
 
     async def begin(self, key: str) -> PartUpload:
         """Begin an upload in parts."""

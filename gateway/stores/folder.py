@@ -1,4 +1,4 @@
-"""A store in a folder: durable when a call returns, never half visible, never overwritten.
+"""A store in a folder: durable when a call returns, never half visible, overwritten by `replace` alone.
 
 `folder_tree` tells where the files are and how they get there. This store does not check the bytes
 that it reads back (the cipher does), does not follow symbolic links, and does not create its root: a
@@ -7,7 +7,7 @@ folder that is missing may be a disk that is not mounted.
 
 import functools
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,7 +49,15 @@ class FolderStore:
     async def put(self, key: str, piece: Piece) -> None:
         """See the port."""
         stop = Flag()
-        await self._workers.run_until(stop, self._put, checked_key(key), piece.data, stop)
+        await self._workers.run_until(
+            stop, self._put, checked_key(key), piece.data, stop, self._tree.publish
+        )
+
+    async def replace(self, key: str, piece: Piece) -> None:
+        """See the port."""
+        await self._workers.run(self._tree.stat, checked_key(key))
+        stop = Flag()
+        await self._workers.run_until(stop, self._put, key, piece.data, stop, self._tree.replace)
 
     async def begin(self, key: str) -> PartUpload:
         """See the port."""
@@ -113,13 +121,15 @@ class FolderStore:
         """See the port."""
         self._workers.close()
 
-    def _put(self, key: str, data: memoryview, stop: Flag) -> None:
+    def _put(
+        self, key: str, data: memoryview, stop: Flag, name: Callable[[Path, str], None]
+    ) -> None:
         path = self._tree.temporary(key)
         try:
             write(path, 0, data, stop)
             finish(path, len(data))
             stop.check()
-            self._tree.publish(path, key)
+            name(path, key)
         except BaseException:
             with suppress(OSError):  # the first error counts
                 path.unlink(missing_ok=True)

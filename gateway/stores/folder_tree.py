@@ -4,7 +4,8 @@ Objects are files at their key's path. What is not finished lies in `.unfinished
 name, under `{key, with - for /}.{upload id}`, so that a listing tells whose it is. A file gets its
 final name by a hard link, which never overwrites, once its bytes are on the disk; the folders on the
 way are synced after it. What cannot be synced is taken back, since a disk tells an error once only: a
-second sync would succeed and prove nothing. Needs a file system with hard links.
+second sync would succeed and prove nothing. One that replaces another takes its name by a rename. Needs
+a file system with hard links.
 """
 
 import errno
@@ -88,6 +89,17 @@ class Tree:
         except OSError:
             self._take_back(target, folders)
             raise
+
+    def replace(self, path: Path, key: str) -> None:
+        """Give a synced unfinished file the name of an object that is there, durably.
+
+        Raises FileNotFoundError where there is none. If the folder cannot be synced either of the two
+        may be there after a crash, and both are whole.
+        """
+        self.stat(key)
+        target = self.path(key)
+        path.replace(target)
+        sync_folder(target.parent)
 
     def stat(self, key: str) -> Stat:
         """Describe an object. What is not a plain file counts as missing."""

@@ -36,6 +36,11 @@ class MemoryStore:
         """See the port."""
         self._create(checked_key(key), bytes(piece.data))
 
+    async def replace(self, key: str, piece: Piece) -> None:
+        """See the port."""
+        self._find(key)
+        self._objects[key] = _Object(bytes(piece.data), now())
+
     async def begin(self, key: str) -> PartUpload:
         """See the port."""
         upload = new_id()

@@ -49,6 +49,10 @@ class RetryingStore:
         creation = _Creation(self._store, key, lambda: self._store.put(key, piece), self._tries)
         await creation.make(self._tries.body, len(piece.data))
 
+    async def replace(self, key: str, piece: Piece) -> None:
+        """See the port."""
+        await self._tries.body(lambda: self._store.replace(key, piece))
+
     async def begin(self, key: str) -> PartUpload:
         """See the port. A lost answer may leave an unfinished upload behind."""
         upload = await self._tries.call(lambda: self._store.begin(key))

@@ -1,8 +1,8 @@
 """A store in a bucket of AWS S3 or anything that speaks its language.
 
-Objects are created with `If-None-Match: *`, never overwritten. The store verifies what it gets: every
-body and every whole carries its CRC-64/NVME (or MD5). Calls with small bodies go through aioboto3;
-what streams goes through `s3_wire`. Tries nothing twice: that is `retrying`'s.
+Objects are created with `If-None-Match: *`, and overwritten by `replace` alone. The store verifies what
+it gets: every body and every whole carries its CRC-64/NVME (or MD5). Calls with small bodies go through
+aioboto3; what streams goes through `s3_wire`. Tries nothing twice: that is `retrying`'s.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
-from gateway.errors import ObjectMissing, StoreDamaged, StoreDenied, StoreUnavailable
+from gateway.errors import ObjectExists, ObjectMissing, StoreDamaged, StoreDenied, StoreUnavailable
 from gateway.ports import PartUpload, Piece, Stat, Unfinished
 from gateway.stores.keys import checked_key, checked_prefix, checked_range
 from gateway.stores.s3_client import Client, make_client
@@ -51,7 +51,18 @@ class S3Store:
         checked_key(key)
         with s3_errors():
             link = await self._linked()
-            await link.wire.put(key, piece, {}, create=True)
+            await link.wire.put(key, piece, {}, only={"if-none-match": "*"})
+
+    async def replace(self, key: str, piece: Piece) -> None:
+        """See the port. Only over the object that it found, where the store knows `If-Match` on a PUT."""
+        checked_key(key)
+        found = await self._head(key)
+        try:
+            with s3_errors():
+                link = await self._linked()
+                await link.wire.put(key, piece, {}, only={"if-match": found["ETag"]})
+        except ObjectExists:
+            raise StoreUnavailable("the object changed while it was replaced") from None
 
     async def begin(self, key: str) -> PartUpload:
         """See the port."""
@@ -91,11 +102,7 @@ class S3Store:
     async def stat(self, key: str) -> Stat:
         """See the port."""
         checked_key(key)
-        try:
-            answer = await self._call("head_object", Key=key)
-        except ObjectMissing:
-            await self.check()  # a HEAD does not tell a missing object from a missing bucket
-            raise
+        answer = await self._head(key)
         with s3_errors():
             return Stat(key, answer["ContentLength"], answer["LastModified"].astimezone(UTC))
 
@@ -164,6 +171,13 @@ class S3Store:
                 await link.wire.close()
                 await link.client.close()
             self._workers.close()
+
+    async def _head(self, key: str) -> dict[str, Any]:
+        try:
+            return await self._call("head_object", Key=key)
+        except ObjectMissing:
+            await self.check()  # a HEAD does not tell a missing object from a missing bucket
+            raise
 
     async def _call(self, operation: str, **options: Any) -> dict[str, Any]:
         with s3_errors():

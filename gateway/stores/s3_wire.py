@@ -9,6 +9,7 @@ import hashlib
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -66,13 +67,17 @@ class Wire:
         )
 
     async def put(
-        self, key: str, piece: Piece, query: Mapping[str, str], *, create: bool = False
+        self,
+        key: str,
+        piece: Piece,
+        query: Mapping[str, str],
+        *,
+        only: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
-        """Send a body and return its ETag. With `create` only if the key is free."""
+        """Send a body and return its ETag. `only` is the header on which it depends, if any."""
         headers = await self._checksum(piece)
         headers["content-length"] = str(len(piece.data))
-        if create:
-            headers["if-none-match"] = "*"
+        headers.update(only)
         payload = UNSIGNED if self._unsigned else await self._workers.run(_sha256, piece.data)
         body = Body(piece.data, self._stall)
         url, signed = await self._signed("PUT", key, query, headers, payload)

@@ -40,6 +40,11 @@ class FaultyStore(MemoryStore):
         await self.step(f"put {key.rsplit('/', 1)[1]}")
         await super().put(key, piece)
 
+    async def replace(self, key: str, piece: Piece) -> None:
+        check(piece)
+        await self.step(f"replace {key.rsplit('/', 1)[1]}")
+        await super().replace(key, piece)
+
     async def begin(self, key: str) -> PartUpload:
         await self.step("begin")
         return _FaultyUpload(self, await super().begin(key))

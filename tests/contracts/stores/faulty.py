@@ -26,6 +26,9 @@ class FaultyStore:
     async def put(self, key: str, piece: Piece) -> None:
         await self._call(lambda: self._store.put(key, piece))
 
+    async def replace(self, key: str, piece: Piece) -> None:
+        await self._call(lambda: self._store.replace(key, piece))
+
     async def begin(self, key: str) -> PartUpload:
         # An upload whose answer is lost stays behind, which the contract does not want to see.
         self._fail()

@@ -136,3 +136,17 @@ def test_taking_back_leaves_what_others_put_beside(
     with pytest.raises(OSError, match="input/output"):
         tree.publish(tree.temporary("t/a/b/envelope"), "t/a/b/envelope")
     assert files(tmp_path) == [KEY]
+
+
+@pytest.mark.parametrize("fails", [1, 2])  # its bytes, the folder of its name
+async def test_a_replacement_that_was_not_synced_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    store = RetryingStore(FolderStore(tmp_path), sleep=no_sleep)
+    await store.put(KEY, Piece(memoryview(b"old"), 0))
+    disk = Disk(monkeypatch, tmp_path, fails)
+    await store.replace(KEY, piece())
+    assert disk.syncs == fails + 2
+    assert (tmp_path / KEY).read_bytes() == DATA
+    assert files(tmp_path) == [KEY]
+    await store.close()

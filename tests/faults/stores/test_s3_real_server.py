@@ -3,10 +3,11 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from awscrt.checksums import crc64nvme
@@ -276,3 +277,27 @@ async def test_a_paused_server_is_given_up_in_time(
     finally:
         await asyncio.to_thread(server.resume)
     assert await content(store) == DATA
+
+
+async def test_what_is_deleted_or_changed_meanwhile_is_not_replaced(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is told which object it is that may be replaced, and heeds it."""
+    meanwhile: list[Callable[[], Awaitable[None]]] = [lambda: store.delete(KEY)]
+    head = S3Store._head
+
+    async def asked(self: S3Store, key: str) -> dict[str, Any]:
+        found = await head(self, key)
+        for step in meanwhile:
+            await step()
+        return found
+
+    monkeypatch.setattr(S3Store, "_head", asked)
+    await store.put(KEY, piece(b"old"))
+    with pytest.raises(ObjectMissing):
+        await store.replace(KEY, piece(b"new"))
+    meanwhile.append(lambda: store.put(KEY, piece(b"another")))
+    await store.put(KEY, piece(b"old"))
+    with pytest.raises(StoreUnavailable):
+        await store.replace(KEY, piece(b"new"))
+    assert await content(store) == b"another"

@@ -52,6 +52,10 @@ class BrokenStore:
         self._called("put", write=True)
         await self.inner.put(key, piece)
 
+    async def replace(self, key: str, piece: Piece) -> None:
+        self._called("replace", write=True)
+        await self.inner.replace(key, piece)
+
     async def begin(self, key: str) -> PartUpload:
         self._called("begin", write=True)
         return _BrokenUpload(self, await self.inner.begin(key))
