@@ -27,7 +27,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Shredding:
+class Destruction:
     """One tenant's destruction: what was destroyed, when it began, who wanted it and who agreed.
 
     Times are microseconds since the epoch. `approved` is empty where the order's time had run out.
@@ -52,7 +52,7 @@ class Entry:
     ledger: str
     index: int
     previous: str
-    shredding: Shredding
+    destruction: Destruction
     text: str = field(repr=False)
     hash: str
     key: str  # the public key that signed it, base64
@@ -78,7 +78,7 @@ class Ledger(Protocol):
         """Return entries in order of their hash, behind `after`."""
         ...
 
-    async def add(self, shredding: Shredding) -> Entry:
+    async def add(self, destruction: Destruction) -> Entry:
         """Add an entry, signed, durably; the one that is there already if the tenant is dead.
 
         Raises Unavailable.
@@ -102,7 +102,7 @@ class Ledger(Protocol):
 
 
 def new_entry(
-    signer: Signer, ledger: str, index: int, previous: str, shredding: Shredding
+    signer: Signer, ledger: str, index: int, previous: str, destruction: Destruction
 ) -> Entry:
     """Return a signed entry."""
     document = {
@@ -110,20 +110,20 @@ def new_entry(
         "ledger": ledger,
         "index": index,
         "previous": previous,
-        "tenant": shredding.tenant,
-        "tier": shredding.tier.value,
+        "tenant": destruction.tenant,
+        "tier": destruction.tier.value,
         "root": {
-            "custody": shredding.root.custody.value,
-            "name": shredding.root.name,
-            "imported": shredding.root.imported,
+            "custody": destruction.root.custody.value,
+            "name": destruction.root.name,
+            "imported": destruction.root.imported,
         },
-        "keks": list(shredding.keks),
-        "at": shredding.at,
-        "ordered": shredding.ordered,
-        "due": shredding.due,
-        "by": shredding.by,
-        "reason": shredding.reason,
-        "approved": shredding.approved,
+        "keks": list(destruction.keks),
+        "at": destruction.at,
+        "ordered": destruction.ordered,
+        "due": destruction.due,
+        "by": destruction.by,
+        "reason": destruction.reason,
+        "approved": destruction.approved,
     }
     return _entry(document, canonical(signer.sign(document, ENTRY)).decode(), signer.public)
 
@@ -153,7 +153,7 @@ def _entry(document: dict[str, Any], text: str, key: str) -> Entry:
     if not is_tenant(document["tenant"]):
         raise ValueError("ledger entry names no tenant")
     root = document["root"]
-    shredding = Shredding(
+    destruction = Destruction(
         tenant=document["tenant"],
         tier=Tier(document["tier"]),
         root=RootRef(Custody(root["custody"]), _text(root["name"]), root["imported"] is True),
@@ -166,7 +166,7 @@ def _entry(document: dict[str, Any], text: str, key: str) -> Entry:
         approved=_text(document["approved"]),
     )
     digest = hashlib.sha256(ENTRY.message(document)).hexdigest()
-    return Entry(ledger, index, previous, shredding, text, digest, key)
+    return Entry(ledger, index, previous, destruction, text, digest, key)
 
 
 def faults(entries: Iterable[Entry]) -> list[str]:

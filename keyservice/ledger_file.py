@@ -23,7 +23,7 @@ from typing import Any
 from envelope.signature import SignatureRefused, Signer, demand_public, new_signer, signer_of
 from keyservice.errors import Invalid, Unavailable
 from keyservice.files import read_secret, sync_folder, write_durably
-from keyservice.ledger import GENESIS, Entry, Shredding, new_entry, read_entry
+from keyservice.ledger import GENESIS, Destruction, Entry, new_entry, read_entry
 
 HEAD = "sealgate shred ledger "
 _HEAD = re.compile(HEAD + r"([0-9a-f]{32})")
@@ -71,10 +71,10 @@ class LedgerFile:
         start = bisect.bisect_right(self._order, after)
         return [self._entries[name] for name in self._order[start : start + limit]]
 
-    async def add(self, shredding: Shredding) -> Entry:
+    async def add(self, destruction: Destruction) -> Entry:
         """See `Ledger.add`."""
         with _unavailable():
-            return await asyncio.to_thread(self._add, shredding)
+            return await asyncio.to_thread(self._add, destruction)
 
     async def take(self, texts: Sequence[str]) -> Sequence[Entry]:
         """See `Ledger.take`."""
@@ -99,12 +99,12 @@ class LedgerFile:
                 os.close(self._descriptor)
                 self._descriptor = None
 
-    def _add(self, shredding: Shredding) -> Entry:
+    def _add(self, destruction: Destruction) -> Entry:
         with self._writing:
-            if (known := self._dead.get(shredding.tenant)) is not None:
+            if (known := self._dead.get(destruction.tenant)) is not None:
                 return known
             index, previous = self._head
-            entry = new_entry(self._signer, self._name, index + 1, previous, shredding)
+            entry = new_entry(self._signer, self._name, index + 1, previous, destruction)
             self._append([entry])
             return entry
 
@@ -129,7 +129,7 @@ class LedgerFile:
             return
         self._entries[entry.hash] = entry
         bisect.insort(self._order, entry.hash)
-        tenant = entry.shredding.tenant
+        tenant = entry.destruction.tenant
         first = self._dead.get(tenant)
         if first is None or _age(entry) < _age(first):
             self._dead[tenant] = entry
@@ -183,7 +183,7 @@ def ensure_key(path: Path) -> Signer:
 
 
 def _age(entry: Entry) -> tuple[int, str]:
-    return entry.shredding.at, entry.hash
+    return entry.destruction.at, entry.hash
 
 
 def _open(path: Path) -> int:
@@ -191,9 +191,7 @@ def _open(path: Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_mode & 0o077:
-            msg = f"{path} is open to others: give it mode 0600"
-            raise PermissionError(msg)
+        os.fchmod(descriptor, 0o600)
         sync_folder(path.parent)
     except BlockingIOError:
         os.close(descriptor)
