@@ -55,7 +55,7 @@ class Entry:
     destruction: Destruction
     text: str = field(repr=False)
     hash: str
-    key: str  # the public key that signed it, base64
+    public: str  # the key that signed it, base64
 
 
 class Ledger(Protocol):
