@@ -84,6 +84,11 @@ class Envelope:
         if self.body is not None and len(self.body) > MAX_INLINE:
             raise TooLarge("an inline body is at most 1 MiB when sealed")
 
+    @property
+    def newest(self) -> Wrap:
+        """The wrap that was made last: the one to open."""
+        return max(self.wraps, key=lambda wrap: wrap.created)
+
 
 def encode(envelope: Envelope) -> bytes:
     """Return the canonical bytes."""

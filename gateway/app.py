@@ -41,7 +41,7 @@ from gateway.listing import Listing
 from gateway.operations import Operations
 from gateway.placing import Placing
 from gateway.policies import Policies
-from gateway.ports import Bin, Catalog, Placements, Replicas, Runs
+from gateway.ports import Bin, Catalog, Placements, Replicas, Runs, Wraps
 from gateway.pump import PumpSettings
 from gateway.purger import Purger
 from gateway.quorum import Role, Target
@@ -75,6 +75,7 @@ class Core:
     runs: Runs
     bin: Bin
     placements: Placements
+    wraps: Wraps
     targets: tuple[Target, ...]
     placing: Placing
     failover: Failover
@@ -265,6 +266,7 @@ def _wire(
         runs=catalog.runs,
         bin=catalog.bin,
         placements=catalog.placements,
+        wraps=catalog.wraps,
         targets=targets,
         placing=placing,
         failover=Failover(catalog.placements, catalog.replicas, targets),

@@ -256,6 +256,7 @@ def _recovered(blob: str, envelope: Envelope, dek: bytes | KeyServiceError) -> R
         size=core.plaintext_size,
         body_size=0 if envelope.body is not None else core.ciphertext_size,
         envelope=encode(replace(envelope, body=None)),
+        kek=envelope.newest.kek,
         inline=envelope.body,
     )
     return Recovered(version, attributes.reference)

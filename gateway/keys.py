@@ -9,7 +9,6 @@ from typing import Protocol
 
 from envelope.context import Context, Purpose
 from envelope.envelope import Envelope
-from gateway.errors import Unreadable
 from keyservice.wire import DataKey, KeyServiceError, Status, TenantKeys, WrappedKey
 
 
@@ -49,10 +48,7 @@ async def data_key(keys: KeyService, context: Context, *, request_id: str) -> Da
 
 def wrapped_key(envelope: Envelope) -> WrappedKey:
     """Return the newest wrap of an envelope's data key with what it is bound to."""
-    if not envelope.wraps:
-        raise Unreadable("the envelope holds no wrapped data key")
-    newest = max(envelope.wraps, key=lambda wrap: wrap.created)
-    return WrappedKey(newest.wrapped, envelope.core.context.encode(Purpose.DEK))
+    return WrappedKey(envelope.newest.wrapped, envelope.core.context.encode(Purpose.DEK))
 
 
 async def unwrap(keys: KeyService, envelope: Envelope, *, reason: str, request_id: str) -> bytes:

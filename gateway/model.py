@@ -131,6 +131,7 @@ class Version:
     size: int  # plaintext bytes
     body_size: int  # ciphertext bytes of the body object; 0 when the body travels in the envelope
     envelope: bytes = field(repr=False)  # as in the stores, but without a body
+    kek: str  # the id of the KEK that the newest wrap in the envelope needs
     inline: bytes | None = field(default=None, repr=False)  # that body, sealed; never in a listing
 
 

@@ -185,6 +185,7 @@ class Uploads:
             size=core.plaintext_size,
             body_size=fan.body_size,
             envelope=sealed if inline is None else encode(envelope),
+            kek=key.kek,
             inline=inline,
         )
         roster = await self._commit(draft, version, fan.quorum, stored)

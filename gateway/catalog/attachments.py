@@ -46,6 +46,7 @@ _COLUMNS = (
     _VERSIONS.c.created.label("committed"),
     _VERSIONS.c.size,
     _VERSIONS.c.body_size,
+    _VERSIONS.c.kek,
 )
 _WHOLE = (*_COLUMNS, _VERSIONS.c.envelope, _VERSIONS.c.inline)
 _LISTED = (*_COLUMNS, _VERSIONS.c.envelope, null().label("inline"))
@@ -204,5 +205,6 @@ def _version(row: Row[*tuple[Any, ...]]) -> Version:
         size=row.size,
         body_size=row.body_size,
         envelope=row.envelope,
+        kek=row.kek,
         inline=row.inline,
     )

@@ -21,6 +21,7 @@ COLUMNS = (
     _VERSIONS.c.created,
     _VERSIONS.c.size,
     _VERSIONS.c.body_size,
+    _VERSIONS.c.kek,
     _VERSIONS.c.envelope,
     _VERSIONS.c.inline,
 )
@@ -44,6 +45,7 @@ def version(row: Row[*tuple[Any, ...]]) -> Version:
         size=row.size,
         body_size=row.body_size,
         envelope=row.envelope,
+        kek=row.kek,
         inline=row.inline,
     )
 

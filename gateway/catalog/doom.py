@@ -25,13 +25,15 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import contents, tables, ticks
+from gateway.catalog import contents, stale, tables, ticks
 from gateway.catalog.clock import Clock
+from gateway.catalog.holds import no_hold
 from gateway.errors import CatalogConflict, NotFound
 from gateway.model import ReplicaState
 from gateway.ports import Doomed
 
 _ATTACHMENTS = tables.attachments
+_LEFTOVERS = tables.leftovers
 _REPLACED = tables.replaced
 _REPLICAS = tables.replicas
 _TENANTS = tables.tenants
@@ -57,7 +59,7 @@ def doom_now(connection: Connection, tenant: str, attachment: str, clock: Clock)
     held = select(_ATTACHMENTS.c.id).where(named, _ATTACHMENTS.c.deleted.is_not(None), whole)
     if connection.scalar(held.with_for_update()) is None:
         raise NotFound("no such attachment in the trash")
-    free = select(_TENANTS.c.id).where(_TENANTS.c.id == tenant, _no_hold(at, counted))
+    free = select(_TENANTS.c.id).where(_TENANTS.c.id == tenant, no_hold(at, counted))
     if connection.scalar(free) is None:
         raise CatalogConflict("the tenant is under a hold: nothing of it is purged")
     connection.execute(
@@ -100,6 +102,7 @@ def gone(connection: Connection, version: str, target: str) -> None:
             _REPLICAS.c.state == ReplicaState.DELETING.value,
         )
     )
+    stale.forget(connection, version, target)
 
 
 def purge(connection: Connection, version: str) -> bool:
@@ -109,11 +112,13 @@ def purge(connection: Connection, version: str) -> bool:
     if row is None:
         return True
     left = select(_REPLICAS.c.target).where(_REPLICAS.c.version == version).limit(1)
-    if row.purging is None or connection.scalar(left) is not None:
+    beside = select(_LEFTOVERS.c.blob).where(_LEFTOVERS.c.version == version).limit(1)
+    if row.purging is None or any(connection.scalar(each) is not None for each in (left, beside)):
         return False
     last = and_(_ATTACHMENTS.c.id == row.attachment, _ATTACHMENTS.c.current == row.number)
     connection.execute(update(_ATTACHMENTS).where(last).values(current=None))
     connection.execute(delete(_REPLACED).where(_REPLACED.c.version == version))
+    stale.forget(connection, version)
     connection.execute(delete(_VERSIONS).where(_VERSIONS.c.id == version))
     # Locked first, so that the next statement sees what was purged in the meantime.
     held = select(_ATTACHMENTS.c.id).where(_ATTACHMENTS.c.id == row.attachment).with_for_update()
@@ -141,7 +146,7 @@ def _due_attachments(at: datetime, counted: timedelta) -> ColumnElement[bool]:
     shortest = select(func.min(_TENANTS.c.trash)).scalar_subquery()
     tenant = and_(
         _TENANTS.c.id == _ATTACHMENTS.c.tenant,
-        _no_hold(at, counted),
+        no_hold(at, counted),
         _ATTACHMENTS.c.deleted <= literal(at, tables.Moment) - _TENANTS.c.trash,
         _ATTACHMENTS.c.deleted_tick <= literal(counted, tables.Span) - _TENANTS.c.trash,
     )
@@ -180,7 +185,7 @@ def _doom_replaced(connection: Connection, limit: int, at: datetime, counted: ti
     """Doom versions that were replaced and that their tenant no longer keeps."""
     kept, age = _TENANTS.c.versions_kept, _TENANTS.c.versions_age
     limited = or_(kept.is_not(None), age.is_not(None))
-    tenants = select(_TENANTS).where(limited, _no_hold(at, counted)).order_by(_TENANTS.c.id)
+    tenants = select(_TENANTS).where(limited, no_hold(at, counted)).order_by(_TENANTS.c.id)
     doomed = 0
     for tenant in connection.execute(tenants).all():
         if doomed >= limit:
@@ -230,8 +235,5 @@ def _doom(connection: Connection, versions: Sequence[str], at: datetime) -> None
         connection.execute(update(_VERSIONS).where(_VERSIONS.c.id.in_(page)).values(purging=at))
         connection.execute(update(_REPLICAS).where(_REPLICAS.c.version.in_(page)).values(**lost))
         connection.execute(delete(_REPLACED).where(_REPLACED.c.version.in_(page)))
-
-
-def _no_hold(at: datetime, counted: timedelta) -> ColumnElement[bool]:
-    by_both = and_(_TENANTS.c.hold <= at, _TENANTS.c.hold_tick <= counted)
-    return or_(_TENANTS.c.hold.is_(None), by_both)
+        beside = and_(_LEFTOVERS.c.version.in_(page), _LEFTOVERS.c.purging.is_(None))
+        connection.execute(update(_LEFTOVERS).where(beside).values(purging=at))

@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import contents, tables
+from gateway.catalog import contents, stale, tables
 from gateway.catalog.clock import Clock
 from gateway.model import ReplicaState
 from gateway.ports import Gap
@@ -96,7 +96,11 @@ def extend(
 def filled(connection: Connection, gap: Gap, clock: Clock) -> bool:
     """Implement `Replicas.filled`."""
     whole = update(_REPLICAS).where(*_held(gap)).values(**stored(clock(connection)))
-    return connection.execute(whole).rowcount == 1
+    if connection.execute(whole).rowcount != 1:
+        return False
+    stale.mark(connection, gap.version.id, gap.target, gap.version.kek, clock)
+    stale.wake(connection, gap.version.id, gap.target)
+    return True
 
 
 def failed(connection: Connection, gap: Gap, retry: timedelta, clock: Clock) -> None:

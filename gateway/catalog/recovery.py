@@ -177,6 +177,7 @@ def _insert_versions(connection: Connection, found: Sequence[Recovered], target:
                     "size": version.size,
                     "body_size": version.body_size,
                     "envelope": version.envelope,
+                    "kek": version.kek,
                     "inline": version.inline,
                 }
             )

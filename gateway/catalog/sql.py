@@ -16,6 +16,7 @@ from gateway.catalog.placement import SqlPlacements
 from gateway.catalog.recovery import SqlRecovery
 from gateway.catalog.replicas import SqlReplicas
 from gateway.catalog.runs import SqlRuns
+from gateway.catalog.wraps import SqlWraps
 from gateway.model import (
     Attachment,
     Found,
@@ -45,6 +46,7 @@ class SqlCatalog:
         self.runs = SqlRuns(self._database, clock)
         self.bin = SqlBin(self._database, clock)
         self.placements = SqlPlacements(self._database, clock)
+        self.wraps = SqlWraps(self._database, clock)
 
     @property
     def recovery(self) -> SqlRecovery:

@@ -103,6 +103,8 @@ tenants = Table(
     Column("versions_age", Span),
     Column("hold", Moment),
     Column("hold_tick", Span),  # when the hold ends in time that `ticks` counted
+    Column("kek_every", Span),  # null: as configured
+    Column("root_every", Span),
 )
 
 tokens = Table(
@@ -165,10 +167,13 @@ versions = Table(
     Column("envelope", LargeBinary, nullable=False),
     Column("inline", LargeBinary),  # apart from the envelope, which listings read
     Column("purging", Moment),  # since when nothing may read it
+    # What the newest wrap in the envelope needs. Empty: a gateway of the version before wrote the row.
+    Column("kek", BYTEWISE, nullable=False, server_default=text("''")),
     UniqueConstraint("attachment", "number"),
     CheckConstraint("size >= 0 AND body_size >= 0", name="sizes"),
 )
 _partial("ix_versions_doomed", versions.c.purging.is_not(None), versions.c.id)
+Index("ix_versions_kek", versions.c.kek, versions.c.id)  # they begin with their tenant's id
 
 CURRENT = and_(
     versions.c.attachment == attachments.c.id, versions.c.number == attachments.c.current
@@ -216,6 +221,41 @@ _partial(
     replicas.c.leased_until,
 )
 Index("ix_replicas_checked", replicas.c.target, replicas.c.state, replicas.c.checked)
+
+# Copies of envelopes that are not what the catalog has: to be written again.
+stale = Table(
+    "stale",
+    metadata,
+    Column("version", ID, ForeignKey("versions.id"), primary_key=True),
+    Column("target", BYTEWISE, primary_key=True),
+    Column("tenant", ID, nullable=False),
+    Column("keks", BYTEWISE, nullable=False),  # that it may be under, between spaces
+    Column("since", Moment, nullable=False),
+    Column("tries", Integer, nullable=False, server_default=text("0")),  # that were in vain
+    Column("due", Moment, nullable=False, server_default=text("0")),  # not to be tried before
+    Column("leased", Moment, nullable=False, server_default=text("0")),  # when it was claimed last
+    Column("leased_until", Moment, nullable=False, server_default=text("0")),  # tells who holds it
+)
+Index("ix_stale_due", stale.c.target, stale.c.due, stale.c.version)
+Index("ix_stale_tenant", stale.c.tenant, stale.c.keks, stale.c.target)
+_partial("ix_stale_leased", stale.c.leased > literal_column("0"), stale.c.target, stale.c.leased)
+
+# Blobs of a version beside the one that it has: what a reseal replaced, and what one is writing.
+leftovers = Table(
+    "leftovers",
+    metadata,
+    Column("blob", ID, primary_key=True),
+    Column("tenant", ID, ForeignKey("tenants.id"), nullable=False),
+    Column("version", ID, ForeignKey("versions.id"), nullable=False, index=True),
+    Column("keks", BYTEWISE, nullable=False),  # that its envelopes may be under, between spaces
+    Column("targets", Text, nullable=False),  # that have a row of it: JSON
+    Column("at", Moment, nullable=False),
+    Column("tick", Span),  # the same in time that `ticks` counted; null: it is being written
+    Column("purging", Moment),  # since when no version can have it
+)
+Index("ix_leftovers_tenant", leftovers.c.tenant, leftovers.c.keks)
+_partial("ix_leftovers_waiting", leftovers.c.purging.is_(None), leftovers.c.at)
+_partial("ix_leftovers_doomed", leftovers.c.purging.is_not(None), leftovers.c.blob)
 
 uploads = Table(
     "uploads",

@@ -39,6 +39,8 @@ def count_anew(connection: Connection) -> None:
     trashed = update(tables.attachments).where(tables.IN_TRASH)
     connection.execute(trashed.values(deleted_tick=COUNTED))
     connection.execute(update(tables.replaced).values(tick=COUNTED))
+    kept = update(tables.leftovers).where(tables.leftovers.c.tick.is_not(None))
+    connection.execute(kept.values(tick=COUNTED))
 
 
 def tick(connection: Connection, elapsed: timedelta, ticker: str, clock: Clock) -> None:

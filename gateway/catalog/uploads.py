@@ -35,6 +35,7 @@ from gateway.errors import CatalogConflict, NotFound, PlacementChanged, UploadLo
 from gateway.model import Attachment, Precondition, ReplicaState, Upload, Version
 
 _ATTACHMENTS = tables.attachments
+_LEFTOVERS = tables.leftovers
 _VERSIONS = tables.versions
 _UPLOADS = tables.uploads
 _RACES = 5  # how often an attachment may go to the trash under our hands
@@ -198,6 +199,7 @@ def known(connection: Connection, blobs: Sequence[str]) -> frozenset[str]:
     owned = union(
         select(_UPLOADS.c.blob).where(_UPLOADS.c.blob.in_(blobs)),
         select(_VERSIONS.c.blob).where(_VERSIONS.c.blob.in_(blobs)),
+        select(_LEFTOVERS.c.blob).where(_LEFTOVERS.c.blob.in_(blobs)),
     )
     return frozenset(connection.scalars(owned))
 
@@ -261,6 +263,7 @@ def _serve(
         size=version.size,
         body_size=version.body_size,
         envelope=version.envelope,
+        kek=version.kek,
         inline=version.inline,
     )
     _SERVE.run(connection, of_attachment=version.attachment, now=number)

@@ -109,7 +109,7 @@ class Catalog(Protocol):
         """
 
     async def known(self, blobs: Sequence[str]) -> frozenset[str]:
-        """Of these blobs, the ones that a version (in the trash too) or an upload row owns.
+        """Of these blobs, the ones that a version (in the trash too), an upload or a reseal owns.
 
         What a store holds beyond them, and is old enough, is an orphan.
         """

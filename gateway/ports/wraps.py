@@ -19,8 +19,12 @@ class Wrapped:
     """A version (without inline body), and the targets that have or should have a copy of its envelope."""
 
     version: Version = field(repr=False)
-    kek: str
     targets: frozenset[str]
+
+    @property
+    def kek(self) -> str:
+        """The KEK that the envelope is under."""
+        return self.version.kek
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +150,9 @@ class Wraps(Protocol):
     async def intend(self, version: Version, blob: str, kek: str) -> bool:
         """Record that a reseal of `version` is about to write `blob`, under `kek`.
 
-        From here on the blob is owned: it is a leftover unless `switch` makes it the version's. False if
-        the version is gone, being purged, or has another blob than `version.blob` by now.
+        From here on the blob is owned: it is a leftover unless `switch` makes it the version's, and taken
+        for abandoned a day after this was called last. False if that is so already, or if the version is
+        gone, being purged, or has another blob than `version.blob` by now.
         """
 
     async def switch(
@@ -157,9 +162,9 @@ class Wraps(Protocol):
 
         `replicas` say where it is stored; any other target with a row of the version misses it from now
         on, and repair brings it there. The blob `old` becomes a leftover, to be removed after the tenant's
-        trash time by both of the catalog's clocks. False, and nothing changed, if the version is gone,
-        being purged, or has another blob than `old` by now; or if the new one was not intended, or was
-        taken for a leftover.
+        trash time by both of the catalog's clocks. Safe to repeat. False, and nothing changed, if the
+        version is gone, being purged, or has another blob than `old` by now; or if the new one was not
+        intended, or was taken for abandoned since.
         """
 
     async def doom_leftovers(self, limit: int) -> int:

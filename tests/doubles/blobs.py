@@ -81,6 +81,7 @@ def seal(
         size=len(content),
         body_size=0 if inline else len(body),
         envelope=encode(envelope),
+        kek="k1",
         inline=body if inline else None,
     )
     return Blob(made, body, dek)

@@ -44,6 +44,11 @@ def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
+def kek_of(tenant: str, number: int = 1) -> str:
+    """Return the id of a tenant's KEK."""
+    return f"{tenant}/{number}-0000000{number}"
+
+
 def new_upload(tenant: str, *, started: datetime = START) -> Upload:
     """Return the intent of an upload."""
     return Upload(new_id(), tenant, new_id(), new_id(), started, started)
@@ -60,6 +65,7 @@ def version_of(upload: Upload, attachment: Attachment) -> Version:
         size=2**40,
         body_size=2**40 + 100,
         envelope=bytes.fromhex(upload.id) * 40,
+        kek=kek_of(upload.tenant),
     )
 
 

@@ -12,7 +12,20 @@ from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.catalog.tables import metadata
 from gateway.errors import CatalogUnavailable
 from gateway.model import Attachment, ReplicaState, Retention, new_id
-from gateway.ports import Bin, Finding, Gap, Placements, Replicas, Run, Runs, RunState
+from gateway.ports import (
+    Bin,
+    Finding,
+    Gap,
+    Placements,
+    Replicas,
+    Rewrapped,
+    Rotation,
+    Run,
+    Runs,
+    RunState,
+    Stale,
+    Wraps,
+)
 from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.samples import NO_TIME, START, new_upload, version_of
 from tests.servers.postgres import Postgres
@@ -22,6 +35,7 @@ ID = new_id()
 UPLOAD = new_upload(ID)
 VERSION = version_of(UPLOAD, Attachment(UPLOAD.attachment, ID, "a", START))
 GAP = Gap(VERSION, "backup", ReplicaState.MISSING, START, 0, frozenset(), START)
+STALE = Stale(VERSION, "backup", frozenset(), START, 0, START)
 RUN = Run(ID, "scrub", "backup", "me", RunState.RUNNING, START, START)
 Calls = Mapping[str, Callable[[SqlCatalog], Awaitable[object]]]
 EVERY_METHOD: dict[type, Calls] = {
@@ -66,6 +80,25 @@ EVERY_METHOD: dict[type, Calls] = {
     Placements: {
         "placement": lambda c: c.placements.placement(),
         "promote": lambda c: c.placements.promote("backup", epoch=0),
+    },
+    Wraps: {
+        "on_kek": lambda c: c.wraps.on_kek("k1", after=ID, created_before=START, attachment=ID),
+        "rewrap": lambda c: c.wraps.rewrap([Rewrapped(ID, "k1", "k2", b"")]),
+        "claim_stale": lambda c: c.wraps.claim_stale(
+            tenant=ID, targets=["backup"], lease=LEASE, limit=9
+        ),
+        "pushed": lambda c: c.wraps.pushed(STALE, "k1"),
+        "failed_push": lambda c: c.wraps.failed_push(STALE, LEASE),
+        "release_stale": lambda c: c.wraps.release_stale([STALE]),
+        "mark_stale": lambda c: c.wraps.mark_stale(ID, "backup", "k1"),
+        "uses": lambda c: c.wraps.uses(ID),
+        "schedule": lambda c: c.wraps.schedule(ID),
+        "set_schedule": lambda c: c.wraps.set_schedule(ID, Rotation()),
+        "intend": lambda c: c.wraps.intend(VERSION, ID, "k1"),
+        "switch": lambda c: c.wraps.switch(VERSION, ID, {}),
+        "doom_leftovers": lambda c: c.wraps.doom_leftovers(9),
+        "leftovers": lambda c: c.wraps.leftovers(9),
+        "leftover_gone": lambda c: c.wraps.leftover_gone(ID),
     },
 }
 

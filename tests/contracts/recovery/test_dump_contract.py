@@ -198,7 +198,7 @@ async def test_a_dump_of_much_comes_in_small_pieces(catalog: SqlCatalog, fresh: 
     body, found = bytes(64 * 1024), []
     for number in range(4 * PAGE):
         ids = [new_id() for _ in range(3)]
-        version = Version(ids[0], ids[1], tenant, ids[2], START, 1, 0, b"envelope", body)
+        version = Version(ids[0], ids[1], tenant, ids[2], START, 1, 0, b"envelope", "k1", body)
         found.append(Recovered(version, f"inline/{number}"))
     await catalog.recovery.add([], found, "east")
     await catalog.recovery.settle()

@@ -40,6 +40,7 @@ def found(
         size=10,
         body_size=0 if inline else 120,
         envelope=b"envelope",
+        kek="k1",
         inline=inline,
     )
     return Recovered(version, reference)
@@ -184,6 +185,7 @@ async def test_what_contradicts_is_refused(catalog: SqlCatalog) -> None:
             size=10,
             body_size=120,
             envelope=b"",
+            kek="k1",
         ),
         "report",
     )
@@ -220,6 +222,7 @@ async def test_an_upload_that_turns_out_to_be_a_version_is_over(
         size=1,
         body_size=2,
         envelope=b"e",
+        kek="k1",
     )
     await catalog.recovery.add([], [Recovered(version, "report")], "east")
     # Not settled yet, and already nobody's to clean up after.

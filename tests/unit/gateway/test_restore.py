@@ -19,7 +19,7 @@ ABOUT = {"mode": "test"}
 
 
 def version(tenant: str = "a" * 32) -> Version:
-    return Version(new_id(), new_id(), tenant, new_id(), now(), 10, 10, b"")
+    return Version(new_id(), new_id(), tenant, new_id(), now(), 10, 10, b"", "k1")
 
 
 class FakeWork:

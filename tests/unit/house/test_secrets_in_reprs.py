@@ -12,9 +12,9 @@ PACKAGES = ("envelope", "keyservice", "gateway")
 SECRET = {"dek", "kek", "key", "secret", "token", "value", "plaintext", "password", "material"}
 SHOWN = {
     "envelope.envelope.Wrap.kek": "an id",
+    "gateway.model.Version.kek": "an id",
     "gateway.ports.wraps.KekUse.kek": "an id",
     "gateway.ports.wraps.Rotation.kek": "a length of time",
-    "gateway.ports.wraps.Wrapped.kek": "an id",
     "gateway.ports.store.Stat.key": "a store's key: random ids",
     "gateway.ports.store.Unfinished.key": "a store's key: random ids",
     "gateway.stores.memory._Parts.key": "a store's key: random ids",

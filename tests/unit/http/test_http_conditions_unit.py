@@ -19,7 +19,7 @@ COMMAS = st.sampled_from([",", ", ", " , ", ",,", ", ,"])
 
 
 def _version(name: str) -> Version:
-    return Version(name, "a", "t", "b", CREATED, 0, 0, b"")
+    return Version(name, "a", "t", "b", CREATED, 0, 0, b"", "k1")
 
 
 def _headers(*fields: tuple[str, str]) -> CIMultiDictProxy[str]:

@@ -1,0 +1,243 @@
+"""Copies of envelopes that are not what the catalog has, as functions over a connection in a transaction.
+
+A row names every KEK that the copy may be under, since nobody knows which of several writes came last. It
+belongs to whoever wrote its `leased_until`, as a gap does (`gaps`). Rows are locked behind those of
+versions and replicas.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.catalog import contents, tables
+from gateway.catalog.clock import Clock
+from gateway.model import ReplicaState
+from gateway.ports import Stale
+
+WAIT: Final = timedelta(hours=1)  # until a replica is looked at again that has to be repaired first
+_ROUNDS: Final = 8  # pages of such that one claim looks at
+_TICK: Final = timedelta(microseconds=1)
+_ATTACHMENTS = tables.attachments
+_REPLICAS = tables.replicas
+_STALE = tables.stale
+_VERSIONS = tables.versions
+_COLUMNS = (_STALE.c.version, _STALE.c.target, _STALE.c.tenant, _STALE.c.keks, _STALE.c.since)
+_FREE: Final[dict[str, Any]] = {"due": tables.EPOCH, "leased_until": tables.EPOCH}
+
+
+def names(keks: str) -> frozenset[str]:
+    """Return the ids of what a row names."""
+    return frozenset(keks.split())
+
+
+def add(connection: Connection, rows: Select[*tuple[Any, ...]]) -> None:
+    """Add what is selected (version, target, tenant, KEK, time) to what is known as stale."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    new = dialect.insert(_STALE).from_select(_COLUMNS, rows)
+    known, more = _framed(_STALE.c.keks), _framed(new.excluded.keks)
+    named = func.replace(known, more, literal_column("''")) != known
+    both = _STALE.c.keks + literal_column("' '") + new.excluded.keks
+    added = new.on_conflict_do_update(
+        index_elements=[_STALE.c.version, _STALE.c.target],
+        set_={"keks": case((named, _STALE.c.keks), else_=both)},
+    )
+    connection.execute(added)
+
+
+def add_all(connection: Connection, versions: Iterable[str], kek: str, at: datetime) -> None:
+    """Add every copy of these versions, as being under `kek`."""
+    for page in contents.slices(versions):
+        everywhere = (
+            _select(kek, at, _REPLICAS.c.target)
+            .join(_REPLICAS, _REPLICAS.c.version == _VERSIONS.c.id)
+            .where(_REPLICAS.c.version.in_(page), _REPLICAS.c.state != ReplicaState.DELETING.value)
+        )
+        add(connection, everywhere.order_by(_REPLICAS.c.version, _REPLICAS.c.target))
+
+
+def mark(connection: Connection, version: str, target: str, kek: str, clock: Clock) -> bool:
+    """Implement `Wraps.mark_stale`."""
+    row = _held_version(connection, version)
+    if row is None or row.purging is not None or row.kek == kek:
+        return False
+    there = literal(target, _STALE.c.target.type)
+    add(connection, _select(kek, clock(connection), there).where(_VERSIONS.c.id == version))
+    return True
+
+
+def wake(connection: Connection, version: str, target: str) -> None:
+    """Let a copy be written at once whose replica was not there before."""
+    waiting = update(_STALE).where(_STALE.c.version == version, _STALE.c.target == target)
+    connection.execute(waiting.values(due=tables.EPOCH))
+
+
+def claim(
+    connection: Connection,
+    targets: Iterable[str],
+    *,
+    tenant: str | None,
+    lease: timedelta,
+    limit: int,
+    clock: Clock,
+) -> Sequence[Stale]:
+    """Implement `Wraps.claim_stale`: for each target a walk along what is due."""
+    at = clock(connection)
+    rows: list[Row[*tuple[Any, ...]]] = []
+    for target in sorted(set(targets)):
+        rows += _claim_on(connection, target, tenant, limit - len(rows), at)
+    for target in {row.target for row in rows}:  # not by pairs: SQLite has no use of an index then
+        ids = [row.version for row in rows if row.target == target]
+        for page in contents.slices(ids):
+            these = and_(_STALE.c.target == target, _STALE.c.version.in_(page))
+            connection.execute(update(_STALE).where(these).values(**_leased(at, at + lease)))
+    versions = contents.versions(connection, list({row.version for row in rows}))
+    return [
+        Stale(
+            version=versions[row.version],
+            target=row.target,
+            keks=names(row.keks),
+            since=row.since,
+            tries=row.tries,
+            until=max(at + lease, row.leased_until + _TICK),
+        )
+        for row in rows
+    ]
+
+
+def pushed(connection: Connection, stale: Stale, kek: str, clock: Clock) -> bool:
+    """Implement `Wraps.pushed`."""
+    row = _held_version(connection, stale.version.id)
+    if row is None or row.purging is not None or row.blob != stale.version.blob:
+        return False
+    if row.kek == kek:
+        return connection.execute(delete(_STALE).where(*_held(stale))).rowcount == 1
+    mark(connection, stale.version.id, stale.target, kek, clock)
+    connection.execute(update(_STALE).where(*_held(stale)).values(**_FREE))
+    return False
+
+
+def failed(connection: Connection, stale: Stale, retry: timedelta, clock: Clock) -> None:
+    """Implement `Wraps.failed_push`."""
+    due = clock(connection) + retry
+    given_back = {"leased_until": tables.EPOCH, "due": due, "tries": _STALE.c.tries + 1}
+    connection.execute(update(_STALE).where(*_held(stale)).values(**given_back))
+
+
+def release(connection: Connection, stale: Sequence[Stale]) -> None:
+    """Implement `Wraps.release_stale`."""
+    for each in sorted(stale, key=lambda each: (each.version.id, each.target)):
+        connection.execute(update(_STALE).where(*_held(each)).values(**_FREE))
+
+
+def forget(connection: Connection, version: str, target: str | None = None) -> None:
+    """Drop what is known of a version's copies: of all, or of the one on a target."""
+    gone = delete(_STALE).where(_STALE.c.version == version)
+    connection.execute(gone if target is None else gone.where(_STALE.c.target == target))
+
+
+def _claim_on(
+    connection: Connection, target: str, tenant: str | None, limit: int, at: datetime
+) -> list[Row[*tuple[Any, ...]]]:
+    _void(connection, target, at)
+    query = select(_STALE).where(_STALE.c.target == target, _STALE.c.due <= at)
+    query = query.where(_STALE.c.leased_until <= at)
+    if tenant is not None:
+        query = query.where(_STALE.c.tenant == tenant)
+    query = query.order_by(_STALE.c.due, _STALE.c.version).with_for_update(skip_locked=True)
+    found: list[Row[*tuple[Any, ...]]] = []
+    passed: list[ColumnElement[bool]] = []
+    for _ in range(_ROUNDS):
+        wanted = min(limit - len(found), contents.AT_ONCE)
+        if wanted <= 0:
+            break
+        rows = connection.execute(query.where(*passed).limit(wanted)).all()
+        stored = _stored(connection, target, [row.version for row in rows])
+        found += [row for row in rows if row.version in stored]
+        if absent := [row.version for row in rows if row.version not in stored]:
+            these = and_(_STALE.c.target == target, _STALE.c.version.in_(absent))
+            connection.execute(update(_STALE).where(these).values(due=at + WAIT, leased=at))
+        if len(rows) < wanted:
+            break
+        last = rows[-1]
+        later = and_(_STALE.c.due == last.due, _STALE.c.version > last.version)
+        passed = [or_(_STALE.c.due > last.due, later), _STALE.c.due >= last.due]
+    return found
+
+
+def _void(connection: Connection, target: str, at: datetime) -> None:
+    """End what was leased or put off by a clock that went back since."""
+    ahead = and_(
+        _STALE.c.target == target,
+        _STALE.c.leased > literal_column("0"),
+        _STALE.c.leased > at + tables.SETBACK,
+    )
+    connection.execute(
+        update(_STALE)
+        .where(ahead)
+        .values(due=tables.EPOCH, leased=tables.EPOCH, leased_until=tables.EPOCH)
+    )
+
+
+def _stored(connection: Connection, target: str, versions: Sequence[str]) -> set[str]:
+    there = select(_REPLICAS.c.version).where(
+        _REPLICAS.c.version.in_(versions),
+        _REPLICAS.c.target == target,
+        _REPLICAS.c.state == ReplicaState.STORED.value,
+    )
+    return set(connection.scalars(there))
+
+
+def _held_version(connection: Connection, version: str) -> Row[*tuple[Any, ...]] | None:
+    """Read a version that nobody rewraps meanwhile."""
+    columns = (_VERSIONS.c.kek, _VERSIONS.c.blob, _VERSIONS.c.purging)
+    query = select(*columns).where(_VERSIONS.c.id == version).with_for_update(read=True)
+    return connection.execute(query).first()
+
+
+def _select(kek: str, at: datetime, target: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
+    of = _ATTACHMENTS.c.id == _VERSIONS.c.attachment
+    return select(
+        _VERSIONS.c.id,
+        target,
+        _ATTACHMENTS.c.tenant,
+        literal(kek, _STALE.c.keks.type),
+        literal(at, tables.Moment),
+    ).join_from(_VERSIONS, _ATTACHMENTS, of)
+
+
+def _framed(keks: ColumnElement[str]) -> ColumnElement[str]:
+    return literal_column("' '") + keks + literal_column("' '")
+
+
+def _leased(at: datetime, until: datetime) -> dict[str, Any]:
+    before = _STALE.c.leased_until
+    later = case(
+        (before >= literal(until, tables.Moment), before + literal(_TICK, tables.Span)),
+        else_=literal(until, tables.Moment),
+    )
+    return {"leased": at, "leased_until": later}
+
+
+def _held(stale: Stale) -> tuple[ColumnElement[bool], ...]:
+    return (
+        _STALE.c.version == stale.version.id,
+        _STALE.c.target == stale.target,
+        _STALE.c.leased_until == stale.until,
+    )
