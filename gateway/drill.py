@@ -4,10 +4,12 @@ Guarantees that what counts as good came from the backup alone: its envelope was
 empty catalog, its body copied into an empty store, opened there, and every byte of it authenticated; that
 its length and digests are those that the catalog in use knows; and that plaintext is only ever in memory.
 The newest copy of the catalog is loaded into an empty one as well. What the catalog in use says is missing
-on the backup is no failure: it is how far the backup is behind, and told as such.
+on the backup is no failure: it is how far the backup is behind, and told as such. Nor is what was busy or
+away for a while, or what was purged in the meantime: a drill that cries wolf is not believed.
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -24,11 +26,12 @@ from gateway.downloads import Downloads
 from gateway.envelopes import Envelopes, Offer
 from gateway.errors import DigestMismatch, GatewayError, NotFound, ObjectMissing, StoreError, first
 from gateway.keys import KeyService
-from gateway.model import ReplicaState, Version, body_key, envelope_key, new_id, now
+from gateway.model import Found, ReplicaState, Version, body_key, envelope_key, new_id, now
+from gateway.patience import Patience
 from gateway.ports import Catalog, Dumps, Held, Recovery, Replicas, Runs, Store
 from gateway.quorum import Role, Target
 from gateway.rate import Rate
-from gateway.rebuild import SKEW, Rebuild
+from gateway.rebuild import PATIENCE, SKEW, Rebuild
 from gateway.record import on_record
 from keyservice.wire import KeyServiceError
 
@@ -113,7 +116,10 @@ def _silent(drilled: Drilled) -> None:
 
 
 class Drill:
-    """The use case. `scratch` opens what is restored into; `rate` bounds what is read from the backup."""
+    """The use case. `scratch` opens what is restored into; `rate` bounds what is read from the backup.
+
+    `patience` gives each run what a store or a key service that is busy or away is waited for with.
+    """
 
     def __init__(
         self,
@@ -127,6 +133,7 @@ class Drill:
         sample: int = SAMPLE,
         part_size: int = 8 << 20,
         at_once: int = AT_ONCE,
+        patience: Callable[[], Patience] = lambda: Patience(PATIENCE),
     ) -> None:
         self._replicas = replicas
         self._runs = runs
@@ -137,6 +144,7 @@ class Drill:
         self._sample = sample
         self._part_size = part_size
         self._at_once = at_once
+        self._patience = patience
 
     async def record(
         self,
@@ -176,43 +184,47 @@ class Drill:
         Raises CatalogErrors, KeyServiceErrors, and StoreErrors when the target does not answer at all;
         what is wrong with one version is in the report.
         """
-        drilled = Drilled(source.name, everything, now())
+        drilled, patience = Drilled(source.name, everything, now()), self._patience()
         began = time.monotonic()
         (lag,) = await self._replicas.lag([source.name])
         drilled.missing = lag.objects
         if lag.oldest is not None:
             drilled.rpo = max((drilled.started - lag.oldest).total_seconds(), 0.0)
-        await self._load_copy(source, drilled)
+        await self._load_copy(source, drilled, patience)
         async with self._scratch() as scratch:
             if everything:
-                await self._rebuild_all(source, scratch, drilled)
+                refused = await self._rebuild_all(source, scratch, drilled, patience)
                 async with aclosing(self._all(source)) as pages:
                     async for page in pages:
-                        await self._try(source, page, scratch, drilled)
+                        await self._try(source, page, scratch, drilled, refused, patience)
                         told(drilled)
             else:
                 chosen = await self._choose(source, sample or self._sample)
-                refused = await self._rebuild_some(source, chosen, scratch, drilled)
-                good = [version for version in chosen if version.id not in refused]
-                for start in range(0, len(good), PAGE):
-                    await self._try(source, good[start : start + PAGE], scratch, drilled)
+                refused = await self._rebuild_some(source, chosen, scratch, drilled, patience)
+                for start in range(0, len(chosen), PAGE):
+                    page = chosen[start : start + PAGE]
+                    await self._try(source, page, scratch, drilled, refused, patience)
                     told(drilled)
         drilled.rto = time.monotonic() - began
         return drilled
 
-    async def _load_copy(self, source: Target, drilled: Drilled) -> None:
+    async def _load_copy(self, source: Target, drilled: Drilled, patience: Patience) -> None:
         """Load the newest copy of the catalog into an empty one."""
-        copy: Copy | None = await self._backups.newest(source)
+        copy: Copy | None = await patience.keep(lambda: self._backups.newest(source))
         if copy is None:
             return
         drilled.copy = copy.taken
-        async with self._scratch() as scratch:
-            try:
-                rows = await self._backups.over(scratch.dumps).restore(source, copy)
-            except GatewayError as error:
-                drilled.copy_failed = type(error).__name__
-            else:
-                drilled.copy_rows = sum(rows.values())
+
+        async def load() -> Mapping[str, int]:
+            async with self._scratch() as scratch:
+                return await self._backups.over(scratch.dumps).restore(source, copy)
+
+        try:
+            rows = await patience.keep(load)
+        except GatewayError as error:
+            drilled.copy_failed = type(error).__name__
+        else:
+            drilled.copy_rows = sum(rows.values())
 
     async def _all(self, source: Target) -> AsyncGenerator[Sequence[Version]]:
         after = None
@@ -229,29 +241,44 @@ class Drill:
             chosen |= {version.id: version for version in _stored(page)}
         return list(chosen.values())
 
-    async def _rebuild_all(self, source: Target, scratch: Scratch, drilled: Drilled) -> None:
-        """Rebuild the empty catalog from the backup, as after the loss of everything else."""
-        backups = self._backups.over(scratch.dumps)
-        rebuild = Rebuild(scratch.catalog, scratch.recovery, scratch.runs, self._keys, backups)
+    async def _rebuild_all(
+        self, source: Target, scratch: Scratch, drilled: Drilled, patience: Patience
+    ) -> dict[str, str]:
+        """Rebuild the empty catalog, as after the loss of everything else; return what it refused."""
+        rebuild = Rebuild(
+            scratch.catalog,
+            scratch.recovery,
+            scratch.runs,
+            self._keys,
+            self._backups.over(scratch.dumps),
+            patience=lambda: patience,
+        )
+        use_backup = not drilled.copy_failed
         began = time.monotonic()
-        await rebuild.run(source, use_backup=not drilled.copy_failed)
+        report = await patience.keep(lambda: rebuild.run(source, use_backup=use_backup))
         drilled.catalog_seconds = time.monotonic() - began
+        return {finding.blob: finding.reason for finding in report.findings}
 
     async def _rebuild_some(
-        self, source: Target, wanted: Sequence[Version], scratch: Scratch, drilled: Drilled
-    ) -> frozenset[str]:
-        """Fill the empty catalog from the envelopes of these versions; return those refused."""
+        self,
+        source: Target,
+        wanted: Sequence[Version],
+        scratch: Scratch,
+        drilled: Drilled,
+        patience: Patience,
+    ) -> dict[str, str]:
+        """Fill the empty catalog from the envelopes of these versions; return what was refused, and why."""
         ids = {version.blob: version.id for version in wanted}
         bad: dict[str, str] = {}
-        envelopes = Envelopes(source.store, self._keys)
+        envelopes = Envelopes(source.store, self._keys, patience=patience)
         began = time.monotonic()
 
         async def every(offers: Sequence[Offer]) -> set[str]:
             return {offer.blob for offer in offers}
 
-        async with aclosing(_offers(source.store, wanted, bad)) as offers:
+        async with aclosing(_offers(source.store, wanted, bad, patience)) as offers:
             async for batch in envelopes.batches(offers, every):
-                opened = await envelopes.open(batch)
+                opened = await patience.keep(functools.partial(envelopes.open, batch))
                 bad |= opened.refused
                 swapped = [v for v in opened.found if v.version.id != ids[v.version.blob]]
                 bad |= {each.version.blob: "swapped" for each in swapped}
@@ -260,12 +287,16 @@ class Drill:
                     bad |= await scratch.recovery.add([opened.keys], found, SCRATCH)
         await scratch.recovery.settle()
         drilled.catalog_seconds = time.monotonic() - began
-        for blob, reason in bad.items():
-            drilled.fail(ids[blob], reason)
-        return frozenset(ids[blob] for blob in bad)
+        return bad
 
-    async def _try(
-        self, source: Target, page: Sequence[Version], scratch: Scratch, drilled: Drilled
+    async def _try(  # noqa: PLR0917 - one step of `run`, with what it knows
+        self,
+        source: Target,
+        page: Sequence[Version],
+        scratch: Scratch,
+        drilled: Drilled,
+        refused: Mapping[str, str],
+        patience: Patience,
     ) -> None:
         """Restore versions that the empty catalog knows, and compare them with what is in use."""
         place = Target(SCRATCH, Role.PRIMARY, scratch.store)
@@ -280,12 +311,15 @@ class Drill:
             ),
             source.name,
             drilled,
+            patience,
         )
         slots = asyncio.Semaphore(self._at_once)
 
         async def one(version: Version) -> None:
             async with slots:
-                await trial.run(version)
+                why = refused.get(version.blob) or await trial.run(version)
+                if why and await self._still_held(source, version):
+                    drilled.fail(version.id, why)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -294,17 +328,26 @@ class Drill:
         except BaseExceptionGroup as error:
             raise first(error) from None
 
+    async def _still_held(self, source: Target, version: Version) -> bool:
+        """Tell whether the catalog in use still says that the backup has a version.
+
+        One that was purged or found to be damaged while we were at it is no failure of the backup's.
+        """
+        before = f"{max(int(version.id, 16) - 1, 0):032x}"
+        page = await self._replicas.held(source.name, after=before, limit=1)
+        return any(held.id == version.id for held in _stored(page))
+
 
 async def _offers(
-    store: Store, wanted: Sequence[Version], bad: dict[str, str]
+    store: Store, wanted: Sequence[Version], bad: dict[str, str], patience: Patience
 ) -> AsyncGenerator[Offer]:
     """Describe the objects of these versions as they are in the store, tenant by tenant."""
     for version in sorted(wanted, key=lambda version: version.tenant):
+        name = functools.partial(store.stat, envelope_key(version.tenant, version.blob))
+        beside = functools.partial(store.stat, body_key(version.tenant, version.blob))
         try:
-            envelope = await store.stat(envelope_key(version.tenant, version.blob))
-            body = None
-            if version.inline is None:
-                body = (await store.stat(body_key(version.tenant, version.blob))).size
+            envelope = await patience.keep(name)
+            body = None if version.inline is not None else (await patience.keep(beside)).size
         except ObjectMissing:
             bad[version.blob] = "absent"
             continue
@@ -320,18 +363,31 @@ class _Trial:
     copier: Copier
     source: str
     drilled: Drilled
+    patience: Patience
 
-    async def run(self, version: Version) -> None:
-        """Restore, open and compare one version."""
+    async def run(self, version: Version) -> str:
+        """Restore, open and compare one version; return why that failed, or nothing."""
         try:
             found = await self.scratch.catalog.by_version(version.tenant, version.id)
         except NotFound:
-            if version.created < self.drilled.started - SKEW:  # else it came while we were at it
-                self.drilled.fail(version.id, "absent")
-            return
+            late = version.created >= self.drilled.started - SKEW  # it came while we were at it
+            return "" if late else "absent"
         found = replace(found, replicas={SCRATCH: ReplicaState.STORED})
         try:
             _compare(version, found.version)
+            size = await self.patience.keep(lambda: self._restore(found))
+            if size != version.size:
+                raise DigestMismatch("the content has another length")
+        except (GatewayError, KeyServiceError, EnvelopeError) as error:
+            return type(error).__name__
+        self.drilled.checked += 1
+        self.drilled.bytes += size
+        self.drilled.newest = max(version.created, self.drilled.newest or version.created)
+        return ""
+
+    async def _restore(self, found: Found) -> int:
+        """Bring one version back, and verify its content; return the length of it."""
+        try:
             await self.copier.fill(found.version, SCRATCH, [self.source], replace=False)
             opened = await self.downloads.open(found, request_id="drill")
             expected = {
@@ -345,16 +401,9 @@ class _Trial:
                     digests.update(piece)
                     size += len(piece)
             digests.verify(expected)
-            if size != version.size:
-                raise DigestMismatch("the content has another length")
-        except (GatewayError, KeyServiceError, EnvelopeError) as error:
-            self.drilled.fail(version.id, type(error).__name__)
-            return
+            return size
         finally:
             await self._clear(found.version)
-        self.drilled.checked += 1
-        self.drilled.bytes += size
-        self.drilled.newest = max(version.created, self.drilled.newest or version.created)
 
     async def _clear(self, version: Version) -> None:
         """Make room for the next: the scratch store never holds more than is under way."""

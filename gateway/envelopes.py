@@ -10,15 +10,14 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
-
-import structlog
+from typing import Final
 
 from envelope.envelope import MAX_ENVELOPE, Envelope, decode, encode, open_attributes
 from envelope.errors import EnvelopeError
 from gateway.errors import ObjectMissing, StoreDamaged, first
 from gateway.keys import KeyService, wrapped_key
 from gateway.model import SYSTEM, Tenant, Version, envelope_key, moment
+from gateway.patience import Patience
 from gateway.ports import Recovered, Store
 from gateway.verify import whole
 from keyservice.wire import (
@@ -27,19 +26,13 @@ from keyservice.wire import (
     KeyServiceError,
     Shredded,
     Suspended,
-    Throttled,
     Unavailable,
     UnknownTenant,
 )
 
-log = structlog.get_logger()
-T = TypeVar("T")
-
 AT_ONCE: Final = 32  # envelopes that are read at a time
 BATCH: Final = 500  # envelopes whose keys are asked for at once
 BATCH_BYTES: Final = 16 << 20
-PATIENCE: Final = 300.0  # seconds to wait for a key service that is busy or away
-_PAUSE: Final = 1.0
 _YIELD_EVERY: Final = 32
 _KEY: Final = re.compile(r"t/([0-9a-f]{32})/([0-9a-f]{32})/(body|envelope)")
 _LATEST: Final = moment(0).replace(year=9999)  # of a tenant, until its attachments say better
@@ -77,12 +70,9 @@ class Batch:
 
 
 class Envelopes:
-    """Reads the envelopes of one store, over one key service.
+    """Reads the envelopes of one store, over one key service, which is waited for with `patience`."""
 
-    `patience` is how many seconds a key service that is busy or away is waited for.
-    """
-
-    def __init__(self, store: Store, keys: KeyService, *, patience: float = PATIENCE) -> None:
+    def __init__(self, store: Store, keys: KeyService, *, patience: Patience) -> None:
         self._store = store
         self._keys = keys
         self._patience = patience
@@ -185,7 +175,9 @@ class Envelopes:
 
     async def _ask_tenant(self, tenant: str, request_id: str) -> Tenant | str:
         try:
-            keys = await self._patiently(lambda: self._keys.tenant(tenant, request_id=request_id))
+            keys = await self._patience.keep(
+                lambda: self._keys.tenant(tenant, request_id=request_id)
+            )
         except _FINAL as error:
             return error.code
         return Tenant(tenant, keys.tier, _LATEST) if keys.state == "active" else keys.state
@@ -205,22 +197,10 @@ class Envelopes:
             return deks
 
         try:
-            return await self._patiently(ask)
+            return await self._patience.keep(ask)
         except _FINAL as error:
             self._last = tenant, error.code
             return error.code
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        deadline = asyncio.get_running_loop().time() + self._patience
-        while True:
-            try:
-                return await ask()
-            except (Throttled, Unavailable) as error:
-                wait = max(error.retry_after or 0.0, _PAUSE)
-                if asyncio.get_running_loop().time() + wait > deadline:
-                    raise
-                log.warning("waiting for the key service", reason=error.code)
-                await asyncio.sleep(wait)
 
 
 async def _wanted(

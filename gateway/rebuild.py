@@ -17,10 +17,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gateway.catalog_backup import CatalogBackups, Copy
-from gateway.envelopes import PATIENCE, Batch, Envelopes, Listing, Offer
+from gateway.envelopes import Batch, Envelopes, Listing, Offer
 from gateway.errors import CatalogConflict, CatalogError, GatewayError, RunLost, first
 from gateway.keys import KeyService
 from gateway.model import microseconds, moment
+from gateway.patience import Patience
 from gateway.ports import Catalog, Recovery, Run, Runs, RunState, Settled
 from gateway.quorum import Target
 from gateway.record import take_over
@@ -28,6 +29,7 @@ from gateway.record import take_over
 KIND: Final = "rebuild"
 LEASE: Final = timedelta(seconds=5)
 SKEW: Final = timedelta(minutes=1)  # by how much the clocks of gateways may differ
+PATIENCE: Final = 300.0  # seconds to wait for a key service that is busy or away
 LISTED: Final = 1000  # findings that a report names one by one
 
 UNKNOWN: Final[Mapping[str, str]] = {
@@ -127,8 +129,8 @@ def _silent(report: Report) -> None:
 class Rebuild:
     """The use case, over one catalog and one key service.
 
-    `lease` is how long a rebuild that died stands in the way of the next, `patience` how many seconds a
-    key service that is busy or away is waited for.
+    `lease` is how long a rebuild that died stands in the way of the next; `patience` gives each run what
+    a key service that is busy or away is waited for with.
     """
 
     def __init__(
@@ -140,7 +142,7 @@ class Rebuild:
         backups: CatalogBackups,
         *,
         lease: timedelta | None = None,
-        patience: float = PATIENCE,
+        patience: Callable[[], Patience] = lambda: Patience(PATIENCE),
     ) -> None:
         self._catalog = catalog
         self._recovery = recovery
@@ -226,7 +228,7 @@ class Rebuild:
         self, source: Target, report: Report, take: Callable[[Batch], Awaitable[None]]
     ) -> None:
         """Take what the catalog lacks, batch by batch; the next one is read while one is dealt with."""
-        envelopes = Envelopes(source.store, self._keys, patience=self._patience)
+        envelopes = Envelopes(source.store, self._keys, patience=self._patience())
         ready: asyncio.Queue[Batch | None] = asyncio.Queue(1)
 
         async def wanted(offers: Sequence[Offer]) -> set[str]:

@@ -83,7 +83,8 @@ class Site:
         """Run a command, in this process to spare the imports, and return its JSON."""
         config = {"SEALGATE_CONFIG": str(self.stack.home / "gateway.toml")}
         done = CliRunner().invoke(cli, [*words, "--json"], env=config)
-        assert done.exit_code == 0, "".join(traceback.format_exception(done.exception))
+        why = "".join(traceback.format_exception(done.exception))
+        assert done.exit_code == 0, f"{' '.join(words)}: {done.output}\n{why}"
         found = json.loads(done.stdout)
         assert isinstance(found, dict)
         return found

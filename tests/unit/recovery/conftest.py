@@ -12,6 +12,7 @@ from awscrt.checksums import crc64nvme
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.catalog_backup import CatalogBackups
 from gateway.model import envelope_key, new_id
+from gateway.patience import Patience
 from gateway.ports import Piece
 from gateway.pump import PumpSettings
 from gateway.quorum import Role, Target
@@ -56,7 +57,7 @@ class Site:
             self.bench.keys,
             self.backups(catalog),
             lease=LEASE,
-            patience=0,
+            patience=lambda: Patience(0),
         )
 
     async def rebuilt(self, *, use_backup: bool = True) -> tuple[SqlCatalog, Report]:
