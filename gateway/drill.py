@@ -13,27 +13,24 @@ import functools
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from envelope.envelope import decode
-from envelope.errors import EnvelopeError
 from gateway.catalog_backup import CatalogBackups, Copy
 from gateway.copying import Copier
-from gateway.digests import INTERNAL, SUPPORTED, Digests
 from gateway.downloads import Downloads
 from gateway.envelopes import Envelopes, Offer
-from gateway.errors import DigestMismatch, GatewayError, NotFound, ObjectMissing, StoreError, first
+from gateway.errors import GatewayError, ObjectMissing, first
 from gateway.keys import KeyService
-from gateway.model import Found, ReplicaState, Version, body_key, envelope_key, new_id, now
+from gateway.model import ReplicaState, Version, body_key, envelope_key, new_id, now
 from gateway.patience import Patience
-from gateway.ports import Catalog, Dumps, Held, Recovery, Replicas, Runs, Store
+from gateway.ports import Held, Replicas, Runs, Store
 from gateway.quorum import Role, Target
 from gateway.rate import Rate
-from gateway.rebuild import PATIENCE, SKEW, Rebuild
+from gateway.rebuild import PATIENCE, Rebuild
 from gateway.record import on_record
-from keyservice.wire import KeyServiceError
+from gateway.trial import SCRATCH, Scratch, Trial
 
 KIND: Final = "drill"
 EVERYTHING: Final = "full-drill"
@@ -41,18 +38,6 @@ SAMPLE: Final = 100
 AT_ONCE: Final = 4
 PAGE: Final = 200
 LISTED: Final = 100
-SCRATCH: Final = "scratch"
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """An empty catalog and an empty store, which are gone afterwards."""
-
-    catalog: Catalog
-    recovery: Recovery
-    dumps: Dumps
-    runs: Runs
-    store: Store
 
 
 @dataclass(slots=True)
@@ -79,6 +64,12 @@ class Drilled:
     def good(self) -> bool:
         """Whether nothing failed, and there was something, if there should have been."""
         return not self.failed and not self.copy_failed and bool(self.checked or not self.missing)
+
+    def took(self, version: Version, size: int) -> None:
+        """Count a version that came back as it was."""
+        self.checked += 1
+        self.bytes += size
+        self.newest = max(version.created, self.newest or version.created)
 
     def fail(self, version: str, why: str) -> None:
         """Count a version that could not be restored as it was."""
@@ -300,7 +291,7 @@ class Drill:
     ) -> None:
         """Restore versions that the empty catalog knows, and compare them with what is in use."""
         place = Target(SCRATCH, Role.PRIMARY, scratch.store)
-        trial = _Trial(
+        trial = Trial(
             scratch,
             Downloads(scratch.catalog, self._keys, lambda: [place]),
             Copier(
@@ -310,16 +301,18 @@ class Drill:
                 rate=self._rate,
             ),
             source.name,
-            drilled,
+            drilled.started,
             patience,
         )
         slots = asyncio.Semaphore(self._at_once)
 
         async def one(version: Version) -> None:
             async with slots:
-                why = refused.get(version.blob) or await trial.run(version)
-                if why and await self._still_held(source, version):
-                    drilled.fail(version.id, why)
+                found = refused.get(version.blob) or await trial.run(version)
+                if isinstance(found, int):
+                    drilled.took(version, found)
+                elif found and await self._still_held(source, version):
+                    drilled.fail(version.id, found)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -354,71 +347,5 @@ async def _offers(
         yield Offer(version.tenant, version.blob, envelope.size, body)
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """What is done with one version once the empty catalog knows it."""
-
-    scratch: Scratch
-    downloads: Downloads
-    copier: Copier
-    source: str
-    drilled: Drilled
-    patience: Patience
-
-    async def run(self, version: Version) -> str:
-        """Restore, open and compare one version; return why that failed, or nothing."""
-        try:
-            found = await self.scratch.catalog.by_version(version.tenant, version.id)
-        except NotFound:
-            late = version.created >= self.drilled.started - SKEW  # it came while we were at it
-            return "" if late else "absent"
-        found = replace(found, replicas={SCRATCH: ReplicaState.STORED})
-        try:
-            _compare(version, found.version)
-            size = await self.patience.keep(lambda: self._restore(found))
-            if size != version.size:
-                raise DigestMismatch("the content has another length")
-        except (GatewayError, KeyServiceError, EnvelopeError) as error:
-            return type(error).__name__
-        self.drilled.checked += 1
-        self.drilled.bytes += size
-        self.drilled.newest = max(version.created, self.drilled.newest or version.created)
-        return ""
-
-    async def _restore(self, found: Found) -> int:
-        """Bring one version back, and verify its content; return the length of it."""
-        try:
-            await self.copier.fill(found.version, SCRATCH, [self.source], replace=False)
-            opened = await self.downloads.open(found, request_id="drill")
-            expected = {
-                name: value
-                for name, value in opened.attributes.digests.items()
-                if name in {*SUPPORTED, INTERNAL}
-            }
-            digests, size = Digests(expected), 0
-            async with aclosing(self.downloads.read(opened, 0, opened.size)) as stream:
-                async for piece in stream:
-                    digests.update(piece)
-                    size += len(piece)
-            digests.verify(expected)
-            return size
-        finally:
-            await self._clear(found.version)
-
-    async def _clear(self, version: Version) -> None:
-        """Make room for the next: the scratch store never holds more than is under way."""
-        try:
-            await self.copier.clear(version, SCRATCH)
-        except StoreError:
-            return  # it goes with the scratch store
-
-
 def _stored(page: Sequence[Held]) -> list[Version]:
     return [held.version for held in page if held.state is ReplicaState.STORED]
-
-
-def _compare(known: Version, found: Version) -> None:
-    """Raise DigestMismatch unless the backup's version is the one that the catalog in use knows."""
-    ours, theirs = decode(known.envelope), decode(found.envelope)
-    if (ours.core, ours.attributes) != (theirs.core, theirs.attributes):
-        raise DigestMismatch("the backup has another version than the catalog in use")

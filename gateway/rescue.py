@@ -20,13 +20,14 @@ from gateway.buffers import Pool
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.catalog_backup import CatalogBackups
 from gateway.config import Settings
-from gateway.drill import Drill, Scratch
+from gateway.drill import Drill
 from gateway.keys import KeyService
 from gateway.pump import PumpSettings
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.rebuild import Rebuild
 from gateway.stores.folder import FolderStore
+from gateway.trial import Scratch
 
 PATIENCE = 600.0
 PREFIX = "sealgate-drill-"
