@@ -74,15 +74,21 @@ class Allowance:
 class ShredOrder:
     """An order to destroy a tenant's keys: carried out at `due` at the earliest, if nobody undid it.
 
-    Times are microseconds since the epoch. `approved` is the second administrator who let it happen at
-    once, empty while nobody did.
+    Times are microseconds since the epoch, 0 for what has not happened. `names` are all identities that
+    the one who ordered proved, of whom `by` is the first; `was` is what the tenant is again when the
+    order is undone. `approved` is the second administrator who let it happen at once, empty while nobody
+    did. Once it `began` nothing undoes it, and once it `ended` nothing is left to destroy.
     """
 
     ordered: int
     due: int
     by: str
     reason: str
+    names: tuple[str, ...] = ()
+    was: TenantState = TenantState.ACTIVE
     approved: str = ""
+    began: int = 0
+    ended: int = 0
 
 
 class KekState(enum.StrEnum):
@@ -248,7 +254,11 @@ def _read_order(document: Mapping[str, Any] | None) -> ShredOrder | None:
         due=_count(document["due"]),
         by=_text(document["by"]),
         reason=_text(document["reason"]),
+        names=tuple(_text(name) for name in document["names"]),
+        was=TenantState(document["was"]),
         approved=_text(document["approved"]),
+        began=_count(document["began"]),
+        ended=_count(document["ended"]),
     )
 
 

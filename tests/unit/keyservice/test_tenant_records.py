@@ -43,7 +43,16 @@ RECORDS = st.builds(
     st.none() | st.builds(Allowance, st.floats(0.1, 1e6), st.floats(1, 1e6)),
     st.none()
     | st.builds(
-        ShredOrder, st.integers(0), st.integers(0), st.text(), st.text(), st.text(max_size=9)
+        ShredOrder,
+        st.integers(0),
+        st.integers(0),
+        st.text(),
+        st.text(),
+        st.lists(st.text(max_size=9), max_size=2).map(tuple),
+        st.sampled_from(TenantState),
+        st.text(max_size=9),
+        st.integers(0),
+        st.integers(0),
     ),
     st.integers(0, 2**60),
     st.text(max_size=64),
