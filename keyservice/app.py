@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from keyservice import key_file
 from keyservice.audit import Auditor
 from keyservice.audit_file import FileAuditSink
 from keyservice.callers import DEVELOPMENT, TokenCheck
@@ -28,7 +29,8 @@ from keyservice.files import read_secret
 from keyservice.health import Health
 from keyservice.http import Api, UseCases, probe_application
 from keyservice.keyring import Keyring
-from keyservice.local import FolderKeyStore, LocalRoot, ensure_root_key
+from keyservice.local import LocalRoot
+from keyservice.local_store import FolderKeyStore
 from keyservice.metered import MeteredRoot
 from keyservice.metrics import Metrics
 from keyservice.policy import Gate, allow_all
@@ -171,7 +173,7 @@ async def _root(settings: RootSettings) -> tuple[Root, KeyStore]:
     local = settings.local
     if local is None:
         raise ConfigError("name one of root.local and root.vault")
-    await asyncio.to_thread(ensure_root_key, local.key_file)
+    await asyncio.to_thread(key_file.ensure, local.key_file)
     store = FolderKeyStore(local.records)
     await store.prepare()
     return LocalRoot(local.key_file), store
@@ -179,7 +181,7 @@ async def _root(settings: RootSettings) -> tuple[Root, KeyStore]:
 
 def vault_root(settings: VaultSettings) -> tuple[Root, KeyStore]:
     """Return the root and the key store of a Vault, over one session. Blocks."""
-    from keyservice import vault, vault_login, vault_session  # noqa: PLC0415 - see `_root`
+    from keyservice import vault, vault_login, vault_session, vault_store  # noqa: PLC0415 - see `_root`
 
     approle, kubernetes = settings.approle, settings.kubernetes
     login: vault_login.Login
@@ -208,7 +210,7 @@ def vault_root(settings: VaultSettings) -> tuple[Root, KeyStore]:
     root = vault.VaultRoot(
         session, mount=settings.transit_mount, standard_key=settings.standard_key
     )
-    return root, vault.VaultKeyStore(session, mount=settings.kv_mount)
+    return root, vault_store.VaultKeyStore(session, mount=settings.kv_mount)
 
 
 async def _policy(settings: Settings, metrics: Metrics) -> tuple[Gate, PolicyFile | None]:

@@ -1,7 +1,8 @@
 """Files that must survive a crash or hold a secret.
 
 `write_durably` leaves either the old file or the whole new one. `read_secret` refuses a file that
-others than its owner may read. Both block: call them off the event loop.
+others than its owner may read. Both block: call them off the event loop. `os_unavailable` maps what
+goes wrong with either.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+
+from keyservice.errors import Unavailable
 
 PRIVATE = 0o600
 MAX_SECRET = 65536
@@ -56,3 +60,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def os_unavailable(message: str) -> Iterator[None]:
+    """Raise Unavailable with the message when the block fails on the disk or on what is there."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as error:
+        raise Unavailable(message) from error

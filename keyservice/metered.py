@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from keyservice.errors import KeyServiceError
-from keyservice.ports import Root, RootKind, RootStatus
+from keyservice.ports import Root, RootKind, RootStatus, RootVersions
 from keyservice.records import RootRef
 
 
@@ -36,6 +36,31 @@ class MeteredRoot:
         """See `Root.unwrap`."""
         with self._counted("unwrap"):
             return await self._root.unwrap(tenant, root, wrapped)
+
+    async def rewrap(self, tenant: str, root: RootRef, wrapped: str) -> str:
+        """See `Root.rewrap`."""
+        with self._counted("rewrap"):
+            return await self._root.rewrap(tenant, root, wrapped)
+
+    async def rotate(self, tenant: str, root: RootRef) -> int:
+        """See `Root.rotate`."""
+        with self._counted("rotate"):
+            return await self._root.rotate(tenant, root)
+
+    async def versions(self, tenant: str, root: RootRef) -> RootVersions:
+        """See `Root.versions`."""
+        with self._counted("versions"):
+            return await self._root.versions(tenant, root)
+
+    async def retire(self, tenant: str, root: RootRef, minimum: int) -> None:
+        """See `Root.retire`."""
+        with self._counted("retire"):
+            await self._root.retire(tenant, root, minimum)
+
+    async def destroy(self, tenant: str, root: RootRef) -> None:
+        """See `Root.destroy`."""
+        with self._counted("destroy"):
+            await self._root.destroy(tenant, root)
 
     async def status(self) -> RootStatus:
         """See `Root.status`."""

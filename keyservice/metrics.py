@@ -19,7 +19,7 @@ from keyservice.policy import Operation
 from keyservice.wire import ERRORS
 
 PREFIX = "sealgate_keyservice"
-ROOT_CALLS = ("create", "wrap", "unwrap")
+ROOT_CALLS = ("create", "wrap", "unwrap", "rewrap", "rotate", "versions", "retire", "destroy")
 
 
 class Metrics:

@@ -32,6 +32,21 @@ class Operation(enum.StrEnum):
     UNWRAP = "unwrap"
     REWRAP = "rewrap"
     TENANT_STATUS = "tenant-status"
+    ROTATE_KEK = "rotate-kek"
+    RETIRE_KEK = "retire-kek"
+    ROTATE_ROOT = "rotate-root"
+    RETIRE_ROOT = "retire-root"
+    IMPORT_ROOT = "import-root"
+    MOVE = "move"
+    SETTINGS = "settings"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    SHRED = "shred"
+    APPROVE_SHRED = "approve-shred"
+    UNDO_SHRED = "undo-shred"
+    EXECUTE_SHRED = "execute-shred"
+    JOURNAL = "journal"
+    LEDGER = "ledger"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ time. Cancelling a call is always safe. `tests/contracts/keyservice` runs one su
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,6 +22,14 @@ class RootStatus:
 
     healthy: bool
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RootVersions:
+    """A root key's newest version, which wraps, and the oldest that still unwraps; from 1."""
+
+    latest: int
+    minimum: int
 
 
 class Root(Protocol):
@@ -60,6 +69,42 @@ class Root(Protocol):
         """
         ...
 
+    async def rewrap(self, tenant: str, root: RootRef, wrapped: str) -> str:
+        """Return the text under the root key's newest version, without showing what is in it.
+
+        Safe to repeat. `KekVersion.root_version` tells under which version a text is. Raises as
+        `unwrap`.
+        """
+        ...
+
+    async def rotate(self, tenant: str, root: RootRef) -> int:
+        """Give the root key one more version, under which everything is wrapped from now on; return it.
+
+        Not idempotent: every call adds one, and after Unavailable it may or may not have; look at
+        `versions` before repeating it. What was wrapped before still unwraps. Of the shared root the
+        tenant may be empty, here and below. Raises UnknownTenant and Unavailable.
+        """
+        ...
+
+    async def versions(self, tenant: str, root: RootRef) -> RootVersions:
+        """Return which versions the root key has. Raises UnknownTenant and Unavailable."""
+        ...
+
+    async def retire(self, tenant: str, root: RootRef, minimum: int) -> None:
+        """Let no version older than `minimum` unwrap any more; a later one that rules already stays.
+
+        Idempotent. Raises WrongState when the root has no such version, UnknownTenant, Unavailable.
+        """
+        ...
+
+    async def destroy(self, tenant: str, root: RootRef) -> None:
+        """Destroy a tenant's own root key for good, all of its versions.
+
+        Idempotent: one that is gone is fine. Raises WrongState for a root that is not the tenant's
+        alone in our keeping, and Unavailable.
+        """
+        ...
+
     async def status(self) -> RootStatus:
         """Say whether the root would answer; never raises, answers within a few seconds."""
         ...
@@ -86,6 +131,17 @@ class KeyStore(Protocol):
         Of several writers with one expectation exactly one succeeds, the others raise Conflict.
         After Unavailable the write may or may not have happened: read again before repeating it.
         """
+        ...
+
+    async def forget(self, tenant: str, before: int) -> None:
+        """Destroy all versions of the record that are older than `before`, for good.
+
+        Idempotent; the newest version always stays. Raises UnknownTenant and Unavailable.
+        """
+        ...
+
+    async def tenants(self) -> Sequence[str]:
+        """Return every tenant that has a record, in order. Raises Unavailable."""
         ...
 
     async def status(self) -> RootStatus:

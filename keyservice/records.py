@@ -13,7 +13,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from keyservice.errors import UnknownTenant
+
 TENANT = re.compile(r"[0-9a-f]{32}")
+WRAPPED = re.compile(r"[a-z]+:v([1-9][0-9]{0,8}):")
+"""How every root begins what it wraps: its kind and the version of its key."""
+
 MAX_KEK_ID = 64
 MAX_KEKS = 1000
 FORMAT = 2
@@ -108,6 +113,12 @@ class KekVersion:
     created: int
     state: KekState
 
+    @property
+    def root_version(self) -> int:
+        """The version of the root key that wrapped it, 0 when it is destroyed."""
+        found = WRAPPED.match(self.wrapped)
+        return int(found[1]) if found else 0
+
 
 @dataclass(frozen=True, slots=True)
 class TenantRecord:
@@ -160,6 +171,12 @@ _ROOT_NAMES = {
 def is_tenant(text: str) -> bool:
     """Say whether the text is a tenant id: 32 lower-case hex characters."""
     return TENANT.fullmatch(text) is not None
+
+
+def demand_tenant(tenant: str) -> None:
+    """Refuse, as UnknownTenant, an id that could lead to another path."""
+    if not is_tenant(tenant):
+        raise UnknownTenant("tenant id must be 32 lower-case hex characters")
 
 
 def to_document(record: TenantRecord) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 `script` prints it as commands to read and run; `apply` does the same through the API and may be
 repeated: what exists is kept, checked, and never replaced, except for the policy and the role,
-which are written anew. The policy lets the key service use keys and create those of business
-tenants (derived, not exportable, nothing else may be chosen), and read and write tenant records. It
-lets it export, back up, configure, rotate or delete no key, and delete or destroy no record.
+which are written anew. The policy lets the key service use and rotate keys, put old versions of them out of
+use, create and destroy those of business tenants (derived, not exportable, nothing else may be
+chosen), and read and write tenant records and destroy versions of them. It lets it export, back up, trim
+or import no key, never delete the shared one, and delete no record.
 
 Blocks; it is run by an administrator with a token that may do all this, not by the service.
 """
@@ -23,7 +24,8 @@ from typing import Any, Protocol
 import requests
 from hvac.adapters import RawAdapter
 
-from keyservice.vault import KEY_TYPE, KV_MOUNT, STANDARD_KEY, TRANSIT_MOUNT
+from keyservice.vault import KEY_TYPE, STANDARD_KEY, TRANSIT_MOUNT
+from keyservice.vault_store import KV_MOUNT
 
 RECORD_VERSIONS = 100
 TOKEN_PERIOD = "1h"  # noqa: S105 - a duration
@@ -86,19 +88,42 @@ def policy(setup: VaultSetup) -> str:
 # Wrap and open KEKs. Without "create", encrypting with a missing key does not make one.
 path "{transit}/encrypt/+" {{ capabilities = ["update"] }}
 path "{transit}/decrypt/+" {{ capabilities = ["update"] }}
+path "{transit}/rewrap/+" {{ capabilities = ["update"] }}
 
-# See that a key exists; make a business tenant's own, of this kind only. "+" is one segment:
-# neither .../config nor .../rotate nor .../trim nor .../import is meant.
+# See that a key exists; make a business tenant's own, of this kind only; remove it when the
+# tenant's keys are shredded. "+" is one segment: neither .../trim nor .../import is meant.
 path "{transit}/keys/+" {{
-  capabilities = ["read", "update"]
+  capabilities = ["read", "update", "delete"]
   allowed_parameters = {{
     "type"    = ["{KEY_TYPE}"]
     "derived" = [true]
   }}
 }}
 
-# Read and write tenant records; deleting is another capability, destroying other paths.
+# Rotate keys and put old versions out of use. Vault deletes a key only after deletion_allowed.
+path "{transit}/keys/+/rotate" {{ capabilities = ["update"] }}
+path "{transit}/keys/+/config" {{
+  capabilities = ["update"]
+  allowed_parameters = {{
+    "min_decryption_version" = []
+    "deletion_allowed"       = [true]
+  }}
+}}
+
+# The key that standard tenants share is never made, nor made deletable, nor deleted.
+path "{transit}/keys/{setup.standard_key}" {{ capabilities = ["read"] }}
+path "{transit}/keys/{setup.standard_key}/config" {{
+  capabilities = ["update"]
+  allowed_parameters = {{ "min_decryption_version" = [] }}
+}}
+
+# Read and write tenant records, and see which there are; deleting is another capability.
 path "{kv}/data/tenants/+" {{ capabilities = ["create", "read", "update"] }}
+path "{kv}/metadata/tenants" {{ capabilities = ["list"] }}
+
+# Destroy old versions of a record, whose KEKs were retired.
+path "{kv}/metadata/tenants/+" {{ capabilities = ["read"] }}
+path "{kv}/destroy/tenants/+" {{ capabilities = ["update"] }}
 
 # Keep the own token alive.
 path "auth/token/renew-self" {{ capabilities = ["update"] }}

@@ -59,6 +59,11 @@ class Answer:
         return " ".join(str(error) for error in self.body.get("errors") or ())
 
 
+def unexpected(answer: Answer, engine: str) -> Unavailable:
+    """Return what an answer means that a Vault which was set up does not give."""
+    return Unavailable(f"vault {engine} answered {answer.status}: was setup-vault run?")
+
+
 class _Passing(Unavailable):
     """A failure that another attempt may not meet; `done`: the server may have acted on this one."""
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from keyservice import setup_vault
 from keyservice.setup_vault import VaultSetup
-from keyservice.vault import VaultKeyStore, VaultRoot
+from keyservice.vault import VaultRoot
 from keyservice.vault_login import AppRoleLogin, Login
 from keyservice.vault_session import VaultSession
+from keyservice.vault_store import VaultKeyStore
 from tests.servers.vault import Vault
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from keyservice.local import FolderKeyStore, LocalRoot, ensure_root_key
+from keyservice.key_file import ensure as ensure_root_key
+from keyservice.local import LocalRoot
+from keyservice.local_store import FolderKeyStore
 from keyservice.ports import KeyStore, Root
 from tests.servers.prepared import prepare
 

@@ -99,6 +99,28 @@ async def test_tenants_are_apart(store: KeyStore) -> None:
     assert (await store.read(one.tenant)).record == one
 
 
+async def test_what_is_older_is_forgotten_and_the_newest_stays(store: KeyStore) -> None:
+    record = new_record()
+    version = 0
+    for ttl in range(4):
+        version = await store.write(dataclasses.replace(record, cache_ttl=float(ttl)), version)
+    for before in (version - 1, version, version + 7, version):
+        await store.forget(record.tenant, before)
+        held = await store.read(record.tenant)
+        assert (held.version, held.record.cache_ttl) == (version, 3.0)
+    assert await store.write(record, version) > version
+    with pytest.raises(UnknownTenant):
+        await store.forget(secrets.token_hex(16), 1)
+
+
+async def test_every_tenant_is_listed(store: KeyStore) -> None:
+    assert list(await store.tenants()) == []
+    records = [new_record() for _ in range(3)]
+    for record in records:
+        await store.write(record, 0)
+    assert list(await store.tenants()) == sorted(record.tenant for record in records)
+
+
 async def test_status_is_healthy_and_close_repeatable(store: KeyStore) -> None:
     await store.write(new_record(), 0)
     assert (await store.status()).healthy

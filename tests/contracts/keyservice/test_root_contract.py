@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from keyservice.errors import CannotUnwrap, UnknownTenant
-from keyservice.ports import Root
-from keyservice.records import OWN, SHARED, Custody, RootRef
+from keyservice.errors import CannotUnwrap, UnknownTenant, WrongState
+from keyservice.ports import Root, RootVersions
+from keyservice.records import OWN, SHARED, Custody, KekState, KekVersion, RootRef
 from tests.contracts.keyservice.conftest import Pair
 
 REFS = (SHARED, OWN, RootRef(Custody.OWN, "0a1b2c3d"))
@@ -109,6 +109,91 @@ async def test_what_is_no_tenant_leads_nowhere(root: Root, tenant: str, ref: Roo
         await root.create(tenant, OWN)
     with pytest.raises(UnknownTenant):
         await root.wrap(tenant, ref, secrets.token_bytes(32))
+
+
+@ROOTS
+async def test_a_rotated_root_opens_what_is_old_and_wraps_anew(root: Root, ref: RootRef) -> None:
+    tenant, kek = new_tenant(), secrets.token_bytes(32)
+    await root.create(tenant, ref)
+    old = await root.wrap(tenant, ref, kek)
+    before = await root.versions(tenant, ref)
+    assert before.minimum == before.latest == _version(old)
+    assert await root.rotate(tenant, ref) == before.latest + 1
+    assert await root.versions(tenant, ref) == RootVersions(before.latest + 1, before.minimum)
+    new = await root.rewrap(tenant, ref, old)
+    assert _version(new) == _version(await root.wrap(tenant, ref, kek)) == before.latest + 1
+    assert await root.unwrap(tenant, ref, old) == await root.unwrap(tenant, ref, new) == kek
+
+
+@ROOTS
+async def test_a_retired_version_opens_nothing_on_any_instance(
+    again: Callable[[], Pair], ref: RootRef
+) -> None:
+    one, other = again().root, again().root
+    tenant, kek = new_tenant(), secrets.token_bytes(32)
+    await one.create(tenant, ref)
+    old = await one.wrap(tenant, ref, kek)
+    latest = await one.rotate(tenant, ref)
+    new = await one.rewrap(tenant, ref, old)
+    for minimum in (latest, latest, 1):  # a lower one changes nothing
+        await one.retire(tenant, ref, minimum)
+        assert await other.versions(tenant, ref) == RootVersions(latest, latest)
+    for use in (other.unwrap, other.rewrap):
+        with pytest.raises(CannotUnwrap):
+            await use(tenant, ref, old)
+    assert await other.unwrap(tenant, ref, new) == kek
+    with pytest.raises(WrongState):
+        await one.retire(tenant, ref, latest + 1)
+
+
+@ROOTS
+async def test_a_rewrap_is_the_tenants_alone(root: Root, ref: RootRef) -> None:
+    one, other = new_tenant(), new_tenant()
+    await root.create(one, ref)
+    await root.create(other, ref)
+    wrapped = await root.wrap(one, ref, secrets.token_bytes(32))
+    for text in (wrapped, "", "vault:v1:", "local:v1:AAAA"):
+        with pytest.raises(CannotUnwrap):
+            await root.rewrap(other, ref, text)
+
+
+async def test_the_shared_root_rotates_without_a_tenant(root: Root) -> None:
+    before = await root.versions("", SHARED)
+    assert await root.rotate("", SHARED) == before.latest + 1
+    await root.retire("", SHARED, before.latest)
+
+
+@pytest.mark.parametrize("ref", REFS[1:], ids=str)
+async def test_a_destroyed_root_is_gone_with_all_it_wrapped(root: Root, ref: RootRef) -> None:
+    tenant = new_tenant()
+    await root.create(tenant, ref)
+    await root.create(tenant, RootRef(Custody.OWN, "ffffffff"))
+    wrapped = await root.wrap(tenant, ref, secrets.token_bytes(32))
+    await asyncio.gather(root.destroy(tenant, ref), root.destroy(tenant, ref))
+    await root.destroy(tenant, ref)
+    with pytest.raises(UnknownTenant):
+        await root.unwrap(tenant, ref, wrapped)
+    for ask in (root.rotate, root.versions):
+        with pytest.raises(UnknownTenant):
+            await ask(tenant, ref)
+    with pytest.raises(UnknownTenant):
+        await root.retire(tenant, ref, 1)
+    await root.wrap(tenant, RootRef(Custody.OWN, "ffffffff"), secrets.token_bytes(32))
+    await root.create(tenant, ref)  # another key, of the same name
+    with pytest.raises(CannotUnwrap):
+        await root.unwrap(tenant, ref, wrapped)
+
+
+async def test_the_shared_root_is_never_destroyed(root: Root) -> None:
+    tenant = new_tenant()
+    wrapped = await root.wrap(tenant, SHARED, bytes(32))
+    with pytest.raises(WrongState):
+        await root.destroy(tenant, SHARED)
+    assert await root.unwrap(tenant, SHARED, wrapped) == bytes(32)
+
+
+def _version(wrapped: str) -> int:
+    return KekVersion("k", wrapped, 0, KekState.CURRENT).root_version
 
 
 async def test_many_at_once(root: Root) -> None:

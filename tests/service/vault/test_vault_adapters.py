@@ -16,7 +16,8 @@ from keyservice.records import (
     TenantState,
     Tier,
 )
-from keyservice.vault import VaultKeyStore, VaultRoot
+from keyservice.vault import VaultRoot
+from keyservice.vault_store import VaultKeyStore
 from tests.servers.prepared import PreparedVault
 
 ROOTS = pytest.mark.parametrize("ref", [SHARED, OWN], ids=str)
@@ -179,3 +180,20 @@ async def test_missing_mounts_are_said_in_the_status(prepared: PreparedVault) ->
         assert (await prepared.store(session).status()).healthy
     finally:
         await session.close()
+
+
+async def test_a_forgotten_version_is_destroyed_in_vault(
+    prepared: PreparedVault, store: VaultKeyStore
+) -> None:
+    one = tenant()
+    version = 0
+    for ttl in range(3):
+        version = await store.write(record(one, float(ttl)), version)
+    await store.forget(one, version)
+
+    def look() -> dict[str, bool]:
+        with prepared.server.client() as client:
+            answer = client.read(f"{prepared.setup.kv_mount}/metadata/tenants/{one}")
+            return {key: found["destroyed"] for key, found in answer["data"]["versions"].items()}
+
+    assert await asyncio.to_thread(look) == {"1": True, "2": True, "3": False}

@@ -11,9 +11,10 @@ import pytest
 from keyservice import setup_vault
 from keyservice.records import OWN, TenantRecord, TenantState, Tier
 from keyservice.setup_vault import SetupFailed, VaultSetup
-from keyservice.vault import KEY_TYPE, VaultKeyStore, VaultRoot
+from keyservice.vault import KEY_TYPE, VaultRoot
 from keyservice.vault_login import AppRoleLogin, Refused
 from keyservice.vault_session import VaultSession
+from keyservice.vault_store import VaultKeyStore
 from tests.servers import binary
 from tests.servers.prepared import PreparedVault
 from tests.servers.vault import Vault
@@ -28,12 +29,15 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any] | None]] = [
     ("get", f"T/backup/{KEY}", None),
     ("post", "T/restore/copy", {"backup": "x"}),
     ("get", f"T/byok-export/standard/{KEY}", None),
-    ("delete", f"T/keys/{KEY}", None),
     ("delete", "T/keys/standard", None),
-    ("post", f"T/keys/{KEY}/config", {"deletion_allowed": True}),
+    ("post", "T/keys/standard", MAKE),
+    ("post", "T/keys/standard/config", {"deletion_allowed": True}),
+    ("post", "T/keys/standard/config", {"min_decryption_version": 1, "deletion_allowed": True}),
+    ("post", "T/keys/standard/config", {"exportable": True}),
+    ("post", f"T/keys/{KEY}/config", {"deletion_allowed": False}),
+    ("post", f"T/keys/{KEY}/config", {"allow_plaintext_backup": True}),
+    ("post", f"T/keys/{KEY}/config", {"min_encryption_version": 1}),
     ("post", f"T/keys/{KEY}/config", {"exportable": True}),
-    ("post", f"T/keys/{KEY}/config", {"min_decryption_version": 2}),
-    ("post", f"T/keys/{KEY}/rotate", {}),
     ("post", f"T/keys/{KEY}/trim", {"min_available_version": 1}),
     ("post", "T/keys/brought/import", {"ciphertext": "x"}),
     ("post", "T/keys/mine", MAKE | {"exportable": True}),
@@ -46,12 +50,10 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any] | None]] = [
     ("delete", f"K/data/tenants/{TENANT}", None),
     ("post", f"K/delete/tenants/{TENANT}", {"versions": [1]}),
     ("post", f"K/undelete/tenants/{TENANT}", {"versions": [1]}),
-    ("post", f"K/destroy/tenants/{TENANT}", {"versions": [1]}),
-    ("put", f"K/destroy/tenants/{TENANT}", {"versions": [1]}),
     ("delete", f"K/metadata/tenants/{TENANT}", None),
     ("post", f"K/metadata/tenants/{TENANT}", {"max_versions": 1}),
     ("post", "K/config", {"cas_required": False}),
-    ("list", "K/metadata/tenants", None),
+    ("list", "K/metadata", None),
     ("post", "K/data/elsewhere", {"data": {}}),
     ("delete", "sys/mounts/T", None),
     ("post", "sys/mounts/other", {"type": "kv"}),
@@ -71,7 +73,7 @@ async def kept(root: VaultRoot, store: VaultKeyStore) -> str:
     return await root.wrap(TENANT, OWN, b"k" * 32)
 
 
-async def test_the_policy_can_neither_export_nor_destroy(
+async def test_the_policy_can_neither_export_nor_delete_a_record(
     prepared: PreparedVault,
     session: VaultSession,
     root: VaultRoot,

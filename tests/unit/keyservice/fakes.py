@@ -6,15 +6,18 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keyservice.audit import AuditRecord
-from keyservice.errors import CannotUnwrap, Conflict, Unavailable, UnknownTenant
-from keyservice.ports import RootKind, RootStatus
+from keyservice.errors import CannotUnwrap, Conflict, Unavailable, UnknownTenant, WrongState
+from keyservice.ports import RootKind, RootStatus, RootVersions
 from keyservice.records import (
     SHARED,
+    WRAPPED,
+    Custody,
     KekState,
     KekVersion,
     RootRef,
@@ -43,6 +46,7 @@ class FakeRoot:
         self.calls: list[str] = []
         self.down = False
         self.hold: asyncio.Event | None = None
+        self.generations: dict[object, RootVersions] = {}
 
     @property
     def kind(self) -> RootKind:
@@ -53,15 +57,56 @@ class FakeRoot:
 
     async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
         await self._called("wrap")
-        nonce = secrets.token_bytes(12)
-        aad = f"{tenant}|{root}".encode()
-        return (nonce + AESGCM(self.key).encrypt(nonce, plaintext, aad)).hex()
+        return self._wrap(tenant, root, plaintext)
 
     async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:
         await self._called("unwrap")
-        raw = bytes.fromhex(wrapped)
+        return self._unwrap(tenant, root, wrapped)
+
+    async def rewrap(self, tenant: str, root: RootRef, wrapped: str) -> str:
+        await self._called("rewrap")
+        return self._wrap(tenant, root, self._unwrap(tenant, root, wrapped))
+
+    async def rotate(self, tenant: str, root: RootRef) -> int:
+        await self._called("rotate")
+        found = self._generation(tenant, root)
+        self.generations[_place(tenant, root)] = replace(found, latest=found.latest + 1)
+        return found.latest + 1
+
+    async def versions(self, tenant: str, root: RootRef) -> RootVersions:
+        await self._called("versions")
+        return self._generation(tenant, root)
+
+    async def retire(self, tenant: str, root: RootRef, minimum: int) -> None:
+        await self._called("retire")
+        found = self._generation(tenant, root)
+        if minimum > found.latest:
+            raise WrongState("no such version")
+        raised = replace(found, minimum=max(found.minimum, minimum))
+        self.generations[_place(tenant, root)] = raised
+
+    async def destroy(self, tenant: str, root: RootRef) -> None:
+        await self._called("destroy")
+        self.generations[_place(tenant, root)] = RootVersions(0, 1)
+
+    def _generation(self, tenant: str, root: RootRef) -> RootVersions:
+        found = self.generations.get(_place(tenant, root), RootVersions(1, 1))
+        if not found.latest:
+            raise UnknownTenant("root key is destroyed")
+        return found
+
+    def _wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
+        nonce, head = secrets.token_bytes(12), f"fake:v{self._generation(tenant, root).latest}:"
+        aad = f"{tenant}|{root}|{head}".encode()
+        return head + (nonce + AESGCM(self.key).encrypt(nonce, plaintext, aad)).hex()
+
+    def _unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:
+        found, head = self._generation(tenant, root), WRAPPED.match(wrapped)
+        if head is None or not found.minimum <= int(head[1]) <= found.latest:
+            raise CannotUnwrap
+        raw, aad = bytes.fromhex(wrapped[head.end() :]), f"{tenant}|{root}|{head[0]}".encode()
         try:
-            return AESGCM(self.key).decrypt(raw[:12], raw[12:], f"{tenant}|{root}".encode())
+            return AESGCM(self.key).decrypt(raw[:12], raw[12:], aad)
         except InvalidTag:
             raise CannotUnwrap from None
 
@@ -78,6 +123,10 @@ class FakeRoot:
             await self.hold.wait()
         if self.down:
             raise Unavailable("fake root is down", retry_after=7)
+
+
+def _place(tenant: str, root: RootRef) -> object:
+    return root if root.custody is Custody.SHARED else (tenant, root)
 
 
 class FakeStore:
@@ -106,6 +155,12 @@ class FakeStore:
             raise Conflict("other version")
         self.held[record.tenant] = Versioned(record, expected_version + 1)
         return expected_version + 1
+
+    async def forget(self, tenant: str, before: int) -> None:
+        await self.read(tenant)
+
+    async def tenants(self) -> Sequence[str]:
+        return sorted(self.held)
 
     async def status(self) -> RootStatus:
         return RootStatus(healthy=not self.down, detail="fake store")

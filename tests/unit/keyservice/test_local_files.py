@@ -2,6 +2,7 @@
 
 # ruff: noqa: ASYNC240 - a test may wait for its disk
 
+import base64
 import json
 import secrets
 import stat
@@ -11,7 +12,10 @@ import pytest
 
 from keyservice.errors import Unavailable
 from keyservice.files import read_secret, write_durably
-from keyservice.local import FolderKeyStore, LocalRoot, ensure_root_key
+from keyservice.key_file import ensure as ensure_root_key
+from keyservice.key_file import read
+from keyservice.local import LocalRoot
+from keyservice.local_store import FolderKeyStore
 from keyservice.records import (
     OWN,
     SHARED,
@@ -24,6 +28,19 @@ from keyservice.records import (
 )
 
 TENANT = "a" * 32
+KEY = base64.b64encode(bytes(32)).decode()
+BROKEN = [
+    json.dumps(document).encode()
+    for document in (
+        {"minimum": 1, "keys": []},
+        {"minimum": 0, "keys": [KEY]},
+        {"minimum": 2, "keys": [KEY]},
+        {"minimum": "1", "keys": [KEY]},
+        {"minimum": 1, "keys": ["AAAA"]},
+        {"minimum": 1, "keys": [1]},
+        {"keys": [KEY]},
+    )
+]
 
 
 @pytest.fixture
@@ -37,7 +54,7 @@ def key_file(tmp_path: Path) -> Path:
 def test_a_new_root_key_is_private_and_stays(key_file: Path) -> None:
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     key = key_file.read_bytes()
-    assert len(key) == 32
+    assert len(read(key_file).keys[0]) == 32
     ensure_root_key(key_file)
     assert key_file.read_bytes() == key
 
@@ -51,7 +68,7 @@ async def test_a_root_key_that_others_may_read_is_refused(key_file: Path, mode: 
     assert not (await root.status()).healthy
 
 
-@pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
+@pytest.mark.parametrize("content", [b"", b"{}", bytes(32), *BROKEN])
 async def test_a_root_key_of_the_wrong_size_is_refused(key_file: Path, content: bytes) -> None:
     key_file.write_bytes(content)
     root = LocalRoot(key_file)
@@ -83,7 +100,9 @@ async def test_nothing_of_the_key_is_shown(key_file: Path) -> None:
     status = await root.status()
     assert "local" in status.detail
     shown = repr(root) + repr(vars(root)) + repr(status)
-    assert key_file.read_bytes().hex() not in shown
+    (key,) = read(key_file).keys
+    assert key.hex() not in shown
+    assert repr(key) not in repr(read(key_file))
 
 
 def record() -> TenantRecord:

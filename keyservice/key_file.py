@@ -1,0 +1,97 @@
+"""A 0600 file that holds a root key: all of its versions, and the oldest that may still be used.
+
+Changes are written whole and durably, one at a time under a lock, also between processes. Blocks: call it off
+the event loop. Whoever reads the file has the key.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from keyservice.files import read_secret, sync_folder, write_durably
+
+KEY_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """The versions of a root key, the first at index 0."""
+
+    minimum: int
+    keys: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def latest(self) -> int:
+        """The version that wraps."""
+        return len(self.keys)
+
+    def rotated(self) -> Generations:
+        """Return these and one more."""
+        return replace(self, keys=(*self.keys, secrets.token_bytes(KEY_SIZE)))
+
+    def retired(self, minimum: int) -> Generations:
+        """Return these with none older than `minimum` in use; never a lower one than before."""
+        return replace(self, minimum=min(self.latest, max(self.minimum, minimum)))
+
+
+def ensure(path: Path) -> None:
+    """Create the file unless there is one; safe for two processes at once."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):
+            first = Generations(1, (secrets.token_bytes(KEY_SIZE),))
+            write_durably(path, _encode(first), replace=False)
+
+
+def read(path: Path) -> Generations:
+    """Return what the file holds; raise OSError, or ValueError when it is damaged."""
+    try:
+        document = json.loads(read_secret(path))
+        keys = tuple(base64.b64decode(key, validate=True) for key in document["keys"])
+        minimum = document["minimum"]
+    except (KeyError, TypeError) as error:
+        raise ValueError("root key file is not one of ours") from error
+    if not (isinstance(minimum, int) and 1 <= minimum <= len(keys)):
+        raise ValueError("root key file names an impossible version")
+    if any(len(key) != KEY_SIZE for key in keys):
+        msg = f"root key file must hold keys of exactly {KEY_SIZE} bytes"
+        raise ValueError(msg)
+    return Generations(minimum, keys)
+
+
+def change(path: Path, decide: Callable[[Generations], Generations]) -> Generations:
+    """Replace what the file holds; raise FileNotFoundError when there is none, else as `read`."""
+    with _locked(path):
+        new = decide(read(path))
+        write_durably(path, _encode(new), replace=True)
+        return new
+
+
+def remove(path: Path) -> None:
+    """Remove the file, if there is one."""
+    if path.exists():
+        with _locked(path):
+            path.unlink(missing_ok=True)
+            sync_folder(path.parent)
+
+
+def _encode(found: Generations) -> bytes:
+    keys = [base64.b64encode(key).decode("ascii") for key in found.keys]
+    return json.dumps({"minimum": found.minimum, "keys": keys}).encode("ascii")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Order changes of the files of one folder."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(path)
+    with (path.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file unlocks
+        yield
