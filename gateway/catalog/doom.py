@@ -47,6 +47,7 @@ def doom(connection: Connection, limit: int, clock: Clock) -> int:
     at, counted = clock(connection), ticks.counted(connection)
     _count_from_now(connection, counted)
     _give_up(connection, _due_attachments(at, counted), limit, at)
+    _give_up_the_dead(connection, limit, at, counted)
     doomed = _doom_attachments(connection, limit, at)
     return doomed + _doom_replaced(connection, limit - doomed, at, counted)
 
@@ -161,6 +162,28 @@ def _give_up(connection: Connection, due: ColumnElement[bool], limit: int, at: d
         connection.execute(
             update(_ATTACHMENTS).where(_ATTACHMENTS.c.id.in_(page)).values(purging=at)
         )
+
+
+def _give_up_the_dead(connection: Connection, limit: int, at: datetime, counted: timedelta) -> None:
+    """Let everything go that tenants have whose keys are destroyed, live or in the trash."""
+    dead = select(_TENANTS.c.id).where(_TENANTS.c.shredded.is_not(None), no_hold(at, counted))
+    given: dict[str, Any] = {
+        "purging": at,
+        "deleted": func.coalesce(_ATTACHMENTS.c.deleted, literal(at, tables.Moment)),
+        "deleted_tick": func.coalesce(_ATTACHMENTS.c.deleted_tick, literal(counted, tables.Span)),
+    }
+    for tenant in connection.scalars(dead).all():
+        if limit <= 0:
+            return
+        for state in (tables.LIVE, tables.IN_TRASH):
+            # One that never got a version goes with its upload.
+            kept = and_(_ATTACHMENTS.c.tenant == tenant, state, _ATTACHMENTS.c.current.is_not(None))
+            chosen = select(_ATTACHMENTS.c.id).where(kept).limit(max(limit, 0))
+            ids = list(connection.scalars(chosen.with_for_update(skip_locked=True)))
+            for page in contents.slices(ids):
+                these = update(_ATTACHMENTS).where(_ATTACHMENTS.c.id.in_(page))
+                connection.execute(these.values(**given))
+            limit -= len(ids)
 
 
 def _doom_attachments(connection: Connection, limit: int, at: datetime) -> int:

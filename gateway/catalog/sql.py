@@ -16,6 +16,7 @@ from gateway.catalog.placement import SqlPlacements
 from gateway.catalog.recovery import SqlRecovery
 from gateway.catalog.replicas import SqlReplicas
 from gateway.catalog.runs import SqlRuns
+from gateway.catalog.shreds import SqlShreds
 from gateway.catalog.wraps import SqlWraps
 from gateway.model import (
     Attachment,
@@ -47,6 +48,7 @@ class SqlCatalog:
         self.bin = SqlBin(self._database, clock)
         self.placements = SqlPlacements(self._database, clock)
         self.wraps = SqlWraps(self._database, clock)
+        self.shreds = SqlShreds(self._database, clock)
 
     @property
     def recovery(self) -> SqlRecovery:

@@ -105,7 +105,11 @@ tenants = Table(
     Column("hold_tick", Span),  # when the hold ends in time that `ticks` counted
     Column("kek_every", Span),  # null: as configured
     Column("root_every", Span),
+    Column("shred_due", Moment),  # until when an order to destroy its keys waits
+    Column("shredded", Moment),  # since when its keys are known to be destroyed
 )
+_partial("ix_tenants_shred_due", tenants.c.shred_due.is_not(None), tenants.c.id)
+_partial("ix_tenants_shredded", tenants.c.shredded.is_not(None), tenants.c.id)
 
 tokens = Table(
     "tokens",

@@ -12,6 +12,7 @@ from gateway.ports.placement import Placement, Placements
 from gateway.ports.recovery import Dumps, Recovered, Recovery, Settled
 from gateway.ports.replicas import Finding, Gap, Held, Holding, Kept, Lag, Replicas
 from gateway.ports.runs import Run, Runs, RunState
+from gateway.ports.shreds import Shred, Shreds
 from gateway.ports.store import PartUpload, Piece, Stat, Store, Unfinished
 from gateway.ports.wraps import KekUse, Leftover, Rewrapped, Rotation, Stale, Wrapped, Wraps
 
@@ -41,6 +42,8 @@ __all__ = [
     "RunState",
     "Runs",
     "Settled",
+    "Shred",
+    "Shreds",
     "Stale",
     "Stat",
     "Store",

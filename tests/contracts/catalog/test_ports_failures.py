@@ -23,6 +23,7 @@ from gateway.ports import (
     Run,
     Runs,
     RunState,
+    Shreds,
     Stale,
     Wraps,
 )
@@ -80,6 +81,12 @@ EVERY_METHOD: dict[type, Calls] = {
     Placements: {
         "placement": lambda c: c.placements.placement(),
         "promote": lambda c: c.placements.promote("backup", epoch=0),
+    },
+    Shreds: {
+        "order": lambda c: c.shreds.order(ID, START),
+        "bury": lambda c: c.shreds.bury([ID]),
+        "shred": lambda c: c.shreds.shred(ID),
+        "due": lambda c: c.shreds.due(START),
     },
     Wraps: {
         "on_kek": lambda c: c.wraps.on_kek("k1", after=ID, created_before=START, attachment=ID),
