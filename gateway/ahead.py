@@ -2,7 +2,7 @@
 
 A data key is bound to the ids of its attachment and version, which are random; so they are drawn with
 it, and an upload that takes the key takes the ids. Guarantees that a key waits no longer than `fresh`
-seconds, which adds to nothing a revocation may take that the client's cache does not take already;
+seconds and no longer than the key service allows for the tenant, counted from before it was asked for;
 that no upload waits for a batch; and that what is held is bounded. The key service records every key
 when it hands it out.
 """
@@ -24,6 +24,7 @@ log = structlog.get_logger()
 LEAST, MOST = 4, 64  # keys in a batch
 OFTEN = 1.0  # seconds between two uploads from which on a tenant uploads often
 TENANTS = 1000
+NEVER = 60.0  # seconds for which nobody asks again for a tenant whose keys may not wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class _Stock:
     asked: float = float("-inf")
     missed: int = 0  # uploads that found none since the last batch was asked for
     filling: bool = False
+    closed: float = float("-inf")  # until when none are fetched
 
 
 class KeysAhead:
@@ -74,7 +76,12 @@ class KeysAhead:
         often, stock.asked = now - stock.asked < OFTEN, now
         found = stock.ready.popleft()[0] if stock.ready else None
         stock.missed += found is None
-        if often and not stock.filling and len(stock.ready) <= stock.batch // 2:
+        if (
+            often
+            and now >= stock.closed
+            and not stock.filling
+            and len(stock.ready) <= stock.batch // 2
+        ):
             stock.filling = True
             if stock.missed:  # also of those who came while a batch was on its way
                 stock.batch, stock.missed = min(max(stock.batch * 2, stock.missed), MOST), 0
@@ -82,6 +89,7 @@ class KeysAhead:
         return found
 
     async def _fill(self, tenant: str, stock: _Stock) -> None:
+        asked = self._clock()
         try:
             contexts = [Context(tenant, new_id(), new_id()) for _ in range(stock.batch)]
             made = await self._keys.data_keys(
@@ -90,9 +98,13 @@ class KeysAhead:
                 reason="uploads ahead",
                 request_id=new_id(),
             )
-            until = self._clock() + self._fresh
             for context, key in zip(contexts, made, strict=True):
-                if not isinstance(key, KeyServiceError):
+                if isinstance(key, KeyServiceError):
+                    continue
+                until = asked + min(self._fresh, key.fresh)
+                if until <= self._clock():
+                    stock.closed = asked + NEVER
+                else:
                     stock.ready.append((Ready(context.attachment, context.version, key), until))
         except KeyServiceError as error:
             log.info("no keys ahead", tenant=tenant, reason=error.code)

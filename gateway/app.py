@@ -25,6 +25,7 @@ from gateway.catalog import SqlCatalog, open_catalog
 from gateway.config import ConfigError, FolderTarget, Settings, secret
 from gateway.config import Target as TargetSettings
 from gateway.downloads import Downloads
+from gateway.entrance import Entrance
 from gateway.failover import Failover
 from gateway.healing import Healing
 from gateway.heartbeat import Heartbeat
@@ -245,6 +246,7 @@ def _wire(
         metrics=metrics,
         admission=Admission(limits.streams, limits.tenant_streams),
         pace=lambda: Pace(limits.min_rate, limits.slow_grace),
+        entrance=Entrance(keys),
         ready={
             "catalog": catalog.check,
             "key service": keys_ready,

@@ -23,6 +23,12 @@ class KeyService(Protocol):
     async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKeys:
         """Return a tenant's tier and the state of its keys. Raises UnknownTenant."""
 
+    async def usable(self, tenant: str, *, request_id: str = "") -> None:
+        """Return if the tenant's keys may be used; raise what a use of them would be refused with.
+
+        What was so is remembered for the tenant's time at most, as an opened key is.
+        """
+
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
     ) -> list[DataKey | KeyServiceError]:

@@ -2,8 +2,9 @@
 
 Guarantees: every call ends within `timeout` seconds, retries included; it repeats only what may
 succeed (no connection, no answer, Unavailable), which is safe since every operation may be
-repeated; opened data keys are kept for a short time, under the tenant, the context and the wrapped
-key together, and a refusal of the tenant drops all that is kept of it. Every error is one of
+repeated; opened data keys are kept for a short time, no longer than the key service allows for the
+tenant, under the tenant, the context and the wrapped key together, and a refusal of the tenant drops
+all that is kept of it. Every error is one of
 `wire`. What is answered from the short cache is not on the key service's record again.
 """
 
@@ -41,6 +42,7 @@ from keyservice.messages import (
     Problem,
     StatusView,
     TenantView,
+    Usable,
     UseKeys,
     parse,
 )
@@ -135,6 +137,20 @@ class KeyServiceClient:
             raise KeyServiceError("key service answered for another tenant")
         return TenantKeys(view.tier.value, view.state.value)
 
+    async def usable(self, tenant: str, *, request_id: str = "") -> None:
+        """Return if the tenant's keys may be used now, as far as may be remembered; raise why not."""
+        if self._cache.usable(tenant):
+            return
+        asked = self._cache.now()
+        if not is_tenant(tenant):
+            raise Invalid("tenant id must be 32 lower-case hex characters")
+        try:
+            view = await self._ask("GET", f"/v1/tenants/{tenant}/usable", None, request_id, Usable)
+        except FINAL:
+            self._cache.forget(tenant)
+            raise
+        self._cache.used(tenant, self._cache.until(asked, view.fresh))
+
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
     ) -> list[DataKey | KeyServiceError]:
@@ -142,34 +158,34 @@ class KeyServiceClient:
         found: list[DataKey | KeyServiceError] = []
         for batch in _batches(contexts):
             message = _checked(MakeDataKeys, reason=reason, contexts=tuple(batch))
-            items = await self._use(tenant, "data-keys", message, request_id, len(batch))
-            found += [_data_key(item) for item in items]
+            answer = await self._use(tenant, "data-keys", message, request_id, len(batch))
+            found += [_data_key(item, answer.fresh) for item in answer.items]
         return found
 
     async def unwrap(
         self, tenant: str, keys: Sequence[WrappedKey], *, reason: str, request_id: str
     ) -> list[bytes | KeyServiceError]:
         """Return the data key of each wrapped key, in order, or why it cannot be had."""
-        asked_at = self._cache.now()
         found: list[bytes | KeyServiceError | None] = [self._cache.get(tenant, k) for k in keys]
         missing = [number for number, dek in enumerate(found) if dek is None]
         asked = [keys[number] for number in missing]
         answers = await self._each(
             tenant, "unwrap", asked, reason=reason, request_id=request_id, read=_dek
         )
-        for number, answer in zip(missing, answers, strict=True):
+        for number, (answer, until) in zip(missing, answers, strict=True):
             found[number] = answer
             if isinstance(answer, bytes):
-                self._cache.put(tenant, keys[number], answer, asked_at)
+                self._cache.put(tenant, keys[number], answer, until)
         return [dek for dek in found if dek is not None]
 
     async def rewrap(
         self, tenant: str, keys: Sequence[WrappedKey], *, reason: str, request_id: str
     ) -> list[bytes | KeyServiceError]:
         """Return each wrapped key under the tenant's current KEK, in order."""
-        return await self._each(
+        answers = await self._each(
             tenant, "rewrap", keys, reason=reason, request_id=request_id, read=_wrapped
         )
+        return [answer for answer, _ in answers]
 
     async def status(self) -> Status:
         """Return what the root is and whether it answers."""
@@ -185,21 +201,24 @@ class KeyServiceClient:
         reason: str,
         request_id: str,
         read: Callable[[Item], bytes | KeyServiceError],
-    ) -> list[bytes | KeyServiceError]:
-        found: list[bytes | KeyServiceError] = []
+    ) -> list[tuple[bytes | KeyServiceError, float]]:
+        """Return each answer, and until when it may be kept."""
+        found: list[tuple[bytes | KeyServiceError, float]] = []
         for batch in _batches(keys):
             asked = tuple({"wrapped": k.wrapped, "context": k.context} for k in batch)
             message = _checked(UseKeys, reason=reason, keys=asked)
-            items = await self._use(tenant, operation, message, request_id, len(batch))
-            found += [read(item) for item in items]
+            now = self._cache.now()
+            answer = await self._use(tenant, operation, message, request_id, len(batch))
+            until = self._cache.until(now, answer.fresh)
+            found += [(read(item), until) for item in answer.items]
         return found
 
     async def _use(
         self, tenant: str, operation: str, message: BaseModel, request_id: str, count: int
-    ) -> Sequence[Item]:
+    ) -> Items:
         if not is_tenant(tenant):
             raise Invalid("tenant id must be 32 lower-case hex characters")
-        path = f"/v1/tenants/{tenant}/{operation}"
+        path, asked = f"/v1/tenants/{tenant}/{operation}", self._cache.now()
         try:
             answer = await self._ask("POST", path, message, request_id, Items)
         except FINAL:
@@ -207,7 +226,9 @@ class KeyServiceClient:
             raise
         if len(answer.items) != count:
             raise KeyServiceError("key service answered another number of items")
-        return answer.items
+        if any(item.error is None for item in answer.items):
+            self._cache.used(tenant, self._cache.until(asked, answer.fresh))
+        return answer
 
     async def _ask(
         self, method: str, path: str, message: BaseModel | None, request_id: str, kind: type[M]
@@ -319,12 +340,12 @@ def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
         yield items[start : start + MAX_BATCH]
 
 
-def _data_key(item: Item) -> DataKey | KeyServiceError:
+def _data_key(item: Item, fresh: float) -> DataKey | KeyServiceError:
     if item.error is not None:
         return from_problem(item.error)
     if item.dek is None or item.wrapped is None or item.kek is None:
         return KeyServiceError("key service gave an item without its key")
-    return DataKey(item.dek, item.wrapped, item.kek)
+    return DataKey(item.dek, item.wrapped, item.kek, fresh)
 
 
 def _dek(item: Item) -> bytes | KeyServiceError:

@@ -1,8 +1,8 @@
-"""Opened data keys, kept by a client for a short time.
+"""Opened data keys, kept by a client for a short time, and which tenants' keys may be used.
 
-Guarantees: bounded in number and in time; found only under the same tenant, context and wrapped
-key; nothing but opened keys is kept. The time runs from before the request was sent, so a
-revocation is never outlived by more than it.
+Guarantees: bounded in number and in time, the client's and the one that the key service allowed for that
+tenant; found only under the same tenant, context and wrapped key; no other key is kept. The time runs
+from before the request was sent, so a revocation is never outlived by more than the tenant's time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class DekCache:
         self._size = size
         self._ttl = ttl
         self._clock = clock
+        self._usable: OrderedDict[str, float] = OrderedDict()
         self._entries: OrderedDict[tuple[str, WrappedKey], tuple[float, bytes]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -43,18 +44,37 @@ class DekCache:
         self._entries.move_to_end((tenant, key))
         return entry[1]
 
-    def put(self, tenant: str, key: WrappedKey, dek: bytes, asked: float) -> None:
-        """Keep the key that was asked for at that time."""
-        self._entries[tenant, key] = (asked + self._ttl, dek)
+    def put(self, tenant: str, key: WrappedKey, dek: bytes, until: float) -> None:
+        """Keep the key until then."""
+        if until <= self._clock():
+            return
+        self._entries[tenant, key] = (until, dek)
         self._entries.move_to_end((tenant, key))
         while len(self._entries) > self._size:
             self._entries.popitem(last=False)
 
+    def until(self, asked: float, fresh: float) -> float:
+        """Return how long an answer to what was asked at that time may be kept."""
+        return asked + min(self._ttl, fresh)
+
+    def usable(self, tenant: str) -> bool:
+        """Say whether it is known, and may still be believed, that the tenant's keys may be used."""
+        return self._usable.get(tenant, float("-inf")) > self._clock()
+
+    def used(self, tenant: str, until: float) -> None:
+        """Remember until then that the tenant's keys may be used."""
+        self._usable[tenant] = max(until, self._usable.get(tenant, until))
+        self._usable.move_to_end(tenant)
+        while len(self._usable) > self._size:
+            self._usable.popitem(last=False)
+
     def forget(self, tenant: str) -> None:
-        """Drop every key of the tenant."""
+        """Drop every key of the tenant, and that they may be used."""
+        self._usable.pop(tenant, None)
         for entry in [entry for entry in self._entries if entry[0] == tenant]:
             del self._entries[entry]
 
     def clear(self) -> None:
-        """Drop every key."""
+        """Drop everything."""
+        self._usable.clear()
         self._entries.clear()

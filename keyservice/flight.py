@@ -60,6 +60,10 @@ class FlightCache(Generic[K, V]):
             if not flight.cancelled():
                 return flight.result()
 
+    def peek(self, key: K) -> Loaded[V] | None:
+        """Return what is cached for the key, if it still holds, and count nothing."""
+        return self._fresh(key)
+
     def has_fresh(self) -> bool:
         """Say whether anything at all could be served without a load."""
         now = self._clock()

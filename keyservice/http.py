@@ -34,6 +34,7 @@ from keyservice.messages import (
     Problem,
     StatusView,
     TenantView,
+    Usable,
     UseKeys,
     parse,
 )
@@ -91,6 +92,7 @@ class Api:
             [
                 web.post("/v1/tenants", self.create_tenant, name=Operation.CREATE_TENANT),
                 web.get(TENANT, self.tenant_status, name=Operation.TENANT_STATUS),
+                web.get(f"{TENANT}/usable", self.usable),
                 web.post(f"{TENANT}/data-keys", self.data_keys, name=Operation.DATA_KEYS),
                 web.post(f"{TENANT}/unwrap", self.unwrap, name=Operation.UNWRAP),
                 web.post(f"{TENANT}/rewrap", self.rewrap, name=Operation.REWRAP),
@@ -125,13 +127,19 @@ class Api:
         )
         return answers.json(view)
 
+    async def usable(self, request: web.Request) -> web.Response:
+        """Tell that the tenant's keys may be used, and how long that may be remembered."""
+        tenant = await self._tenant(request, Operation.TENANT_STATUS)
+        await self._cases.keys.usable(_call(request, "usable"), tenant)
+        return answers.json(Usable(fresh=self._cases.keys.fresh(tenant)))
+
     async def data_keys(self, request: web.Request) -> web.Response:
         """Return one fresh key for each context."""
         tenant, message = await self._asked(request, Operation.DATA_KEYS, MakeDataKeys)
         found = await self._cases.keys.data_keys(
             _call(request, message.reason), tenant, message.contexts
         )
-        return _items([_data_key(item) for item in found])
+        return self._items(tenant, [_data_key(item) for item in found])
 
     async def unwrap(self, request: web.Request) -> web.Response:
         """Return the data key of each item."""
@@ -139,8 +147,8 @@ class Api:
         found = await self._cases.keys.unwrap(
             _call(request, message.reason), tenant, _keys(message)
         )
-        return _items(
-            [_failed(i) if isinstance(i, KeyServiceError) else Item(dek=i) for i in found]
+        return self._items(
+            tenant, [_failed(i) if isinstance(i, KeyServiceError) else Item(dek=i) for i in found]
         )
 
     async def rewrap(self, request: web.Request) -> web.Response:
@@ -149,8 +157,9 @@ class Api:
         found = await self._cases.keys.rewrap(
             _call(request, message.reason), tenant, _keys(message)
         )
-        return _items(
-            [_failed(i) if isinstance(i, KeyServiceError) else Item(wrapped=i) for i in found]
+        return self._items(
+            tenant,
+            [_failed(i) if isinstance(i, KeyServiceError) else Item(wrapped=i) for i in found],
         )
 
     async def status(self, _request: web.Request) -> web.Response:
@@ -206,6 +215,9 @@ class Api:
             await self._refuse(request, operation, error)
             raise error
         return tenant
+
+    def _items(self, tenant: str, items: Sequence[Item]) -> web.Response:
+        return answers.json(Items(items=tuple(items), fresh=self._cases.keys.fresh(tenant)))
 
     async def _refuse(
         self, request: web.Request, operation: Operation, error: KeyServiceError, tenant: str = ""
@@ -306,7 +318,3 @@ def _data_key(item: DataKey | KeyServiceError) -> Item:
 
 def _failed(error: KeyServiceError) -> Item:
     return Item(error=to_problem(error))
-
-
-def _items(items: Sequence[Item]) -> web.Response:
-    return answers.json(Items(items=tuple(items)))

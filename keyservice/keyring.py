@@ -78,6 +78,11 @@ class Keyring:
         loaded = await self.keks.get(key, lambda: self._open(tenancy, version))
         return loaded.value
 
+    def fresh(self, tenant: str) -> float:
+        """Return for how many seconds what was answered for the tenant just now may be kept."""
+        cached = self.tenancies.peek(tenant)
+        return 0.0 if cached is None else max(0.0, cached.deadline - self._clock())
+
     async def _read(self, tenant: str) -> Loaded[Tenancy]:
         # The time runs from before the read: a revocation during it must count as later.
         started = self._clock()

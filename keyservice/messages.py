@@ -104,8 +104,9 @@ class Item(Message):
 
 
 class Items(Message):
-    """The answer to a batch, in its order."""
+    """The answer to a batch, in its order; `fresh` is for how many seconds what it tells may be kept."""
 
+    fresh: Annotated[float, Field(ge=0)] = 0.0
     items: Annotated[tuple[Item, ...], Field(max_length=MAX_BATCH)]
 
 
@@ -125,6 +126,12 @@ class TenantView(Message):
     state: TenantState
     cache_ttl: float
     keks: tuple[KekView, ...]
+
+
+class Usable(Message):
+    """Answer of `GET /v1/tenants/{tenant}/usable`: they are, and for `fresh` seconds that may be kept."""
+
+    fresh: Annotated[float, Field(ge=0)]
 
 
 class StatusView(Message):

@@ -121,6 +121,19 @@ class KeyService:
 
         return await self._desk.one(call, tenant, Operation.TENANT_STATUS, read)
 
+    async def usable(self, call: Call, tenant: str) -> None:
+        """Return if the tenant's keys may be used; raise what a use of them would be refused with."""
+
+        async def look() -> Outcome[None]:
+            kek_id, _ = await self._current(await self._keyring.tenancy(tenant))
+            return Outcome(kek_id, None)
+
+        return await self._desk.one(call, tenant, Operation.TENANT_STATUS, look)
+
+    def fresh(self, tenant: str) -> float:
+        """Return for how many seconds what was answered for the tenant just now may be kept."""
+        return self._keyring.fresh(tenant)
+
     async def _current(self, tenancy: Tenancy) -> tuple[str, bytes]:
         version = tenancy.record.current
         if version is None:

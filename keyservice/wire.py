@@ -54,11 +54,15 @@ ERRORS: dict[str, type[KeyServiceError]] = {
 
 @dataclass(frozen=True, slots=True)
 class DataKey:
-    """A fresh data key of 32 bytes, and the same under the tenant's KEK."""
+    """A fresh data key of 32 bytes, and the same under the tenant's KEK.
+
+    Unused it may be kept for `fresh` seconds from when it was asked for.
+    """
 
     dek: bytes = field(repr=False)
     wrapped: bytes
     kek: str
+    fresh: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

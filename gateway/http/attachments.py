@@ -15,9 +15,9 @@ from aiohttp import web
 
 from gateway.errors import Invalid, NotFound
 from gateway.http import conditions, disposition, fields
+from gateway.http.entry import enter
 from gateway.http.paging import FRESH, after, cursor_of, limit_of
 from gateway.http.requests import (
-    authorize,
     body_of,
     length_of,
     reference_of,
@@ -34,14 +34,14 @@ _MAX_KEY = 255
 async def put(request: web.Request) -> web.StreamResponse:
     """Store the body as the new current version of the attachment in the path."""
     tenant, reference = tenant_of(request), reference_of(request)
-    await authorize(request, services(request).tokens, Right.WRITE, tenant)
+    await enter(request, Right.WRITE, tenant)
     return await _store(request, tenant, reference)
 
 
 async def post(request: web.Request) -> web.StreamResponse:
     """Store the body as a new attachment under an id that the gateway assigns."""
     tenant = tenant_of(request)
-    await authorize(request, services(request).tokens, Right.WRITE, tenant)
+    await enter(request, Right.WRITE, tenant)
     return await _store(request, tenant, new_id())
 
 
@@ -142,7 +142,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     """Move the attachment to the trash."""
     serving = services(request)
     tenant, reference = tenant_of(request), reference_of(request)
-    await authorize(request, serving.tokens, Right.DELETE, tenant)
+    await enter(request, Right.DELETE, tenant)
     await serving.trash.put(tenant, reference, await _precondition(request, tenant, reference))
     return web.Response(status=204)
 
@@ -151,7 +151,7 @@ async def versions(request: web.Request) -> web.StreamResponse:
     """List the attachment's versions, newest first, page by page."""
     serving = services(request)
     tenant, reference = tenant_of(request), reference_of(request)
-    await authorize(request, serving.tokens, Right.READ, tenant)
+    await enter(request, Right.READ, tenant)
     limit = limit_of(request)
     found = await serving.catalog.versions(tenant, reference, after(request), limit + 1)
     more = found[limit - 1].version.id if len(found) > limit else None

@@ -10,10 +10,10 @@ from functools import partial
 from aiohttp import web
 
 from gateway.http import conditions, fields, ranges
+from gateway.http.entry import enter
 from gateway.http.pace import unsent
 from gateway.http.requests import (
     BEGUN,
-    authorize,
     reference_of,
     request_id,
     tenant_of,
@@ -28,7 +28,7 @@ async def get(request: web.Request) -> web.StreamResponse:
     """Send the current or the named version, whole or in ranges."""
     serving = services(request)
     tenant, reference = tenant_of(request), reference_of(request)
-    await authorize(request, serving.tokens, Right.READ, tenant)
+    await enter(request, Right.READ, tenant)
     found = await serving.catalog.find(tenant, reference, version_of(request))
     if conditions.not_modified(request.headers, found.version):
         return web.Response(status=304, headers=_validators(found))

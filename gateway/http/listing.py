@@ -6,8 +6,9 @@ from aiohttp import web
 
 from gateway.errors import Invalid
 from gateway.http.conditions import etag
+from gateway.http.entry import enter
 from gateway.http.paging import FRESH, after, cursor_of, limit_of
-from gateway.http.requests import authorize, request_id, tenant_of
+from gateway.http.requests import request_id, tenant_of
 from gateway.http.services import services
 from gateway.listing import Row
 from gateway.model import Right
@@ -16,7 +17,7 @@ from gateway.model import Right
 async def listed(request: web.Request) -> web.StreamResponse:
     """List a tenant's attachments in code point order of their ids."""
     serving, tenant = services(request), tenant_of(request)
-    await authorize(request, serving.tokens, Right.READ, tenant)
+    await enter(request, Right.READ, tenant)
     page = await serving.listing.page(
         tenant,
         prefix=request.query.get("prefix", ""),

@@ -17,6 +17,7 @@ from gateway.quorum import Role
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 REASONS = ("unavailable", "denied", "absent", "damaged")
+STATES = ("suspended", "suspended-by-owner", "shredding", "shredded")
 CLASSES = ("2xx", "3xx", "4xx", "5xx")
 
 
@@ -34,6 +35,14 @@ class Metrics:
         for method in METHODS:
             for status in CLASSES:
                 self.requests.labels(method, status)
+        self.shut = Counter(
+            "sealgate_tenant_refusals_total",
+            "Requests refused for the state of a tenant's keys",
+            ["state"],
+            registry=self.registry,
+        )
+        for state in STATES:
+            self.shut.labels(state)
         self.running = Gauge(
             "sealgate_http_requests_running",
             "Requests being served",

@@ -48,12 +48,15 @@ AUTHORIZED = (
     "catalog-unavailable",
     "internal",
 )
-KEYED = (
+SHUT = (
     "key-denied",
     "tenant-suspended",
     "suspended-by-owner",
     "tenant-shredding",
     "tenant-shredded",
+)
+KEYED = (
+    *SHUT,
     "tenant-unknown",
     "throttled",
     "key-service",
@@ -255,7 +258,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "attachments",
         Right.DELETE,
         {204: Answer("in the trash")},
-        (*AUTHORIZED, "not-found", "precondition-failed"),
+        (*AUTHORIZED, *SHUT, "not-found", "precondition-failed"),
         (*_PATH, *_CHANGE),
     ),
     ("GET", ATTACHMENT + "/versions"): Operation(
@@ -263,7 +266,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "attachments",
         Right.READ,
         {200: Answer("a page of versions, newest first", (JSON,), "Versions")},
-        (*AUTHORIZED, "invalid-request", "not-found"),
+        (*AUTHORIZED, *SHUT, "invalid-request", "not-found"),
         (*_PATH, *_PAGED),
     ),
     ("GET", TRASH): Operation(
@@ -279,7 +282,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "trash",
         Right.DELETE,
         {200: Answer("the attachment, as it was", (JSON,), "Attachment")},
-        (*AUTHORIZED, "not-found", "reference-taken"),
+        (*AUTHORIZED, *SHUT, "not-found", "reference-taken"),
         ("tenant", "trashed"),
     ),
     ("DELETE", TRASH + "/{trashed}"): Operation(
@@ -287,7 +290,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "trash",
         Right.PURGE,
         {202: Answer("out of reach, and being removed")},
-        (*AUTHORIZED, "not-found", "held"),
+        (*AUTHORIZED, *SHUT, "not-found", "held"),
         ("tenant", "trashed"),
     ),
     ("GET", ONE + "/retention"): Operation(

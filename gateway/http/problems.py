@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from gateway import errors
 from gateway.http.problem_types import FAILED, INTERNAL, PROBLEMS, ROUTING, Problem
 from gateway.http.requests import BEGUN, expectation, request_id, unread
+from gateway.http.services import services
 from gateway.http.targets import refuse_lost_parts
 from keyservice import wire
 
@@ -93,6 +94,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             raise
         if not isinstance(error, DELIBERATE):
             _unexpected(request, error)
+        if isinstance(error, wire.Suspended | wire.Shredded):
+            services(request).metrics.shut.labels(error.code).inc()
         return answer(request, error)
 
 

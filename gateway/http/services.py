@@ -7,6 +7,7 @@ from aiohttp import web
 
 from gateway.admission import Admission
 from gateway.downloads import Downloads
+from gateway.entrance import Entrance
 from gateway.http.metrics import Metrics
 from gateway.http.pace import Pace
 from gateway.listing import Listing
@@ -37,6 +38,7 @@ class Services:
     metrics: Metrics
     admission: Admission
     pace: Callable[[], Pace]
+    entrance: Entrance
     ready: Mapping[str, Callable[[], Awaitable[None]]]
     required: Callable[[frozenset[str]], bool]
 

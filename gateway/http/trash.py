@@ -7,6 +7,7 @@ from aiohttp import web
 
 from gateway.errors import Invalid, NotFound
 from gateway.http.conditions import etag
+from gateway.http.entry import enter
 from gateway.http.listing import described, names_of
 from gateway.http.paging import FRESH, after, cursor_of, json_of, limit_of
 from gateway.http.requests import authorize, is_id, request_id, tenant_of
@@ -20,7 +21,7 @@ from gateway.trash import retained
 async def listed(request: web.Request) -> web.StreamResponse:
     """List what is in a tenant's trash, and until when it can come back."""
     serving, tenant = services(request), tenant_of(request)
-    await authorize(request, serving.tokens, Right.READ, tenant)
+    await enter(request, Right.READ, tenant)
     limit, place = limit_of(request), after(request)
     if place is not None and not is_id(place):
         raise Invalid("the cursor is not one that this listing gave")
@@ -39,7 +40,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
 async def undelete(request: web.Request) -> web.StreamResponse:
     """Bring an attachment back from the trash as it was."""
     serving, tenant = services(request), tenant_of(request)
-    await authorize(request, serving.tokens, Right.DELETE, tenant)
+    await enter(request, Right.DELETE, tenant)
     back = await serving.trash.undelete(tenant, trashed_of(request))
     found = await serving.catalog.find(tenant, back.reference)
     shown = {
@@ -55,7 +56,7 @@ async def undelete(request: web.Request) -> web.StreamResponse:
 async def purge(request: web.Request) -> web.StreamResponse:
     """Purge an attachment in the trash now, for good."""
     serving, tenant = services(request), tenant_of(request)
-    await authorize(request, serving.tokens, Right.PURGE, tenant)
+    await enter(request, Right.PURGE, tenant)
     await serving.trash.purge(tenant, trashed_of(request))
     return web.Response(status=202)
 

@@ -24,6 +24,7 @@ class MemoryKeys:
 
     def __init__(self) -> None:
         self.down = False
+        self.fresh = 3600.0  # seconds for which answers may be kept
         self.unwraps = 0
         self.made: list[int] = []  # how many data keys each request made
         self.states: dict[str, str] = {}  # of tenants that are not active
@@ -46,6 +47,10 @@ class MemoryKeys:
             raise UnknownTenant("no such tenant")
         return TenantKeys(self.tiers[tenant], self.states.get(tenant, "active"))
 
+    async def usable(self, tenant: str, *, request_id: str = "") -> None:
+        del request_id
+        self._kek(tenant)
+
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
     ) -> list[DataKey | KeyServiceError]:
@@ -55,7 +60,7 @@ class MemoryKeys:
         made: list[DataKey | KeyServiceError] = []
         for context in contexts:
             dek = os.urandom(32)
-            made.append(DataKey(dek, wrap(kek, "k1", dek, context), "k1"))
+            made.append(DataKey(dek, wrap(kek, "k1", dek, context), "k1", self.fresh))
         return made
 
     async def unwrap(

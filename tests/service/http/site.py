@@ -72,6 +72,11 @@ class CountedKeys:
         self._called("create_tenant")
         await self.inner.create_tenant(tenant, tier=tier, request_id=request_id)
 
+    async def usable(self, tenant: str, *, request_id: str = "") -> None:
+        if self.refuse is not None:  # not counted: the client remembers
+            raise self.refuse
+        await self.inner.usable(tenant, request_id=request_id)
+
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
     ) -> list[DataKey | KeyServiceError]:

@@ -12,6 +12,7 @@ from gateway.cli.worker import KINDS
 from gateway.errors import CatalogUnavailable, StoreUnavailable
 from gateway.findings import Kind
 from gateway.http import health
+from gateway.http.metrics import STATES
 from gateway.http.run_figures import ENDS
 from keyservice.wire import Status, Unavailable
 from tests.service.http.application import Application
@@ -135,6 +136,7 @@ ALLOWED = {
     },
     "kind": {*(kind.value for kind in Kind), *KINDS},
     "end": set(ENDS),
+    "state": set(STATES),
     "method": {"GET", "HEAD", "PUT", "POST", "DELETE", "other"},
     "status": {"2xx", "3xx", "4xx", "5xx"},
     "subject": {"", "primary", "east", "west"},

@@ -83,7 +83,7 @@ def plain(status: int, text: str = "<html>") -> Answer:
 async def opened(request: web.Request) -> web.StreamResponse:
     """Answer each item with one key."""
     items = [{"dek": DEK} for _ in (await request.json())["keys"]]
-    return web.json_response({"items": items})
+    return web.json_response({"items": items, "fresh": 3600})
 
 
 async def dropped(request: web.Request) -> web.StreamResponse:
@@ -242,7 +242,7 @@ async def test_only_what_is_missing_is_asked_for_and_the_order_kept() -> None:
         keys = (await request.json())["keys"]
         asked.append(len(keys))
         items = [{"error": json.loads(to_problem(Invalid()).model_dump_json())}] * len(keys)
-        return web.json_response({"items": items})
+        return web.json_response({"items": items, "fresh": 3600})
 
     other = WrappedKey(b"other", b"context")
     async with scripted(opened, numbered) as script, KeyServiceClient(script.url) as client:
