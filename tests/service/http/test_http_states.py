@@ -49,7 +49,7 @@ async def test_every_route_tells_it(
     before, walked = await _refusals(client), 0
     site.keys.refuse = error
 
-    requests = [
+    requests: list[tuple[str, str, dict[str, str]]] = [
         (method, route, {})
         for method, route, _ in ROUTES
         if "{tenant}" in route and (method, route) not in OPEN
