@@ -18,21 +18,27 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from keyservice import key_file
 from keyservice.audit import Auditor
 from keyservice.audit_file import FileAuditSink
 from keyservice.callers import DEVELOPMENT, TokenCheck
-from keyservice.config import ConfigError, Listen, RootSettings, Settings, VaultSettings
+from keyservice.config import (
+    AppRole,
+    ConfigError,
+    HeldSettings,
+    Kubernetes,
+    Listen,
+    Settings,
+    VaultSettings,
+)
 from keyservice.connection import Runner
 from keyservice.desk import Desk
 from keyservice.files import read_secret
 from keyservice.health import Health
 from keyservice.http import Api, UseCases, probe_application
 from keyservice.keyring import Keyring
-from keyservice.local import LocalRoot
-from keyservice.local_store import FolderKeyStore
 from keyservice.metered import MeteredRoot
 from keyservice.metrics import Metrics
+from keyservice.open_root import open_root
 from keyservice.policy import Gate, allow_all
 from keyservice.policy_file import PolicyFile, load
 from keyservice.ports import KeyStore, Root, RootStatus
@@ -81,7 +87,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """Start the service, yield it, and drain it at the end of the block."""
     async with contextlib.AsyncExitStack() as stack:
         metrics = Metrics()
-        root, store = await _root(settings.root)
+        root, store = await open_root(settings)
         stack.push_async_callback(store.close)
         stack.push_async_callback(root.close)
         metered = MeteredRoot(root, metrics.root_call)
@@ -151,12 +157,19 @@ def check(settings: Settings) -> None:
     if local is not None and local.key_file.exists():
         read_secret(local.key_file)
     if vault is not None:
-        login = vault.approle or vault.kubernetes
-        named = [vault.ca_file, vault.certificate, vault.private_key]
-        named += [path for _, path in login or () if isinstance(path, Path)]
-        missing = [str(path) for path in named if path is not None and not path.is_file()]
-        if missing:
-            raise ConfigError(f"root.vault: no such file: {', '.join(missing)}")
+        _demand_files("root.vault", vault, vault.approle or vault.kubernetes)
+    for section in settings.held:
+        _demand_files(f"held {section.name}", section, section.approle)
+
+
+def _demand_files(
+    where: str, settings: VaultSettings | HeldSettings, login: AppRole | Kubernetes | None
+) -> None:
+    named = [settings.ca_file, settings.certificate, settings.private_key]
+    named += [path for _, path in login or () if isinstance(path, Path)]
+    missing = [str(path) for path in named if path is not None and not path.is_file()]
+    if missing:
+        raise ConfigError(f"{where}: no such file: {', '.join(missing)}")
 
 
 async def _reload_when(again: asyncio.Event, service: Running) -> None:
@@ -164,53 +177,6 @@ async def _reload_when(again: asyncio.Event, service: Running) -> None:
         await again.wait()
         again.clear()
         await service.reload()
-
-
-async def _root(settings: RootSettings) -> tuple[Root, KeyStore]:
-    if settings.vault is not None:
-        # hvac and its threads are loaded only where they are used.
-        return await asyncio.to_thread(vault_root, settings.vault)
-    local = settings.local
-    if local is None:
-        raise ConfigError("name one of root.local and root.vault")
-    await asyncio.to_thread(key_file.ensure, local.key_file)
-    store = FolderKeyStore(local.records)
-    await store.prepare()
-    return LocalRoot(local.key_file), store
-
-
-def vault_root(settings: VaultSettings) -> tuple[Root, KeyStore]:
-    """Return the root and the key store of a Vault, over one session. Blocks."""
-    from keyservice import vault, vault_login, vault_session, vault_store  # noqa: PLC0415 - see `_root`
-
-    approle, kubernetes = settings.approle, settings.kubernetes
-    login: vault_login.Login
-    if approle is not None:
-        login = vault_login.AppRoleLogin(
-            approle.role_id_file, approle.secret_id_file, approle.mount
-        )
-    elif kubernetes is not None:
-        login = vault_login.KubernetesLogin(
-            kubernetes.role, kubernetes.token_file, kubernetes.mount
-        )
-    else:
-        raise ConfigError("root.vault: name one of approle and kubernetes")
-    pair = None
-    if settings.certificate is not None and settings.private_key is not None:
-        pair = (settings.certificate, settings.private_key)
-    session = vault_session.VaultSession(
-        settings.url.rstrip("/"),
-        login,
-        ca_file=settings.ca_file,
-        certificate=pair,
-        namespace=settings.namespace,
-        timeout=settings.timeout,
-        deadline=settings.deadline,
-    )
-    root = vault.VaultRoot(
-        session, mount=settings.transit_mount, standard_key=settings.standard_key
-    )
-    return root, vault_store.VaultKeyStore(session, mount=settings.kv_mount)
 
 
 async def _policy(settings: Settings, metrics: Metrics) -> tuple[Gate, PolicyFile | None]:

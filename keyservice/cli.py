@@ -1,4 +1,4 @@
-"""The command `sealgate-keyservice`: serve, certs, check-config, setup-vault, status.
+"""The command `sealgate-keyservice`: serve, certs, check-config, setup-vault, setup-held, status.
 
 Exit codes: 0 done, 1 it failed or is not healthy, 2 wrong usage or settings. Anything that goes
 wrong is one line on standard error.
@@ -19,6 +19,7 @@ import uvloop
 from keyservice import app as composition
 from keyservice import certs as certificates
 from keyservice import logs
+from keyservice.cli_held import setup_held
 from keyservice.cli_vault import setup_vault
 from keyservice.client import KeyServiceClient
 from keyservice.config import ENV_FILE, ConfigError, Settings, load
@@ -135,6 +136,7 @@ def status(
 
 
 cli.command("setup-vault")(setup_vault)
+cli.command("setup-held")(setup_held)
 
 
 def main() -> None:

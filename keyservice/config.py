@@ -29,6 +29,8 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 Seconds = Annotated[float, Field(ge=0, le=86400)]
 Positive = Annotated[float, Field(gt=0, le=3600)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+MountPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")]
+MAX_HELD = 1000
 
 
 class ConfigError(ValueError):
@@ -111,11 +113,37 @@ class VaultSettings(_Section):
     def _complete(self) -> Self:
         if (self.approle is None) == (self.kubernetes is None):
             raise ValueError("name one of approle and kubernetes")
-        if (self.certificate is None) != (self.private_key is None):
-            raise ValueError("certificate and private_key belong together")
-        host = urllib.parse.urlsplit(self.url).hostname
-        if not self.url.startswith("https:") and host not in LOOPBACK:
-            raise ValueError("url must be https unless it is on loopback")
+        _demand_safe(self.url, self.certificate, self.private_key)
+        return self
+
+
+class HeldAppRole(AppRole):
+    """The same at a customer's, where the log-in has a place of its own."""
+
+    mount: MountPath = "sealgate-approle"
+
+
+class HeldSettings(_Section):
+    """A Vault or OpenBao of a customer's own that holds the root key of their tenants.
+
+    The names are those that the customer made there (`setup-held` prints the commands for it).
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    url: Annotated[str, Field(pattern=r"^https?://[^/@?#]+/?$")]
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+    namespace: str | None = None
+    approle: HeldAppRole
+    transit_mount: MountPath = "sealgate-transit"
+    transit_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")] = "sealgate"
+    timeout: Positive = 3.0
+    deadline: Positive = 8.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        _demand_safe(self.url, self.certificate, self.private_key)
         return self
 
 
@@ -164,6 +192,7 @@ class Settings(BaseSettings):
     development: Development | None = None
     probes: Probes | None = None
     root: RootSettings
+    held: Annotated[tuple[HeldSettings, ...], Field(max_length=MAX_HELD)] = ()
     audit: AuditSettings
     cache: CacheSettings = CacheSettings()
     policy_file: Path | None = None
@@ -176,6 +205,9 @@ class Settings(BaseSettings):
             raise ValueError("name one of tls and development")
         if self.tls is not None and self.policy_file is None:
             raise ValueError("policy_file is needed with tls")
+        names = [section.name for section in self.held]
+        if len(set(names)) != len(names):
+            raise ValueError("two sections of held have one name")
         local = self.listen.unix_socket is not None or self.listen.host in LOOPBACK
         if self.development is not None and not local:
             raise ValueError("development listens on loopback or a Unix socket only")
@@ -216,6 +248,14 @@ def load(path: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
         raise ConfigError("; ".join(faults)) from None
     except (SettingsError, ValueError) as error:
         raise ConfigError(f"settings cannot be read: {error}") from None
+
+
+def _demand_safe(url: str, certificate: Path | None, private_key: Path | None) -> None:
+    if (certificate is None) != (private_key is None):
+        raise ValueError("certificate and private_key belong together")
+    host = urllib.parse.urlsplit(url).hostname
+    if not url.startswith("https:") and host not in LOOPBACK:
+        raise ValueError("url must be https unless it is on loopback")
 
 
 def _known() -> set[str]:

@@ -47,10 +47,15 @@ def to_problem(error: KeyServiceError) -> Problem:
     """Return what a caller is told about the error."""
     return Problem(
         type=PREFIX + error.code,
-        status=STATUS[type(error)],
+        status=_status(error),
         detail=str(error),
         retry_after=error.retry_after,
     )
+
+
+def _status(error: KeyServiceError) -> int:
+    """Return the status of the nearest class in the table: adapters have finer ones of their own."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def from_problem(problem: Problem) -> KeyServiceError:

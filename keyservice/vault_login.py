@@ -4,11 +4,13 @@
 its life, fetched again when it has expired or was lost. It works when it is asked and needs no
 task of its own: a token that ran out while nobody called is simply replaced. Everything here blocks
 and may be called from many threads; the files are read anew at every log-in, so that what they hold
-can be replaced under a running service.
+can be replaced under a running service. Credentials that were refused are tried again ever more
+rarely (Vault locks out who insists), others at once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +23,8 @@ from keyservice.errors import Unavailable
 RENEW_AT = 2 / 3
 HOLD = 5.0
 """Seconds between log-ins after a refusal, of the log-in or of a path: Vault locks out who insists."""
+LONGEST_HOLD = 60.0
+"""The same at most, when log-ins with the same credentials are refused again and again."""
 
 TokenRequest = Callable[[str, str, Mapping[str, Any] | None, str], Mapping[str, Any]]
 """Sends (method, path, body, token) and returns the answer's JSON; raises `Refused` for 400 and
@@ -47,6 +51,10 @@ class Login(Protocol):
         """Return a fresh token; raise Refused, or Unavailable (also when a file is missing)."""
         ...
 
+    def fingerprint(self) -> bytes:
+        """Return a digest of what would be logged in with now; raise Unavailable as `log_in`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class AppRoleLogin:
@@ -64,6 +72,11 @@ class AppRoleLogin:
         }
         return _granted(request("post", f"auth/{self.mount}/login", body, ""))
 
+    def fingerprint(self) -> bytes:
+        """See `Login.fingerprint`."""
+        role = _read(self.role_id_file, "role id file")
+        return _digest(role, _read(self.secret_id_file, "secret id file"))
+
 
 @dataclass(frozen=True, slots=True)
 class KubernetesLogin:
@@ -77,6 +90,10 @@ class KubernetesLogin:
         """See `Login.log_in`."""
         body = {"role": self.role, "jwt": _read(self.token_file, "service account token file")}
         return _granted(request("post", f"auth/{self.mount}/login", body, ""))
+
+    def fingerprint(self) -> bytes:
+        """See `Login.fingerprint`."""
+        return _digest(self.role, _read(self.token_file, "service account token file"))
 
 
 class Tokens:
@@ -96,7 +113,9 @@ class Tokens:
         self._token: Token | None = None
         self._renew_at = 0.0
         self._expires_at = 0.0
+        self._hold = 0.0
         self._held_until = float("-inf")
+        self._refused = b""
         self._forbidden_until = float("-inf")
 
     def current(self) -> str:
@@ -128,13 +147,17 @@ class Tokens:
             self._forbidden_until = self._clock() + HOLD
 
     def _log_in(self, now: float) -> str:
-        if now < self._held_until:
+        credentials = self._login.fingerprint()
+        if now < self._held_until and credentials == self._refused:
             raise Refused("vault refused the last log-in", retry_after=self._held_until - now)
         try:
             token = self._login.log_in(self._request)
         except Refused:
-            self._held_until = self._clock() + HOLD
-            raise Refused("vault refuses the log-in", retry_after=HOLD) from None
+            again = credentials == self._refused
+            self._hold = min(LONGEST_HOLD, self._hold * 2) if again else HOLD
+            self._held_until, self._refused = self._clock() + self._hold, credentials
+            raise Refused("vault refuses the log-in", retry_after=self._hold) from None
+        self._refused = b""
         self._keep(token, now)
         return token.value
 
@@ -165,6 +188,10 @@ def _granted(answer: Mapping[str, Any]) -> Token:
     auth = answer.get("auth")
     value = auth.get("client_token") if isinstance(auth, dict) else None
     return _token(auth, value)
+
+
+def _digest(*words: str) -> bytes:
+    return hashlib.sha256("\0".join(words).encode()).digest()
 
 
 def _token(grant: Any, value: object) -> Token:

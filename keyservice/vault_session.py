@@ -12,6 +12,7 @@ the constructor is given.
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import threading
 import time
@@ -62,6 +63,20 @@ class Answer:
 def unexpected(answer: Answer, engine: str) -> Unavailable:
     """Return what an answer means that a Vault which was set up does not give."""
     return Unavailable(f"vault {engine} answered {answer.status}: was setup-vault run?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is sent, and the statuses that the caller reads."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = field(repr=False)
+    readable: frozenset[int] = ANSWERS
+
+
+class Sealed(Unavailable):
+    """Vault is there and sealed: whoever holds its unseal keys has to open it."""
 
 
 class _Passing(Unavailable):
@@ -115,12 +130,13 @@ class VaultSession:
         *,
         repeatable: bool = True,
         deadline: float | None = None,
+        readable: frozenset[int] = ANSWERS,
     ) -> Answer:
         """Send one request as this identity.
 
         `path` follows `/v1/`. Raises Refused when Vault forbids the path, else Unavailable.
         Set `repeatable` to false when doing it twice differs from doing it once; `deadline`, in
-        seconds, may only shorten the session's own.
+        seconds, may only shorten the session's own. Statuses beyond `readable` are failures.
         """
         if self._closing.is_set():
             raise Unavailable("vault session is closed")
@@ -129,9 +145,13 @@ class VaultSession:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds):
-                return await loop.run_in_executor(
-                    self._pool, self._call, method, path, body, repeatable, until
+                work = functools.partial(
+                    self._call,
+                    _Request(method, path, body, readable),
+                    repeatable=repeatable,
+                    until=until,
                 )
+                return await loop.run_in_executor(self._pool, work)
         except TimeoutError:
             raise Unavailable("vault did not answer in time", retry_after=RETRY_AFTER) from None
 
@@ -141,21 +161,14 @@ class VaultSession:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._adapter.close()
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None,
-        repeatable: bool,  # noqa: FBT001 - executors pass by position
-        until: float,
-    ) -> Answer:
+    def _call(self, request: _Request, *, repeatable: bool, until: float) -> Answer:
         failure = _silent(done=False)
         fresh = False
         attempt = 0
         while time.monotonic() < until and not self._closing.is_set():
             try:
                 token = self._tokens.current()
-                answer = self._send(method, path, body, token, until)
+                answer = self._send(request, token, until)
             except _Passing as passing:
                 failure = passing
                 attempt += 1
@@ -178,7 +191,8 @@ class VaultSession:
         self, method: str, path: str, body: Mapping[str, Any] | None, token: str
     ) -> Mapping[str, Any]:
         try:
-            answer = self._send(method, path, body, token, time.monotonic() + self._timeout)
+            until = time.monotonic() + self._timeout
+            answer = self._send(_Request(method, path, body), token, until)
         except _Passing as passing:
             passing.done = False  # a log-in only: the call itself was not sent
             raise
@@ -186,15 +200,17 @@ class VaultSession:
             raise Refused("vault refuses the log-in", retry_after=RETRY_AFTER)
         return answer.body
 
-    def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, token: str, until: float
-    ) -> Answer:
+    def _send(self, request: _Request, token: str, until: float) -> Answer:
         """Return an answer, 403 included; raise `_Passing`, or Unavailable that lasts."""
         left = max(0.05, min(self._timeout, until - time.monotonic()))
         headers = {"X-Vault-Token": token} if token else {}
         try:
             response = self._adapter.request(
-                method, f"/v1/{path}", headers=headers, json=body, timeout=left
+                request.method,
+                f"/v1/{request.path}",
+                headers=headers,
+                json=request.body,
+                timeout=left,
             )
             content = response.json() if response.content else {}
         except requests.exceptions.SSLError:
@@ -206,7 +222,7 @@ class VaultSession:
         except (requests.RequestException, OSError, ValueError):
             raise _silent(done=True) from None
         status = response.status_code
-        if status in ANSWERS or status == requests.codes.forbidden:
+        if status in request.readable or status == requests.codes.forbidden:
             return Answer(status, content if isinstance(content, dict) else {})
         raise _refusal(status, response.headers.get("Retry-After", ""), str(content))
 
@@ -214,7 +230,7 @@ class VaultSession:
 def _refusal(status: int, retry_after: str, content: str) -> Unavailable:
     later = float(retry_after) if retry_after.isdigit() else RETRY_AFTER
     if status == requests.codes.service_unavailable and "sealed" in content:
-        return Unavailable("vault is sealed", retry_after=later)
+        return Sealed("vault is sealed", retry_after=later)
     if status == requests.codes.too_many_requests:
         if later > LONGEST_DELAY:  # to wait that long is the caller's choice, not ours
             return Unavailable("vault is throttling", retry_after=later)

@@ -18,7 +18,7 @@ import pytest
 import structlog
 from blockbuster import blockbuster_ctx
 
-from tests.servers import binary
+from tests.servers import binary, certificates
 from tests.servers import postgres as postgresql
 from tests.servers.certificates import Certificates
 from tests.servers.postgres import Postgres
@@ -95,6 +95,19 @@ def vault(server_home: Callable[[str], Path]) -> Iterator[Vault]:
     """Vault in development mode: `address`, `root_token`, `client()`."""
     server = Vault(_program(binary.VAULT), server_home("vault"))
     server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def owners_vault(
+    server_home: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SealableVault]:
+    """Run a second Vault, a customer's: on disk, over TLS, open. Who seals it opens it again."""
+    pair = certificates.issue(tmp_path_factory.mktemp("owner") / "tls")
+    server = SealableVault(_program(binary.VAULT), server_home("owner"), pair)
+    server.start()
+    server.open()
     yield server
     server.stop()
 

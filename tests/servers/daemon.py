@@ -120,7 +120,9 @@ class Daemon:
 
     def pause(self) -> None:
         """Freeze the program: connections are accepted by the kernel, nothing is answered."""
-        self._running().send_signal(signal.SIGSTOP)
+        program = self._running()
+        program.send_signal(signal.SIGSTOP)
+        self._await(lambda: _frozen(program.pid), "freeze")
 
     def resume(self) -> None:
         """Let a frozen program go on."""
@@ -149,6 +151,12 @@ class Daemon:
     def _tail(self) -> str:
         with self.log.open(errors="replace") as lines:
             return "".join(collections.deque(lines, maxlen=30))
+
+
+def _frozen(pid: int) -> bool:
+    """Tell whether every thread has stopped (where the system says): a signal takes its time."""
+    states = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(state.read_text().rpartition(")")[2].split()[0] in "TZ" for state in states)
 
 
 def _group_of(user: str) -> int:

@@ -16,7 +16,10 @@ from keyservice.key_file import ensure as ensure_root_key
 from keyservice.local import LocalRoot
 from keyservice.local_store import FolderKeyStore
 from keyservice.ports import KeyStore, Root
+from keyservice.roots import Roots
+from tests.servers.owner import Owner, customer
 from tests.servers.prepared import prepare
+from tests.servers.vault import SealableVault
 
 ADAPTERS = ("local", "vault")
 
@@ -29,9 +32,15 @@ class Pair:
     store: KeyStore
 
 
+@pytest.fixture(scope="session")
+def holder(owners_vault: SealableVault, tmp_path_factory: pytest.TempPathFactory) -> Owner:
+    """Give a customer who holds the root key that tests call `customer`."""
+    return customer(owners_vault, tmp_path_factory.mktemp("holder"))
+
+
 @pytest.fixture(params=ADAPTERS)
 async def again(
-    request: pytest.FixtureRequest, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path: Path, holder: Owner
 ) -> AsyncIterator[Callable[[], Pair]]:
     """Give a function that opens the adapter under test, each time anew."""
     prepared = None
@@ -44,10 +53,14 @@ async def again(
         def pair() -> Pair:
             if prepared is not None:
                 session = prepared.session()
-                found = Pair(prepared.root(session), prepared.store(session))
+                ours: Root = prepared.root(session)
+                records: KeyStore = prepared.store(session)
             else:
-                records = FolderKeyStore(tmp_path / "records")
-                found = Pair(LocalRoot(tmp_path / "root.key"), records)
+                ours, records = (
+                    LocalRoot(tmp_path / "root.key"),
+                    FolderKeyStore(tmp_path / "records"),
+                )
+            found = Pair(Roots(ours, {"customer": holder.root()}), records)
             opened.push_async_callback(found.root.close)
             opened.push_async_callback(found.store.close)
             return found

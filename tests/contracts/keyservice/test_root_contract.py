@@ -7,20 +7,22 @@ from collections.abc import Callable
 
 import pytest
 
-from keyservice.errors import CannotUnwrap, UnknownTenant, WrongState
+from keyservice.errors import CannotUnwrap, Unavailable, UnknownTenant, WrongState
 from keyservice.ports import Root, RootVersions
 from keyservice.records import OWN, SHARED, Custody, KekState, KekVersion, RootRef
 from tests.contracts.keyservice.conftest import Pair
 
 REFS = (SHARED, OWN, RootRef(Custody.OWN, "0a1b2c3d"))
 ROOTS = pytest.mark.parametrize("ref", REFS, ids=str)
+HELD = RootRef(Custody.HELD, "customer")
+ALL = pytest.mark.parametrize("ref", [*REFS, HELD], ids=str)
 
 
 def new_tenant() -> str:
     return secrets.token_hex(16)
 
 
-@ROOTS
+@ALL
 async def test_what_was_wrapped_opens(root: Root, ref: RootRef) -> None:
     tenant, kek = new_tenant(), secrets.token_bytes(32)
     await root.create(tenant, ref)
@@ -29,7 +31,7 @@ async def test_what_was_wrapped_opens(root: Root, ref: RootRef) -> None:
     assert await root.unwrap(tenant, ref, wrapped) == kek
 
 
-@ROOTS
+@ALL
 async def test_another_instance_opens_it(again: Callable[[], Pair], ref: RootRef) -> None:
     tenant, kek = new_tenant(), secrets.token_bytes(32)
     one, other = again().root, again().root
@@ -37,14 +39,14 @@ async def test_another_instance_opens_it(again: Callable[[], Pair], ref: RootRef
     assert await other.unwrap(tenant, ref, await one.wrap(tenant, ref, kek)) == kek
 
 
-@ROOTS
+@ALL
 async def test_it_is_another_text_each_time(root: Root, ref: RootRef) -> None:
     tenant, kek = new_tenant(), secrets.token_bytes(32)
     await root.create(tenant, ref)
     assert await root.wrap(tenant, ref, kek) != await root.wrap(tenant, ref, kek)
 
 
-@ROOTS
+@ALL
 async def test_it_opens_for_no_other_tenant(root: Root, ref: RootRef) -> None:
     one, other = new_tenant(), new_tenant()
     await root.create(one, ref)
@@ -54,17 +56,17 @@ async def test_it_opens_for_no_other_tenant(root: Root, ref: RootRef) -> None:
         await root.unwrap(other, ref, wrapped)
 
 
-@pytest.mark.parametrize(("made", "asked"), list(itertools.permutations(REFS, 2)), ids=str)
+@pytest.mark.parametrize(("made", "asked"), list(itertools.permutations([*REFS, HELD], 2)), ids=str)
 async def test_it_opens_under_no_other_root(root: Root, made: RootRef, asked: RootRef) -> None:
     tenant = new_tenant()
-    for ref in REFS:
+    for ref in (*REFS, HELD):
         await root.create(tenant, ref)
     wrapped = await root.wrap(tenant, made, secrets.token_bytes(32))
     with pytest.raises(CannotUnwrap):
         await root.unwrap(tenant, asked, wrapped)
 
 
-@ROOTS
+@ALL
 async def test_create_changes_nothing_the_second_time(root: Root, ref: RootRef) -> None:
     tenant, kek = new_tenant(), secrets.token_bytes(32)
     await asyncio.gather(*(root.create(tenant, ref) for _ in range(8)))
@@ -84,7 +86,7 @@ async def test_a_business_tenant_needs_a_root_key_of_its_own(root: Root) -> None
         await root.unwrap(tenant, OWN, wrapped)
 
 
-@ROOTS
+@ALL
 @pytest.mark.parametrize("place", [0.3, 0.5, 0.9])
 async def test_damage_does_not_open(root: Root, ref: RootRef, place: float) -> None:
     tenant = new_tenant()
@@ -103,7 +105,7 @@ async def test_what_is_no_wrapped_key_does_not_open(root: Root, text: str) -> No
 
 
 @pytest.mark.parametrize("tenant", ["", "../standard", "A" * 32, "0" * 31, "0" * 32 + "/x"])
-@ROOTS
+@ALL
 async def test_what_is_no_tenant_leads_nowhere(root: Root, tenant: str, ref: RootRef) -> None:
     with pytest.raises(UnknownTenant):
         await root.create(tenant, OWN)
@@ -146,7 +148,7 @@ async def test_a_retired_version_opens_nothing_on_any_instance(
         await one.retire(tenant, ref, latest + 1)
 
 
-@ROOTS
+@ALL
 async def test_a_rewrap_is_the_tenants_alone(root: Root, ref: RootRef) -> None:
     one, other = new_tenant(), new_tenant()
     await root.create(one, ref)
@@ -182,6 +184,29 @@ async def test_a_destroyed_root_is_gone_with_all_it_wrapped(root: Root, ref: Roo
     await root.create(tenant, ref)  # another key, of the same name
     with pytest.raises(CannotUnwrap):
         await root.unwrap(tenant, ref, wrapped)
+
+
+async def test_a_held_root_is_its_owners_to_change(root: Root) -> None:
+    tenant, kek = new_tenant(), secrets.token_bytes(32)
+    await root.create(tenant, HELD)
+    wrapped = await root.wrap(tenant, HELD, kek)
+    with pytest.raises(WrongState, match="owner"):
+        await root.rotate(tenant, HELD)
+    with pytest.raises(WrongState, match="owner"):
+        await root.retire(tenant, HELD, 1)
+    with pytest.raises(WrongState, match="owner"):
+        await root.destroy(tenant, HELD)
+    found = await root.versions(tenant, HELD)
+    assert found.minimum <= _version(wrapped) == found.latest
+    assert await root.unwrap(tenant, HELD, await root.rewrap(tenant, HELD, wrapped)) == kek
+
+
+async def test_a_held_root_that_is_not_configured_is_unavailable(root: Root) -> None:
+    stranger = RootRef(Custody.HELD, "somebody-else")
+    with pytest.raises(Unavailable, match="somebody-else is configured"):
+        await root.create(new_tenant(), stranger)
+    with pytest.raises(Unavailable, match="somebody-else is configured"):
+        await root.unwrap(new_tenant(), stranger, "vault:v1:AAAA")
 
 
 async def test_the_shared_root_is_never_destroyed(root: Root) -> None:

@@ -27,6 +27,13 @@ VAULT = MINIMAL.replace("[root.local]", "[root.vault]").replace(
     'key_file = "k"\nrecords = "r"', 'url = "https://vault:8200"'
 )
 APPROLE = '[root.vault.approle]\nrole_id_file = "r"\nsecret_id_file = "s"\n'
+HELD = """[[held]]
+name = "acme"
+url = "https://vault:8200"
+[held.approle]
+role_id_file = "r"
+secret_id_file = "s"
+"""
 
 
 def loaded(folder: Path, text: str) -> Settings:
@@ -40,6 +47,12 @@ def test_the_least_that_is_needed(tmp_path: Path) -> None:
     assert settings.listen.host == "127.0.0.1"
     assert settings.audit.fsync
     assert settings.cache.business_ttl < settings.cache.standard_ttl
+
+
+def test_customers_vaults_are_named(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, MINIMAL + HELD + HELD.replace("acme", "other"))
+    assert [section.name for section in settings.held] == ["acme", "other"]
+    assert settings.held[0].approle.mount == "sealgate-approle"
 
 
 def test_flags_win_over_the_environment_which_wins_over_the_file(
@@ -74,6 +87,21 @@ def test_flags_win_over_the_environment_which_wins_over_the_file(
         (VAULT.replace("https://vault", "https://user:secret@vault") + APPROLE, "url"),
         (VAULT + APPROLE + '[root.local]\nkey_file = "k"\nrecords = "r"', "root"),
         ('log_level = "loud"\n' + MINIMAL, "log_level"),
+        (MINIMAL + HELD + HELD, "one name"),
+        (MINIMAL + HELD.replace("https", "http"), "https"),
+        (MINIMAL + HELD.replace("https://vault", "https://user:secret@vault"), "held.0.url"),
+        (MINIMAL + HELD.replace("https://vault:8200", "https://vault/secret"), "held.0.url"),
+        (MINIMAL + HELD.replace("acme", "Acme Inc"), "held.0.name"),
+        (
+            MINIMAL + HELD.replace("[held.approle]", 'transit_key = "../x"\n[held.approle]'),
+            "held.0.transit_key",
+        ),
+        (
+            MINIMAL + HELD.replace("[held.approle]", 'transit_mount = "a/../b"\n[held.approle]'),
+            "mount",
+        ),
+        (MINIMAL + HELD.replace("[held.approle]", 'certificate = "c"\n[held.approle]'), "together"),
+        (MINIMAL + HELD.partition("[held.approle]")[0], "approle"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, text: str, fault: str) -> None:
@@ -133,7 +161,8 @@ def _is_setting(line: str) -> bool:
 
 def _paths(document: dict[str, Any], prefix: str = "") -> set[str]:
     found = set()
-    for name, value in document.items():
+    for name, content in document.items():
+        value = content[0] if isinstance(content, list) else content
         inner = _paths(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
         found |= inner
     return found

@@ -1,5 +1,6 @@
 """When the key service asks Vault for a token, renews it, and gives it up; time is a number."""
 
+import itertools
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pytest
 from keyservice.errors import Unavailable
 from keyservice.vault_login import (
     HOLD,
+    LONGEST_HOLD,
     AppRoleLogin,
     KubernetesLogin,
     Login,
@@ -141,6 +143,37 @@ def test_a_refused_log_in_is_not_repeated_at_once(vault: FakeVault, tokens: Toke
     vault.now = HOLD
     vault.failure = None
     assert tokens.current()
+
+
+def test_credentials_refused_again_and_again_are_tried_ever_more_rarely(
+    vault: FakeVault, tokens: Tokens
+) -> None:
+    vault.failure = Refused("no")
+    tried = []
+    while vault.now < 600:
+        before = len(vault.asked)
+        with pytest.raises(Refused):
+            tokens.current()
+        tried += [vault.now] * (len(vault.asked) - before)
+        vault.now += 1
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tried)]
+    assert pauses[:5] == [HOLD, 2 * HOLD, 4 * HOLD, 8 * HOLD, LONGEST_HOLD]
+    assert set(pauses[5:]) == {LONGEST_HOLD}
+    vault.failure = None
+    vault.now += LONGEST_HOLD
+    assert tokens.current()
+
+
+def test_other_credentials_are_tried_at_once(
+    vault: FakeVault, tokens: Tokens, approle: AppRoleLogin
+) -> None:
+    vault.failure = Refused("no")
+    with pytest.raises(Refused):
+        tokens.current()
+    vault.failure = None
+    approle.secret_id_file.write_text("another-secret")
+    assert tokens.current()
+    assert vault.paths == ["login", "login"]
 
 
 def test_an_unanswered_log_in_may_be_repeated_at_once(vault: FakeVault, tokens: Tokens) -> None:

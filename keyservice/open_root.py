@@ -1,0 +1,103 @@
+"""From settings to the roots and the key store of an instance, a part of the composition root.
+
+Vault's client and its threads are loaded only where they are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from keyservice import key_file
+from keyservice.config import ConfigError, HeldSettings, RootSettings, Settings, VaultSettings
+from keyservice.local import LocalRoot
+from keyservice.local_store import FolderKeyStore
+from keyservice.ports import KeyStore, Root
+from keyservice.roots import Roots
+
+if TYPE_CHECKING:
+    from keyservice.vault_login import Login
+    from keyservice.vault_session import VaultSession
+
+HELD_THREADS = 4
+
+
+async def open_root(settings: Settings) -> tuple[Root, KeyStore]:
+    """Return all roots as one, and the key store; raise ConfigError or OSError."""
+    ours, store = await _ours(settings.root)
+    held = await asyncio.to_thread(held_roots, settings.held) if settings.held else {}
+    return Roots(ours, held), store
+
+
+async def _ours(settings: RootSettings) -> tuple[Root, KeyStore]:
+    if settings.vault is not None:
+        return await asyncio.to_thread(vault_root, settings.vault)
+    local = settings.local
+    if local is None:
+        raise ConfigError("name one of root.local and root.vault")
+    await asyncio.to_thread(key_file.ensure, local.key_file)
+    store = FolderKeyStore(local.records)
+    await store.prepare()
+    return LocalRoot(local.key_file), store
+
+
+def vault_root(settings: VaultSettings) -> tuple[Root, KeyStore]:
+    """Return the root and the key store of a Vault, over one session. Blocks."""
+    from keyservice import vault, vault_login, vault_store  # noqa: PLC0415 - see above
+
+    approle, kubernetes = settings.approle, settings.kubernetes
+    login: Login
+    if approle is not None:
+        login = vault_login.AppRoleLogin(
+            approle.role_id_file, approle.secret_id_file, approle.mount
+        )
+    elif kubernetes is not None:
+        login = vault_login.KubernetesLogin(
+            kubernetes.role, kubernetes.token_file, kubernetes.mount
+        )
+    else:
+        raise ConfigError("root.vault: name one of approle and kubernetes")
+    session = _session(settings, login)
+    root = vault.VaultRoot(
+        session, mount=settings.transit_mount, standard_key=settings.standard_key
+    )
+    return root, vault_store.VaultKeyStore(session, mount=settings.kv_mount)
+
+
+def held_roots(settings: Sequence[HeldSettings]) -> dict[str, Root]:
+    """Return the roots that customers hold, by name; none is connected to before it is used. Blocks."""
+    from keyservice import held, vault_login  # noqa: PLC0415 - see above
+
+    def root(section: HeldSettings) -> Root:
+        approle = section.approle
+        login = vault_login.AppRoleLogin(
+            approle.role_id_file, approle.secret_id_file, approle.mount
+        )
+        return held.HeldRoot(
+            lambda: _session(section, login, threads=HELD_THREADS),
+            mount=section.transit_mount,
+            key=section.transit_key,
+        )
+
+    return {section.name: root(section) for section in settings}
+
+
+def _session(
+    settings: VaultSettings | HeldSettings, login: Login, *, threads: int = 8
+) -> VaultSession:
+    from keyservice import vault_session  # noqa: PLC0415 - see above
+
+    pair = None
+    if settings.certificate is not None and settings.private_key is not None:
+        pair = (settings.certificate, settings.private_key)
+    return vault_session.VaultSession(
+        settings.url.rstrip("/"),
+        login,
+        ca_file=settings.ca_file,
+        certificate=pair,
+        namespace=settings.namespace,
+        timeout=settings.timeout,
+        deadline=settings.deadline,
+        threads=threads,
+    )
