@@ -16,7 +16,7 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 
-from gateway import schedule, work
+from gateway import keydesk, schedule, work
 from gateway.admission import Admission
 from gateway.ahead import KeysAhead
 from gateway.background import Background
@@ -25,6 +25,7 @@ from gateway.catalog import SqlCatalog, open_catalog
 from gateway.config import ConfigError, FolderTarget, Settings, secret
 from gateway.config import Target as TargetSettings
 from gateway.downloads import Downloads
+from gateway.due import Schedules
 from gateway.entrance import Entrance
 from gateway.failover import Failover
 from gateway.healing import Healing
@@ -77,6 +78,7 @@ class Core:
     bin: Bin
     placements: Placements
     wraps: Wraps
+    schedules: Schedules
     targets: tuple[Target, ...]
     placing: Placing
     failover: Failover
@@ -269,6 +271,7 @@ def _wire(
         bin=catalog.bin,
         placements=catalog.placements,
         wraps=catalog.wraps,
+        schedules=keydesk.schedules(settings, catalog.wraps),
         targets=targets,
         placing=placing,
         failover=Failover(catalog.placements, catalog.replicas, targets),

@@ -247,6 +247,21 @@ class ScrubSection(_Section):
     patience: Seconds = 60.0
 
 
+class RotationSettings(_Section):
+    """How often keys are rotated where a tenant has no schedule of its own; 0: never. Seconds.
+
+    `every` is how often a worker looks for what is due; what is not rotated `grace` after that is an alarm.
+    """
+
+    enabled: bool = True
+    every: Annotated[float, Field(ge=1)] = 3600.0
+    grace: Annotated[float, Field(ge=0)] = 86400.0
+    business_kek: Annotated[float, Field(ge=0)] = 90 * 86400.0
+    business_root: Annotated[float, Field(ge=0)] = 365 * 86400.0
+    standard_kek: Annotated[float, Field(ge=0)] = 365 * 86400.0
+    shared_root: Annotated[float, Field(ge=0)] = 365 * 86400.0
+
+
 class WorkerSettings(_Section):
     """The duties: what is done beside requests, by `sealgate worker`, or by a gateway if `embedded`.
 
@@ -288,6 +303,7 @@ class Settings(BaseSettings):
     drill: DrillSettings = DrillSettings()
     reports: ReportsSettings = ReportsSettings()
     failover: FailoverSettings = FailoverSettings()
+    rotation: RotationSettings = RotationSettings()
     worker: WorkerSettings = WorkerSettings()
     heartbeat: Annotated[float, Field(gt=0, le=60)] = 15.0
     workers: Annotated[int, Field(ge=1, le=256)] = 1

@@ -72,6 +72,10 @@ class SqlCatalog:
         """Implement `Catalog.tenants`."""
         return await self._read(tenants.page, after, limit)
 
+    async def set_tier(self, tenant: str, tier: str) -> None:
+        """Implement `Catalog.set_tier`."""
+        await self._write(tenants.set_tier, tenant, tier)
+
     async def set_quorum(self, tenant: str, quorum: str | None) -> None:
         """Implement `Catalog.set_quorum`."""
         await self._write(tenants.set_quorum, tenant, quorum)

@@ -33,9 +33,12 @@ def get(connection: Connection, tenant: str) -> Tenant:
 
 def set_quorum(connection: Connection, tenant: str, quorum: str | None) -> None:
     """Implement `Catalog.set_quorum`."""
-    change = update(_TENANTS).where(_TENANTS.c.id == tenant).values(quorum=quorum)
-    if connection.execute(change).rowcount == 0:
-        raise NotFound("no such tenant")
+    _set(connection, tenant, quorum=quorum)
+
+
+def set_tier(connection: Connection, tenant: str, tier: str) -> None:
+    """Implement `Catalog.set_tier`."""
+    _set(connection, tenant, tier=tier)
 
 
 def page(connection: Connection, after: str | None, limit: int) -> Sequence[Tenant]:
@@ -44,6 +47,12 @@ def page(connection: Connection, after: str | None, limit: int) -> Sequence[Tena
     if after is not None:
         query = query.where(_TENANTS.c.id > after)
     return [_tenant(row) for row in connection.execute(query)]
+
+
+def _set(connection: Connection, tenant: str, **values: str | None) -> None:
+    change = update(_TENANTS).where(_TENANTS.c.id == tenant).values(**values)
+    if connection.execute(change).rowcount == 0:
+        raise NotFound("no such tenant")
 
 
 def _tenant(row: Row[*tuple[Any, ...]]) -> Tenant:

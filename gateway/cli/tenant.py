@@ -1,10 +1,10 @@
-"""`sealgate tenant create`, `list`, `show` and `quorum`: customers, each with keys of its own."""
+"""`sealgate tenant create`, `list`, `show`, `quorum`, and more in files beside: customers, with keys each."""
 
 from typing import Annotated, Any
 
 import typer
 
-from gateway.cli import retention
+from gateway.cli import retention, rotation
 from gateway.cli.command import (
     Config,
     Json,
@@ -51,6 +51,7 @@ def fields(tenant: Tenant) -> dict[str, str]:
 
 
 group.command("retention", help=retention.HELP)(retention.retention)
+group.command("rotation", help=rotation.HELP)(rotation.rotation)
 
 
 def _with_quorum(tenant: Tenant, settings: Settings) -> dict[str, str]:

@@ -36,6 +36,9 @@ class Catalog(Protocol):
     async def set_quorum(self, tenant: str, quorum: str | None) -> None:
         """Set a tenant's policy; None: the configured one. Raises NotFound."""
 
+    async def set_tier(self, tenant: str, tier: str) -> None:
+        """Note the tier that the key service has for a tenant. Raises NotFound."""
+
     async def add_token(self, token: Token) -> None:
         """Keep a token's hash and scope.
 

@@ -36,6 +36,7 @@ EVERY_METHOD: dict[str, Callable[[Catalog], Awaitable[object]]] = {
     "add_tenant": lambda c: c.add_tenant(Tenant(TENANT, CANARY, START)),
     "tenant": lambda c: c.tenant(TENANT),
     "tenants": lambda c: c.tenants(None, 9),
+    "set_tier": lambda c: c.set_tier(TENANT, "business"),
     "set_quorum": lambda c: c.set_quorum(TENANT, CANARY),
     "add_token": lambda c: c.add_token(Token(CANARY, b"", None, frozenset(), START, None)),
     "token": lambda c: c.token(CANARY),

@@ -40,6 +40,13 @@ async def test_a_policy_is_kept_and_taken_back(catalog: Catalog, tenant: str) ->
         await catalog.set_quorum(new_id(), "all")
 
 
+async def test_a_tier_is_noted(catalog: Catalog, tenant: str) -> None:
+    await catalog.set_tier(tenant, "business")
+    assert (await catalog.tenant(tenant)).tier == "business"
+    with pytest.raises(NotFound):
+        await catalog.set_tier(new_id(), "business")
+
+
 async def test_tenants_by_page(catalog: Catalog) -> None:
     ids = sorted(new_id() for _ in range(5))
     for tenant in reversed(ids):

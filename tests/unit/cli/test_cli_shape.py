@@ -41,6 +41,7 @@ def test_every_command_is_here() -> None:
         "tenant show",
         "tenant retention",
         "tenant quorum",
+        "tenant rotation",
         "token create",
         "token list",
         "token revoke",
@@ -98,6 +99,7 @@ def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]
     given = {
         "tenant show": ["0" * 32],
         "tenant retention": ["0" * 32],
+        "tenant rotation": ["0" * 32],
         "trash list": ["0" * 32],
         "trash undelete": ["0" * 32, "1" * 32],
         "trash purge": ["0" * 32, "1" * 32],

@@ -1,0 +1,111 @@
+"""`sealgate tenant rotation`: how often a tenant's keys are rotated."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.command import (
+    USAGE,
+    Config,
+    Json,
+    fail,
+    opened,
+    run,
+    settings_of,
+    show_fields,
+    show_json,
+    teach,
+)
+from gateway.config import Settings
+
+if TYPE_CHECKING:
+    from gateway.due import Schedule
+    from gateway.ports import Rotation
+
+HELP = teach(
+    "Show or set how often a tenant's keys are rotated. "
+    "A worker rotates what is due. Spans are such as 90d or 12h. Unset, the schedule of the tenant's tier in "
+    "the settings holds, and comes back with --default. The root of a standard tenant is the one of all.",
+    "sealgate tenant rotation ID",
+    "sealgate tenant rotation ID --kek 90d --root 365d",
+    "sealgate tenant rotation ID --never",
+    "sealgate tenant rotation ID --default",
+)
+Id = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id: 32 hex characters.")]
+
+
+def rotation(
+    tenant: Id,
+    *,
+    kek: Annotated[str | None, typer.Option(help="How old a KEK gets: 90d.")] = None,
+    root: Annotated[str | None, typer.Option(help="How old a version of its root gets.")] = None,
+    never: Annotated[
+        bool, typer.Option("--never", help="Rotate nothing that no other option names.")
+    ] = False,
+    default: Annotated[bool, typer.Option("--default", help="As the settings say.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Show or set a tenant's schedule."""
+    from gateway.ports import Rotation  # noqa: PLC0415 - help answers at once
+
+    if default and (never or kek or root):
+        fail("--default goes with no other schedule", USAGE)
+    settings = settings_of(config)
+    wanted = Rotation(_span("--kek", kek), _span("--root", root))
+    if never:
+        zero = timedelta()
+        wanted = Rotation(
+            zero if wanted.kek is None else wanted.kek, zero if wanted.root is None else wanted.root
+        )
+    changes = default or never or kek is not None or root is not None
+    _show(run(_set(settings, tenant, wanted if changes else None, whole=default)), as_json=as_json)
+
+
+def _span(option: str, text: str | None) -> timedelta | None:
+    from gateway import spans  # noqa: PLC0415 - as above
+
+    if text is None:
+        return None
+    try:
+        span = spans.parse(text)
+    except ValueError as error:
+        fail(f"{option}: {error}", USAGE)
+    if not span:
+        fail(f"{option}: a key is not rotated all the time: --never rotates nothing", USAGE)
+    return span
+
+
+async def _set(
+    settings: Settings, tenant: str, wanted: "Rotation | None", *, whole: bool
+) -> "Schedule":
+    from gateway.ports import Rotation  # noqa: PLC0415 - as above
+
+    async with opened(settings) as wired:
+        if wanted is not None:
+            now = Rotation() if whole else await wired.wraps.schedule(tenant)
+            kek = now.kek if wanted.kek is None else wanted.kek
+            root = now.root if wanted.root is None else wanted.root
+            await wired.wraps.set_schedule(tenant, Rotation(kek, root))
+        tier = (await wired.services.tenants.get(tenant)).tier
+        return await wired.schedules.of(tenant, tier)
+
+
+def _show(schedule: "Schedule", *, as_json: bool) -> None:
+    shown: dict[str, Any] = {
+        name: {"every_seconds": int(span.total_seconds()), "own": name in schedule.own}
+        for name, span in (("kek", schedule.kek), ("root", schedule.root))
+    }
+    if as_json:
+        show_json(shown)
+    else:
+        show_fields({name: _words(schedule, name) for name in shown})
+
+
+def _words(schedule: "Schedule", name: str) -> str:
+    from gateway import spans  # noqa: PLC0415 - as above
+
+    span = schedule.kek if name == "kek" else schedule.root
+    often = f"every {spans.text(span)}" if span else "never"
+    return often if name in schedule.own else f"{often} (default)"
