@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,14 +20,25 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError
 
 from gateway.quorum import Quorum
+from gateway.sections import (
+    CatalogBackupSettings,
+    DrillSettings,
+    MiB,
+    Port,
+    ReaperSettings,
+    Repair,
+    ReportsSettings,
+    RotationSettings,
+    ScrubSection,
+    Seconds,
+    Section,
+    WorkerSettings,
+)
 
 PREFIX = "SEALGATE_"
 ENV_FILE = "SEALGATE_CONFIG"
 OTHERS = ("SEALGATE_KEYSERVICE_",)  # settings of the other command, which may share a machine
-MiB = 1024 * 1024
 
-Seconds = Annotated[float, Field(ge=0, le=30 * 86400)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 
 
@@ -35,11 +46,7 @@ class ConfigError(ValueError):
     """The settings cannot be used; the message says which and why, without secrets."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Listen(_Section):
+class Listen(Section):
     """Where applications connect: an address and port, or a Unix socket instead.
 
     `shared` lets several processes listen on the port, each taking a share of the connections.
@@ -51,14 +58,14 @@ class Listen(_Section):
     shared: bool = False
 
 
-class Tls(_Section):
+class Tls(Section):
     """The server's certificate chain and key, both PEM."""
 
     certificate: Path
     private_key: Path
 
 
-class KeyServiceSettings(_Section):
+class KeyServiceSettings(Section):
     """Where the key service is and how this gateway shows who it is."""
 
     url: str
@@ -71,7 +78,7 @@ class KeyServiceSettings(_Section):
     cache_ttl: Seconds = 30.0
 
 
-class CatalogSettings(_Section):
+class CatalogSettings(Section):
     """The database, as a URL or as a file that holds the URL (it may have a password)."""
 
     url: str | None = Field(default=None, repr=False)
@@ -85,7 +92,7 @@ class CatalogSettings(_Section):
         return self
 
 
-class _Target(_Section):
+class _Target(Section):
     name: Name
     role: Literal["primary", "backup"]
     region: Name | None = None  # where in the world it is, for quorums that name regions
@@ -131,7 +138,7 @@ def _policy(text: str | None) -> str | None:
     return text if text is None else str(Quorum.parse(text))
 
 
-class QuorumSettings(_Section):
+class QuorumSettings(Section):
     """Which targets must hold an upload before it is acknowledged: a policy of `gateway.quorum`.
 
     Unset it is the primary and one backup, or the primary alone where there is no backup. `degraded`
@@ -142,7 +149,7 @@ class QuorumSettings(_Section):
     degraded: bool = False
 
 
-class Limits(_Section):
+class Limits(Section):
     """What bounds memory, size and patience. Sizes in bytes."""
 
     max_attachment: Annotated[int, Field(ge=0, le=1024 * 1024 * MiB)] = 1024 * 1024 * MiB
@@ -165,117 +172,10 @@ class Limits(_Section):
     head_timeout: Annotated[float, Field(ge=1, le=3600)] = 15.0
 
 
-class FailoverSettings(_Section):
+class FailoverSettings(Section):
     """How often gateways ask the catalog which target is the primary now. Seconds."""
 
     refresh: Annotated[float, Field(ge=0.1, le=60)] = 2.0
-
-
-class ReaperSettings(_Section):
-    """Whether and how often leftovers are removed, and how old they must be. Seconds."""
-
-    enabled: bool = True
-    every: Seconds = 60.0
-    grace: Annotated[float, Field(ge=1)] = 15 * 60.0
-    sweep_every: Seconds = 6 * 3600.0
-    sweep_age: Annotated[float, Field(ge=60)] = 24 * 3600.0
-    keep_complete: Annotated[float, Field(ge=0)] = 30 * 86400.0
-
-
-class CatalogBackupSettings(_Section):
-    """Whether and how often the catalog is copied to the targets, and how many copies stay. Seconds."""
-
-    enabled: bool = True
-    every: Annotated[float, Field(ge=60)] = 86400.0
-    keep: Annotated[int, Field(ge=1, le=10_000)] = 30
-
-
-class DrillSettings(_Section):
-    """How often a sample of each backup, and all of it, is restored to prove that it can be.
-
-    Seconds, bytes. `folder` takes what is restored for as long as it is looked at.
-    """
-
-    enabled: bool = True
-    every: Annotated[float, Field(ge=60)] = 86400.0
-    everything_every: Annotated[float, Field(ge=60)] = 30 * 86400.0
-    sample: Annotated[int, Field(ge=1, le=1_000_000)] = 100
-    bytes_per_second: Annotated[float, Field(ge=0)] = 64.0 * MiB
-    folder: Path | None = None
-
-
-class ReportsSettings(_Section):
-    """Where journals and signed reports go (unset: beside the settings), and what signs them."""
-
-    folder: Path | None = None
-    key_file: Path | None = None  # unset: report.key in the folder
-
-
-class Repair(_Section):
-    """How copies that a target misses are brought back. Seconds, bytes.
-
-    Rates and memory hold for one process that repairs, `parallel` for each target.
-    """
-
-    enabled: bool = True
-    parallel: Annotated[int, Field(ge=1, le=64)] = 8
-    bytes_per_second: Annotated[float, Field(ge=0)] = 64.0 * MiB
-    requests_per_second: Annotated[float, Field(ge=0)] = 500.0
-    memory: Annotated[int, Field(ge=16 * MiB)] = 128 * MiB
-    lease: Annotated[float, Field(ge=5, le=3600)] = 120.0
-    pause: Annotated[float, Field(ge=0.05, le=3600)] = 2.0
-    adopt_every: Annotated[float, Field(ge=1)] = 3600.0
-    threshold: Annotated[float, Field(gt=0)] = 900.0
-    report_every: Annotated[float, Field(ge=0.05, le=3600)] = 15.0
-
-
-class ScrubSection(_Section):
-    """How replicas are verified. Seconds, bytes; the rate holds for one process that scrubs.
-
-    Every replica is verified within `cycle`, in runs that begin `every`; `sample` is the share of what a
-    run verifies that is opened with keys.
-    """
-
-    enabled: bool = True
-    cycle: Annotated[float, Field(ge=1)] = 30 * 86400.0
-    every: Annotated[float, Field(ge=1)] = 86400.0
-    inventory_every: Annotated[float, Field(ge=1)] = 43200.0
-    parallel: Annotated[int, Field(ge=1, le=64)] = 8
-    bytes_per_second: Annotated[float, Field(ge=0)] = 32.0 * MiB
-    requests_per_second: Annotated[float, Field(ge=0)] = 100.0
-    sample: Annotated[float, Field(ge=0, le=1)] = 0.01
-    patience: Seconds = 60.0
-
-
-class RotationSettings(_Section):
-    """How often keys are rotated where a tenant has no schedule of its own; 0: never. Seconds.
-
-    `every` is how often a worker looks for what is due; what is not rotated `grace` after that is an alarm.
-    """
-
-    enabled: bool = True
-    every: Annotated[float, Field(ge=1)] = 3600.0
-    grace: Annotated[float, Field(ge=0)] = 86400.0
-    business_kek: Annotated[float, Field(ge=0)] = 90 * 86400.0
-    business_root: Annotated[float, Field(ge=0)] = 365 * 86400.0
-    standard_kek: Annotated[float, Field(ge=0)] = 365 * 86400.0
-    shared_root: Annotated[float, Field(ge=0)] = 365 * 86400.0
-
-
-class WorkerSettings(_Section):
-    """The duties: what is done beside requests, by `sealgate worker`, or by a gateway if `embedded`.
-
-    `host` and `port` are where a worker shows its figures. Seconds.
-    """
-
-    embedded: bool = False
-    host: str = "127.0.0.1"
-    port: Port = 8081
-    at_once: Annotated[int, Field(ge=1, le=64)] = 4
-    lease: Annotated[float, Field(ge=1, le=3600)] = 60.0
-    retry: Annotated[float, Field(ge=1)] = 900.0
-    purge_every: Annotated[float, Field(ge=1)] = 3600.0
-    keep_runs: Annotated[float, Field(ge=86400)] = 90 * 86400.0
 
 
 class Settings(BaseSettings):

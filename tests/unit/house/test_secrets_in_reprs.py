@@ -12,6 +12,7 @@ PACKAGES = ("envelope", "keyservice", "gateway")
 SECRET = {"dek", "kek", "key", "secret", "token", "value", "plaintext", "password", "material"}
 SHOWN = {
     "envelope.envelope.Wrap.kek": "an id",
+    "gateway.due.Schedule.kek": "a length of time",
     "gateway.model.Version.kek": "an id",
     "gateway.ports.wraps.KekUse.kek": "an id",
     "gateway.ports.wraps.Rotation.kek": "a length of time",
