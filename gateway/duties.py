@@ -47,6 +47,14 @@ class Ledger:
         if self._clock() - self._written >= OFTEN:
             await self._write()
 
+    async def note(self, cursor: str, progress: Mapping[str, int]) -> None:
+        """Remember how far the work got before going on; raises RunLost and CatalogErrors."""
+        self.run = replace(self.run, cursor=cursor, progress=dict(progress))
+        async with self._writing:
+            if not await self._runs.save(self.run):
+                raise RunLost("another worker has this run now")
+            self._written = self._clock()
+
     async def keep(self) -> None:
         """Touch the row until cancelled; raises RunLost."""
         while True:

@@ -39,6 +39,11 @@ class KeyService(Protocol):
     ) -> list[bytes | KeyServiceError]:
         """Open wrapped data keys."""
 
+    async def rewrap(
+        self, tenant: str, keys: Sequence[WrappedKey], *, reason: str, request_id: str
+    ) -> list[bytes | KeyServiceError]:
+        """Return wrapped data keys under the current KEK; one that is there already as it came."""
+
     async def status(self) -> Status:
         """Describe the root behind the key service."""
 

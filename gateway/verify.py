@@ -67,10 +67,10 @@ class BodyCheck:
             self._hash = blake3()
 
 
-def known_envelope(version: Version) -> Envelope:
-    """Return the catalog's envelope, with the inline body if there is one.
+def claimed_envelope(version: Version) -> Envelope:
+    """Return the catalog's envelope, with the inline body if that is at hand.
 
-    Raises Unreadable when it is not this version's, or not that of a body of this size.
+    Raises Unreadable when it is not this version's.
     """
     try:
         envelope = decode(version.envelope)
@@ -85,6 +85,15 @@ def known_envelope(version: Version) -> Envelope:
         version.id,
     ):
         raise Unreadable("the catalog holds another version's envelope here")
+    return envelope
+
+
+def known_envelope(version: Version) -> Envelope:
+    """Return the catalog's envelope, with the inline body if there is one.
+
+    Raises Unreadable when it is not this version's, or not that of a body of this size.
+    """
+    envelope = claimed_envelope(version)
     size = envelope.core.ciphertext_size if version.inline is None else 0
     if version.body_size != size:
         raise Unreadable("the catalog and the envelope disagree on the size")
