@@ -124,11 +124,11 @@ class Claims:
                     return lease
                 self._out.pop(lease.key, None)
 
-    async def filled(self, lease: Lease) -> bool:
-        """Record it as whole. See the port."""
+    async def filled(self, lease: Lease, kek: str) -> bool:
+        """Record it as whole, with an envelope under `kek`. See the port."""
         async with self._telling:
             self._out.pop(lease.key, None)
-            return await self._replicas.filled(lease.gap)
+            return await self._replicas.filled(lease.gap, kek)
 
     async def failed(self, lease: Lease, retry: float) -> None:
         """Give it back, to be tried again in so many seconds."""

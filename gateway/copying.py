@@ -3,12 +3,15 @@
 Guarantees that nothing becomes visible unless the whole body is the one that was sealed; that the envelope
 is written last; that nothing is removed before a good body is at hand, nothing that is right is ever
 written again, and no envelope gives way to the catalog's while another store has the very same. May be
-stopped anywhere: what it leaves, the next call completes or replaces. It does not record anything, and
-cannot tell whether what the catalog says is authentic.
+stopped anywhere: what it leaves, the next call completes or replaces. An envelope with other wraps than the
+catalog's is right as well: it stays, and its KEK is told. It does not record anything, and cannot tell
+whether what the catalog says is authentic.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
 
 from awscrt.checksums import crc64nvme
 
@@ -23,6 +26,7 @@ from gateway.room import Room
 from gateway.sources import Restart, Sources
 from gateway.verify import (
     UNOPENED,
+    Under,
     check_body,
     check_envelope,
     known_envelope,
@@ -30,7 +34,19 @@ from gateway.verify import (
     weigh_envelope,
 )
 
+T = TypeVar("T")
 CATALOG = ""  # the source of an envelope, and of the body that travels in it
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Where what was written came from, and the KEK that the target's envelope is under.
+
+    The KEK as `Finding` tells it: it may be older than the catalog's, or have been overtaken.
+    """
+
+    source: str
+    kek: str
 
 
 class Copier:
@@ -65,8 +81,8 @@ class Copier:
         findings: list[Finding] | None = None,
         blank: bool = False,
         unopened: bool = False,
-    ) -> str:
-        """Make `target` hold `version`; return the source, best first of `sources`.
+    ) -> Filled:
+        """Make `target` hold `version`, from the best of `sources`, the first first.
 
         A whole replica that is there is taken as it is: then, and only then, the source is the target
         itself. It is CATALOG where all that was written came from there. A body without its envelope is
@@ -79,7 +95,7 @@ class Copier:
         """
         store, known = self._stores[target], known_envelope(version)
         sealed = stored_envelope(version, known)
-        envelope: StoreError | None = ObjectMissing()
+        envelope: Under | StoreError = ObjectMissing()
         body: StoreError | None = ObjectMissing() if version.inline is None else None
         if not blank:
             await self._rate.take(len(sealed), 1)
@@ -92,7 +108,7 @@ class Copier:
             raise body
         others = [name for name in sources if name != target]
         await self._weigh(envelope, version, target, others)
-        source = target if envelope is None else CATALOG
+        source = target if isinstance(envelope, Under) else CATALOG
         try:
             if body is not None:
                 reading = Sources(self._stores, version, known.core, others, self._rate)
@@ -102,14 +118,14 @@ class Copier:
                     if findings is not None:
                         findings += reading.findings
                 source = reading.last
-            if envelope is not None:
-                await self._write(store, version, sealed, damaged=envelope)
+            if not isinstance(envelope, Under):
+                envelope = await self._write(store, version, sealed, damaged=envelope)
         except StoreDamaged:
             if not blank:
                 raise
             # Something was there after all, and it is not right.
             return await self.fill(version, target, sources, replace=replace, findings=findings)
-        return source
+        return Filled(source, envelope.known)
 
     async def held_elsewhere(self, version: Version, target: str) -> bool:
         """Tell whether another target has a version's envelope. Raises StoreErrors if one cannot say."""
@@ -129,19 +145,19 @@ class Copier:
         await self._rate.take(0, 2)
         await remove(self._stores[target], version.tenant, version.blob)
 
-    async def _look(self, check: Awaitable[None], *, unopened: bool = False) -> StoreError | None:
-        """Return what keeps an object from being right, None if it is. Raises other StoreErrors.
+    async def _look(self, check: Awaitable[T], *, unopened: bool = False) -> T | StoreError:
+        """Return what keeps an object from being right, or what the check says. Raises other StoreErrors.
 
-        With `unopened` it is not, even if it passes.
+        With `unopened` it is not right, even if it passes.
         """
         try:
-            await check
+            found = await check
         except (ObjectMissing, StoreDamaged) as error:
             return error
-        return StoreDamaged("an envelope does not open", reason=UNOPENED) if unopened else None
+        return StoreDamaged("an envelope does not open", reason=UNOPENED) if unopened else found
 
     async def _weigh(
-        self, envelope: StoreError | None, version: Version, target: str, others: Sequence[str]
+        self, envelope: Under | StoreError, version: Version, target: str, others: Sequence[str]
     ) -> None:
         """Raise Unreadable if an envelope is to give way that is likely the right one."""
         if isinstance(envelope, StoreDamaged):
@@ -185,14 +201,15 @@ class Copier:
 
     async def _write(
         self, store: Store, version: Version, sealed: bytes, *, damaged: StoreError
-    ) -> None:
+    ) -> Under:
         key = envelope_key(version.tenant, version.blob)
         await self._remove(store, key, damaged)
         await self._rate.take(len(sealed), 1)
         try:
             await store.put(key, Piece(memoryview(sealed), crc64nvme(sealed)))
         except ObjectExists:
-            await check_envelope(store, version)
+            return await check_envelope(store, version)
+        return Under(version.kek)
 
     async def _remove(self, store: Store, key: str, found: StoreError) -> None:
         if isinstance(found, StoreDamaged):

@@ -193,7 +193,7 @@ class Downloads:
         if reason in _STATES:
             state = _STATES[reason]
             if opened.found.replicas.get(target.name) is ReplicaState.STORED:
-                self._report(Finding(version.id, target.name, state, reason))
+                self._report(Finding(version.id, target.name, state, reason, version.blob))
         else:  # the target's fault, not this body's
             self._ranking.failed(target.name)
 

@@ -16,6 +16,7 @@ import structlog
 from gateway.errors import DutyFailed
 from gateway.model import ReplicaState, Version
 from gateway.ports import Finding, Replicas, Run
+from gateway.verify import Under
 
 STALE: Final = 5.0  # seconds after which what was seen may not hold any more
 BATCH: Final = 100  # replicas that the catalog is told of at once
@@ -51,13 +52,17 @@ class Trouble:
 class Tally:
     """What was done on one target.
 
-    `again` of the verified were verified before. `unreachable` could not be looked at, `locked` could
-    not be opened because the key service had no key for them now; both are no findings.
+    `again` of the verified were verified before. `stale` have an envelope under an older KEK than the
+    catalog's, which is written again, and `ahead` one that is newer than the catalog's. `unreachable` could
+    not be looked at, `locked` could not be opened because the key service had no key for them now. None of
+    these are findings.
     """
 
     verified: int = 0
     again: int = 0
     bytes: int = 0
+    stale: int = 0
+    ahead: int = 0
     opened: int = 0
     locked: int = 0
     unreachable: int = 0
@@ -98,6 +103,8 @@ _NUMBERS: Final = (
     "verified",
     "again",
     "bytes",
+    "stale",
+    "ahead",
     "opened",
     "locked",
     "unreachable",
@@ -152,13 +159,16 @@ class Findings:
         self._waiting: list[Finding] = []
         self._since = 0.0
 
-    async def good(self, version: Version, *, again: bool = False) -> None:
-        """Note a replica that is whole. Raises CatalogErrors."""
+    async def good(self, version: Version, under: Under, *, again: bool = False) -> None:
+        """Note a replica that is whole, and what its envelope is under. Raises CatalogErrors."""
         self.tally.verified += 1
         self.tally.again += again
         self.tally.bytes += version.body_size
+        self.tally.stale += bool(under.known) and under.kek != version.kek
+        self.tally.ahead += under.ahead
         self._watch.verified(self.target, version.body_size)
-        await self._tell(Finding(version.id, self.target, ReplicaState.STORED))
+        whole = Finding(version.id, self.target, ReplicaState.STORED, "", version.blob, under.known)
+        await self._tell(whole)
 
     async def bad(self, version: str, blob: str, kind: Kind, reason: str) -> None:
         """Note a stored replica that is not. Raises CatalogErrors.
@@ -167,7 +177,7 @@ class Findings:
         is no finding.
         """
         state = ReplicaState.MISSING if kind is Kind.MISSING else ReplicaState.DAMAGED
-        finding = Finding(version, self.target, state, reason)
+        finding = Finding(version, self.target, state, reason, blob)
         if kind is Kind.UNMEASURED or await self._replicas.report([finding]):
             self._note(Trouble(self.target, kind, reason, blob, version))
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
 
+from gateway.copying import Filled
 from gateway.errors import (
     ObjectMissing,
     StoreDamaged,
@@ -24,7 +25,7 @@ from gateway.model import ReplicaState, Version, body_key
 from gateway.ports import Catalog, Finding, Replicas, Store
 from gateway.rate import Rate
 from gateway.restore import Outcome, Result, Scope
-from gateway.verify import check_envelope, check_replica
+from gateway.verify import Under, check_envelope, check_replica
 
 _PAGE: Final = 100  # versions with their inline bodies: some 13 MiB at most
 _PATIENCE: Final = 20  # failures of the destination in a row, after which it is taken for gone
@@ -42,8 +43,8 @@ class Filler(Protocol):
         replace: bool,
         findings: list[Finding] | None = None,
         blank: bool = False,
-    ) -> str:
-        """Make `target` hold `version`; return the source, `target` if nothing had to be written.
+    ) -> Filled:
+        """Make `target` hold `version`; the source is `target` if nothing had to be written.
 
         Adds to `findings` what proved to be missing or damaged at the sources. With `blank` it looks at
         the target only where something is in its way. Raises Unreadable, and StoreErrors of the target.
@@ -74,6 +75,9 @@ class Refill:
         self._failed = 0
         self._findings: list[Finding] = []
         self._blanks: dict[str, bool] = {}
+        self._keks: dict[
+            str, str
+        ] = {}  # of the envelopes at the destination, by version, until told
         self._asking = asyncio.Lock()
 
     async def versions(self) -> AsyncGenerator[Version]:
@@ -89,14 +93,17 @@ class Refill:
 
     async def present(self, version: Version) -> bool:
         """See `Work`: its envelope is right, and its body has the right length."""
-        return await holds(self._store, version)
+        under = await holds(self._store, version)
+        if under is not None:
+            self._keks[version.id] = under.known
+        return under is not None
 
     async def do(self, version: Version) -> Result:
         """See `Work`. Raises StoreErrors of a destination that takes nothing more."""
         size = stored_size(version)
         try:
             # What a killed run left, or what is damaged, goes; but only for a good copy.
-            source = await self._filler.fill(
+            filled = await self._filler.fill(
                 version,
                 self._target,
                 self._sources,
@@ -114,8 +121,9 @@ class Refill:
                 raise
             return Result(version, Outcome.FAILED, size, reason=f"destination: {_word(error)}")
         self._failed = 0
-        outcome = Outcome.SKIPPED if source == self._target else Outcome.RESTORED
-        return Result(version, outcome, size, source=source)
+        self._keks[version.id] = filled.kek
+        outcome = Outcome.SKIPPED if filled.source == self._target else Outcome.RESTORED
+        return Result(version, outcome, size, source=filled.source)
 
     async def _blank(self, tenant: str) -> bool:
         """Tell whether the destination had nothing at all of a tenant when it was first asked for."""
@@ -136,7 +144,13 @@ class Refill:
         """See `Work`: the replicas that are whole now, and the sources that proved not to be."""
         found, self._findings = self._findings, []
         found += [
-            Finding(result.version.id, self._target, ReplicaState.STORED)
+            Finding(
+                result.version.id,
+                self._target,
+                ReplicaState.STORED,
+                blob=result.version.blob,
+                kek=self._keks.pop(result.version.id, ""),
+            )
             for result in results
             if result.outcome in {Outcome.RESTORED, Outcome.SKIPPED}
         ]
@@ -217,19 +231,19 @@ async def meant(
         after = page[-1].version.id
 
 
-async def holds(store: Store, version: Version) -> bool:
+async def holds(store: Store, version: Version) -> Under | None:
     """Tell whether a store has the envelope of a version, and a body of its length. Reads no body.
 
-    Raises StoreUnavailable and StoreDenied.
+    Returns what the envelope is wrapped under if it has. Raises StoreUnavailable and StoreDenied.
     """
     try:
-        await check_envelope(store, version)
+        under = await check_envelope(store, version)
         if version.body_size:
             stat = await store.stat(body_key(version.tenant, version.blob))
-            return stat.size == version.body_size
+            return under if stat.size == version.body_size else None
     except (ObjectMissing, StoreDamaged):
-        return False
-    return True
+        return None
+    return under
 
 
 def stored_size(version: Version) -> int:

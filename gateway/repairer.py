@@ -196,7 +196,7 @@ class Repairer:
         gap, findings = lease.gap, list[Finding]()
         try:
             async with lease.held():
-                source = await self._copier.fill(
+                filled = await self._copier.fill(
                     gap.version,
                     gap.target,
                     self._sources(gap),
@@ -214,7 +214,9 @@ class Repairer:
             self._failed(gap, "lease", tally)
             # It may have been cut after a removal, while somebody else found the replica whole before.
             with suppress(CatalogError):  # it is a gap still where the catalog was away
-                cut = Finding(gap.version.id, gap.target, ReplicaState.MISSING, "lease")
+                cut = Finding(
+                    gap.version.id, gap.target, ReplicaState.MISSING, "lease", gap.version.blob
+                )
                 await self._replicas.report([cut])
         except Unreadable as error:
             hopeless = error.retry_after is None
@@ -231,8 +233,8 @@ class Repairer:
                 await claims.failed(lease, backoff(gap.tries))
         else:
             self._rests[gap.target].end()
-            if await claims.filled(lease):
-                self._filled(gap, tally, source)
+            if await claims.filled(lease, filled.kek):
+                self._filled(gap, tally, filled.source)
             else:
                 self._doubts.add(gap)
         if told := [each for each in findings if each.target in gap.good]:

@@ -31,7 +31,7 @@ from gateway.opening import Locked, Opening
 from gateway.ports import Held, Holding, Kept, Replicas, Store
 from gateway.quorum import Target
 from gateway.rate import Rate
-from gateway.verify import check_replica, stored_envelope, weigh_envelope
+from gateway.verify import Under, check_replica, stored_envelope, weigh_envelope
 
 PAGE: Final = 64  # replicas at a time, with the bodies that travel in envelopes
 MOST_SKIPPED: Final = 1000
@@ -256,13 +256,16 @@ class Scrub:
         """Verify one replica; False when it could not be looked at. Raises _Away."""
         version: Version | None = held.version
         try:
-            fault = await self._look(store, held.version)
-            if fault is not None:  # once more, by what the catalog says now: it may be new, or gone
+            found = await self._look(store, held.version)
+            if not isinstance(
+                found, Under
+            ):  # once more, by what the catalog says now: it may be new, or gone
                 version = await self._replicas.version(held.version.id)
-                fault = None if version is None else await self._look(store, version)
+                if version is not None:
+                    found = await self._look(store, version)
                 await store.check()
-                if version is not None and fault is not None and fault[0] in _DOUBTED:
-                    fault = await self._weigh(findings.target, version, fault)
+                if version is not None and not isinstance(found, Under) and found[0] in _DOUBTED:
+                    found = await self._weigh(findings.target, version, found)
         except StoreError as error:
             try:
                 await store.check()
@@ -272,20 +275,22 @@ class Scrub:
             return False
         if version is None:
             return True
-        if fault is None:
-            await findings.good(version, again=held.checked is not None)
+        if isinstance(found, Under):
+            await findings.good(version, found, again=held.checked is not None)
             return True
-        await findings.bad(version.id, version.blob, *fault)
-        return fault[0] is not Kind.UNMEASURED
+        await findings.bad(version.id, version.blob, *found)
+        return found[0] is not Kind.UNMEASURED
 
-    async def _look(self, store: Store, version: Version) -> tuple[Kind, str] | None:
-        """Return what is wrong with a replica. Raises StoreErrors of a store that does not answer."""
+    async def _look(self, store: Store, version: Version) -> Under | tuple[Kind, str]:
+        """Return what a whole replica is under, or what is wrong with one.
+
+        Raises StoreErrors of a store that does not answer.
+        """
         try:
             stored_envelope(version)
-            await check_replica(store, version, self._rate)
+            return await check_replica(store, version, self._rate)
         except (Unreadable, ObjectMissing, StoreDamaged) as error:
             return _fault(error)
-        return None
 
     async def _weigh(
         self, target: str, version: Version, fault: tuple[Kind, str]

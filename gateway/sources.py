@@ -111,4 +111,4 @@ class Sources:
             self._hope = True
 
     def _found(self, name: str, state: ReplicaState, reason: str) -> None:
-        self.findings.append(Finding(self._version.id, name, state, reason))
+        self.findings.append(Finding(self._version.id, name, state, reason, self._version.blob))

@@ -2,13 +2,14 @@
 
 Guarantees that a body which passes is the one whose digests the envelope's core names, byte for byte and
 no byte more; and that an envelope which passes has the core, the attributes and the inline body of the
-catalog's. Its wraps may be older or newer ones, since a rewrap touches nothing else; one that is almost a
-wrap of the catalog's is damage. That a core is authentic only its key can prove: here it is the catalog's
-word.
+catalog's. Its wraps may be older or newer ones, since a rewrap touches nothing else, and whoever asks is told
+under which KEK it is; one that is almost a wrap of the catalog's is damage. That a core is authentic only its
+key can prove: here it is the catalog's word.
 """
 
 from collections.abc import Iterable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from blake3 import blake3
 
@@ -23,6 +24,23 @@ from gateway.rate import Rate
 FREE = Rate()
 UNOPENED = "unopened"  # the reason of a finding that only keys can tell
 MESSAGE = sealed_size(KEY)  # the sealed key at the end of a wrapped one, behind the name of its kek
+
+
+@dataclass(frozen=True, slots=True)
+class Under:
+    """What a copy of an envelope is wrapped under.
+
+    `ahead`: by a newer wrap than the catalog's, so that the catalog is an older one. To say then that the
+    copy is stale would have the only good wraps overwritten.
+    """
+
+    kek: str
+    ahead: bool = False
+
+    @property
+    def known(self) -> str:
+        """The KEK as a `Finding` tells it: nothing where the catalog is behind."""
+        return "" if self.ahead else self.kek
 
 
 class BodyCheck:
@@ -117,8 +135,8 @@ def stored_envelope(version: Version, known: Envelope | None = None) -> bytes:
     return encode(envelope)
 
 
-async def check_envelope(store: Store, version: Version) -> None:
-    """Compare a store's envelope with the catalog's.
+async def check_envelope(store: Store, version: Version) -> Under:
+    """Compare a store's envelope with the catalog's; return what it is wrapped under.
 
     Raises ObjectMissing, Unreadable when the catalog's is no measure, and StoreDamaged with the reason:
     `damaged` (it cannot be read), `replayed` (another version of the same attachment), `swapped`
@@ -140,6 +158,8 @@ async def check_envelope(store: Store, version: Version) -> None:
         raise StoreDamaged("an envelope is not the one that was stored", reason="flipped")
     if any(_almost(wrap, other) for wrap in found.wraps for other in known.wraps):
         raise StoreDamaged("a wrapped key is not the one that was stored", reason="flipped")
+    last, ours_last = found.newest, known.newest
+    return Under(last.kek, last.kek != ours_last.kek and last.created > ours_last.created)
 
 
 async def weigh_envelope(store: Store, others: Iterable[Store], version: Version) -> None:
@@ -183,13 +203,14 @@ async def check_body(store: Store, version: Version, core: Core, rate: Rate = FR
     check.finish()
 
 
-async def check_replica(store: Store, version: Version, rate: Rate | None = None) -> None:
-    """Verify a whole replica, the envelope first. Raises what both checks raise."""
+async def check_replica(store: Store, version: Version, rate: Rate | None = None) -> Under:
+    """Verify a whole replica, the envelope first, as that check. Raises what both checks raise."""
     rate = rate or FREE
     await rate.take(len(version.envelope), 1)
-    await check_envelope(store, version)
+    under = await check_envelope(store, version)
     if version.inline is None:
         await check_body(store, version, known_envelope(version).core, rate)
+    return under
 
 
 async def whole(store: Store, key: str) -> bytes:

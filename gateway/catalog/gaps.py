@@ -93,13 +93,12 @@ def extend(
     return kept
 
 
-def filled(connection: Connection, gap: Gap, clock: Clock) -> bool:
+def filled(connection: Connection, gap: Gap, kek: str, clock: Clock) -> bool:
     """Implement `Replicas.filled`."""
     whole = update(_REPLICAS).where(*_held(gap)).values(**stored(clock(connection)))
     if connection.execute(whole).rowcount != 1:
         return False
-    stale.mark(connection, gap.version.id, gap.target, gap.version.kek, clock)
-    stale.wake(connection, gap.version.id, gap.target)
+    stale.seen(connection, gap.version.id, gap.target, kek, clock)
     return True
 
 

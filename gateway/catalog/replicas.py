@@ -17,7 +17,7 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import contents, gaps, stock, tables, unknown
+from gateway.catalog import contents, gaps, stale, stock, tables, unknown
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database, bound
 from gateway.model import ReplicaState, Version
@@ -89,9 +89,9 @@ class SqlReplicas:
         renewed = ((gap, kept.get((gap.version.id, gap.target))) for gap in gaps_)
         return [replace(gap, until=until) for gap, until in renewed if until is not None]
 
-    async def filled(self, gap: Gap) -> bool:
+    async def filled(self, gap: Gap, kek: str) -> bool:
         """Implement `Replicas.filled`."""
-        return await self._database.write(bound(gaps.filled, gap, self._clock))
+        return await self._database.write(bound(gaps.filled, gap, kek, self._clock))
 
     async def failed(self, gap: Gap, retry: timedelta) -> None:
         """Implement `Replicas.failed`."""
@@ -200,9 +200,10 @@ def _report(connection: Connection, findings: Sequence[Finding], clock: Clock) -
         rows = connection.execute(known.order_by(*_ROW).with_for_update())
         found = {(row.version, row.target): row.state for row in rows}
         before |= {key: state for key, state in found.items() if key in last}
+    blobs = _blobs(connection, {each.version for each in last.values() if each.blob})
     for key, state in before.items():
         seen = last[key]
-        if seen.state not in _KNOWN:
+        if seen.state not in _KNOWN or (seen.blob and seen.blob != blobs.get(seen.version)):
             continue
         values: dict[str, Any] = {"state": seen.state.value, "reason": seen.reason}
         if seen.state is ReplicaState.STORED:
@@ -214,7 +215,18 @@ def _report(connection: Connection, findings: Sequence[Finding], clock: Clock) -
         of = and_(_REPLICAS.c.version == key[0], _REPLICAS.c.target == key[1])
         connection.execute(update(_REPLICAS).where(of).values(**values))
         changed += seen.state != state
+        if seen.state is ReplicaState.STORED and (seen.kek or seen.state != state):
+            stale.seen(connection, *key, seen.kek, clock)
     return changed
+
+
+def _blobs(connection: Connection, versions: Iterable[str]) -> dict[str, str]:
+    """Read which blob each version has now."""
+    found: dict[str, str] = {}
+    for page in contents.slices(versions):
+        rows = select(_VERSIONS.c.id, _VERSIONS.c.blob).where(_VERSIONS.c.id.in_(page))
+        found |= {row.id: row.blob for row in connection.execute(rows)}
+    return found
 
 
 def _new_gap(at: datetime) -> dict[str, Any]:

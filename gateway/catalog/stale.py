@@ -82,8 +82,10 @@ def mark(connection: Connection, version: str, target: str, kek: str, clock: Clo
     return True
 
 
-def wake(connection: Connection, version: str, target: str) -> None:
-    """Let a copy be written at once whose replica was not there before."""
+def seen(connection: Connection, version: str, target: str, kek: str, clock: Clock) -> None:
+    """Take note of a copy that is whole and under `kek`, if that is told; what waited for it is due."""
+    if kek:
+        mark(connection, version, target, kek, clock)
     waiting = update(_STALE).where(_STALE.c.version == version, _STALE.c.target == target)
     connection.execute(waiting.values(due=tables.EPOCH))
 
@@ -116,6 +118,7 @@ def claim(
             since=row.since,
             tries=row.tries,
             until=max(at + lease, row.leased_until + _TICK),
+            unsure=row.unsure,
         )
         for row in rows
     ]

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ColumnElement,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     and_,
+    false,
     literal_column,
     text,
 )
@@ -239,6 +241,7 @@ stale = Table(
     Column("due", Moment, nullable=False, server_default=text("0")),  # not to be tried before
     Column("leased", Moment, nullable=False, server_default=text("0")),  # when it was claimed last
     Column("leased_until", Moment, nullable=False, server_default=text("0")),  # tells who holds it
+    Column("unsure", Boolean, nullable=False, server_default=false()),  # it may be a newer one
 )
 Index("ix_stale_due", stale.c.target, stale.c.due, stale.c.version)
 Index("ix_stale_tenant", stale.c.tenant, stale.c.keks, stale.c.target)

@@ -13,12 +13,18 @@ from gateway.model import ReplicaState, Version
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What somebody saw of one replica. `reason` is one word, such as `flipped` or `absent`."""
+    """What somebody saw of one replica. `reason` is one word, such as `flipped` or `absent`.
+
+    `blob` is the one that was looked at, and `kek` what its envelope is under; empty where that is not
+    known. A copy that is ahead of the catalog has no KEK to tell.
+    """
 
     version: str
     target: str
     state: ReplicaState
     reason: str = ""
+    blob: str = ""
+    kek: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +99,9 @@ class Replicas(Protocol):
     async def report(self, findings: Sequence[Finding]) -> int:
         """Record what was seen; return how many states changed.
 
-        Only states that are known change, and never those of a replica being deleted. A replica that
-        is newly missing or damaged is due for repair at once. STORED also marks it as verified now.
+        Only states that are known change, and never those of a replica being deleted, or of another blob
+        than the version has now. A replica that is newly missing or damaged is due for repair at once.
+        STORED also marks it as verified now; under another KEK than the version it is stale as well.
         """
 
     async def adopt(self, target: str, limit: int) -> int:
@@ -122,8 +129,11 @@ class Replicas(Protocol):
     async def extend(self, gaps: Sequence[Gap], lease: timedelta) -> Sequence[Gap]:
         """Go on holding these gaps; return those that are still the caller's, with the new `until`."""
 
-    async def filled(self, gap: Gap) -> bool:
-        """Record that the replica is whole, verified now.
+    async def filled(self, gap: Gap, kek: str) -> bool:
+        """Record that the replica is whole, verified now, with an envelope under `kek`.
+
+        Under another one than the version it is stale from now on; nothing is known of it where `kek` is
+        empty, as in a `Finding`.
 
         False if the gap was no longer the caller's or the version is being purged: what was written is
         then somebody else's to judge.

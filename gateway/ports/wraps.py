@@ -42,6 +42,8 @@ class Stale:
     """An envelope to write to a target, leased to whoever claimed it until `until`.
 
     `version` is as it is now, with its inline body. `keks` are those that the copy may be under instead.
+    Where `unsure`, the catalog was loaded from a dump since: the copy may be newer than the catalog's, so it
+    is looked at before anything is written over it.
     """
 
     version: Version = field(repr=False)
@@ -50,6 +52,7 @@ class Stale:
     since: datetime
     tries: int
     until: datetime
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

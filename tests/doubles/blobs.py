@@ -144,4 +144,4 @@ def rewrapped(blob: Blob) -> Version:
     """Return the version as after a rotation: the same key under a newer kek."""
     envelope = decode(blob.version.envelope)
     newer = Wrap("k2", wrap(b"n" * 32, "k2", blob.dek, b"context"), 2)
-    return replace(blob.version, envelope=encode(replace(envelope, wraps=(newer,))))
+    return replace(blob.version, envelope=encode(replace(envelope, wraps=(newer,))), kek="k2")

@@ -103,9 +103,10 @@ class MemoryReplicas:
                 kept.append(replace(gap, until=row.until))
         return kept
 
-    async def filled(self, gap: Gap) -> bool:
+    async def filled(self, gap: Gap, kek: str) -> bool:
         """See the port."""
         self._up()
+        assert kek == gap.version.kek
         row = self._held(gap)
         if row:
             row.state, row.until, row.tries = ReplicaState.STORED, EPOCH, 0

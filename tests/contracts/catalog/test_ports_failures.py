@@ -45,7 +45,7 @@ EVERY_METHOD: dict[type, Calls] = {
         "adopt": lambda c: c.replicas.adopt("backup", 9),
         "claim": lambda c: c.replicas.claim(["backup"], lease=LEASE, limit=9, newest=True),
         "extend": lambda c: c.replicas.extend([GAP], LEASE),
-        "filled": lambda c: c.replicas.filled(GAP),
+        "filled": lambda c: c.replicas.filled(GAP, GAP.version.kek),
         "failed": lambda c: c.replicas.failed(GAP, LEASE),
         "release": lambda c: c.replicas.release([GAP]),
         "lag": lambda c: c.replicas.lag(["backup"]),

@@ -145,11 +145,11 @@ async def test_a_lease_that_ends_goes_to_another(
     (theirs,) = await _claim(catalog)
     assert theirs.until > kept.until
     assert await catalog.replicas.extend([kept], LEASE) == []
-    assert not await catalog.replicas.filled(kept)
+    assert not await catalog.replicas.filled(kept, kept.version.kek)
     await catalog.replicas.failed(kept, HOUR)
     await catalog.replicas.release([kept])
     assert await _claim(catalog) == []  # neither took it from its new holder
-    assert await catalog.replicas.filled(theirs)
+    assert await catalog.replicas.filled(theirs, theirs.version.kek)
 
 
 async def test_an_overdue_lease_that_nobody_took_is_still_good(
@@ -159,10 +159,9 @@ async def test_an_overdue_lease_that_nobody_took_is_still_good(
     (gap,) = await _claim(catalog)
     clock.now = at(600)
     (kept,) = await catalog.replicas.extend([gap], LEASE)
-    assert not await catalog.replicas.filled(
-        gap
-    )  # the moment of its end is what tells holders apart
-    assert await catalog.replicas.filled(kept)
+    # The moment of its end is what tells holders apart.
+    assert not await catalog.replicas.filled(gap, gap.version.kek)
+    assert await catalog.replicas.filled(kept, kept.version.kek)
     assert await _states(catalog, version) == {"primary": WHOLE, "backup": WHOLE}
 
 
@@ -170,8 +169,8 @@ async def test_filled_counts_once(catalog: SqlCatalog, tenant: str, clock: FakeC
     version = await put(catalog, tenant, "a")
     (gap,) = await _claim(catalog)
     clock.now = at(7)
-    assert await catalog.replicas.filled(gap)
-    assert not await catalog.replicas.filled(gap)
+    assert await catalog.replicas.filled(gap, gap.version.kek)
+    assert not await catalog.replicas.filled(gap, gap.version.kek)
     (held,) = await catalog.replicas.held("backup")
     assert (held.version.id, held.state, held.checked) == (version.id, WHOLE, at(7))
     assert await _claim(catalog) == []
@@ -211,7 +210,7 @@ async def test_a_clock_that_went_back_frees_what_it_leased(
     assert gap.until > at(10)
     clock.now = at(-20)  # a little is no reason to take it from its holder
     assert await _claim(catalog) == []
-    assert await catalog.replicas.filled(gap)
+    assert await catalog.replicas.filled(gap, gap.version.kek)
 
 
 async def test_a_clock_that_goes_forward_ends_a_lease_and_no_more(
@@ -221,8 +220,8 @@ async def test_a_clock_that_goes_forward_ends_a_lease_and_no_more(
     (first,) = await _claim(catalog)
     clock.now = START + 24 * HOUR
     (second,) = await _claim(catalog)
-    assert not await catalog.replicas.filled(first)
-    assert await catalog.replicas.filled(second)
+    assert not await catalog.replicas.filled(first, first.version.kek)
+    assert await catalog.replicas.filled(second, second.version.kek)
 
 
 async def test_findings(catalog: SqlCatalog, tenant: str, clock: FakeClock) -> None:
@@ -246,7 +245,7 @@ async def test_a_gap_that_turns_out_whole(catalog: SqlCatalog, tenant: str) -> N
     version = await put(catalog, tenant, "a")
     (gap,) = await _claim(catalog)
     assert await catalog.replicas.report([Finding(version.id, "backup", WHOLE)]) == 1
-    assert not await catalog.replicas.filled(gap)
+    assert not await catalog.replicas.filled(gap, gap.version.kek)
     assert await _states(catalog, version) == {"primary": WHOLE, "backup": WHOLE}
 
 
@@ -275,7 +274,7 @@ async def test_nothing_is_found_of_what_is_being_deleted(catalog: SqlCatalog, te
     assert await catalog.bin.doom_now(tenant, version.attachment) == 1
     for state in ReplicaState:
         assert await catalog.replicas.report([Finding(version.id, "primary", state)]) == 0
-    assert not await catalog.replicas.filled(gap)
+    assert not await catalog.replicas.filled(gap, gap.version.kek)
     assert await catalog.replicas.extend([gap], LEASE) == []
     assert await _claim(catalog, "backup", "primary") == []
     assert await catalog.replicas.held("primary") == []
@@ -358,7 +357,7 @@ async def test_a_claim_whose_answer_was_lost_costs_one_lease(
     gaps = await _claim(catalog)
     assert {gap.version.id for gap in gaps} == {version.id for version in versions}
     for gap in gaps:
-        call_filled = asyncio.ensure_future(catalog.replicas.filled(gap))
+        call_filled = asyncio.ensure_future(catalog.replicas.filled(gap, gap.version.kek))
         await asyncio.sleep(random.uniform(0, 0.004))
         call_filled.cancel()
         with suppress(asyncio.CancelledError):

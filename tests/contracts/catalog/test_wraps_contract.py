@@ -10,7 +10,7 @@ import pytest
 from gateway.catalog import SqlCatalog
 from gateway.errors import NotFound
 from gateway.model import ReplicaState, Tenant, Version, new_id
-from gateway.ports import KekUse, Rewrapped, Rotation, Stale
+from gateway.ports import Finding, KekUse, Rewrapped, Rotation, Stale
 from tests.contracts.catalog.samples import (
     ANY,
     START,
@@ -232,7 +232,7 @@ async def test_what_is_not_stored_waits_for_repair(
     assert await claim(catalog, "backup") == []
     clock.now += timedelta(seconds=5)
     gaps = await catalog.replicas.claim(["backup"], lease=LEASE, limit=1, newest=True)
-    assert await catalog.replicas.filled(gaps[0])
+    assert await catalog.replicas.filled(gaps[0], gaps[0].version.kek)
     (stale,) = await claim(catalog, "backup")
     assert stale.version == gaps[0].version
     assert (await uses(catalog, tenant))[1].stale == {"primary": 3, "backup": 3}
@@ -244,10 +244,56 @@ async def test_a_repair_with_an_older_envelope_leaves_a_stale_row(
     version = await put(catalog, tenant, "a", LACKING)
     (gap,) = await catalog.replicas.claim(["backup"], lease=LEASE, limit=1, newest=True)
     await catalog.wraps.rewrap([change(version)])
-    assert await catalog.replicas.filled(gap)
+    assert await catalog.replicas.filled(gap, gap.version.kek)
     (stale,) = await claim(catalog, "backup")
     assert stale.keks == {version.kek}
     assert stale.version.kek == kek_of(tenant, 2)
+
+
+async def test_a_repair_that_found_an_older_envelope_leaves_a_stale_row(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    version = await put(catalog, tenant, "a", LACKING)
+    (gap,) = await catalog.replicas.claim(["backup"], lease=LEASE, limit=1, newest=True)
+    assert await catalog.replicas.filled(gap, kek_of(tenant, 7))
+    (stale,) = await claim(catalog, "backup")
+    assert stale.keks == {kek_of(tenant, 7)}
+    assert stale.version == version
+
+
+async def test_a_report_of_an_older_envelope_leaves_a_stale_row(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    made = [await put(catalog, tenant, str(number)) for number in range(4)]
+    keks = [made[0].kek, kek_of(tenant, 7), "", kek_of(tenant, 7)]
+    blobs = ["", made[1].blob, "", new_id()]
+    seen = [
+        Finding(version.id, "backup", ReplicaState.STORED, "", blob, kek)
+        for version, blob, kek in zip(made, blobs, keks, strict=True)
+    ]
+    await catalog.replicas.report(seen)
+    (stale,) = await claim(catalog, "backup")
+    assert stale.keks == {kek_of(tenant, 7)}
+    assert stale.version == made[1]
+
+
+async def test_a_report_of_another_blob_counts_for_nothing(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    version = await put(catalog, tenant, "a")
+    lost = Finding(version.id, "backup", ReplicaState.MISSING, "absent", new_id())
+    assert await catalog.replicas.report([lost]) == 0
+    assert await catalog.replicas.report([replace(lost, blob=version.blob)]) == 1
+
+
+async def test_a_report_that_a_copy_is_back_lets_it_be_written(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    version = await put(catalog, tenant, "a", LACKING)
+    await catalog.wraps.rewrap([change(version)])
+    assert await claim(catalog, "backup") == []
+    await catalog.replicas.report([Finding(version.id, "backup", ReplicaState.STORED)])
+    assert len(await claim(catalog, "backup")) == 1
 
 
 async def test_an_older_copy_that_somebody_saw_is_marked(catalog: SqlCatalog, tenant: str) -> None:

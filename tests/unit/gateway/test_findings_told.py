@@ -8,6 +8,7 @@ import pytest
 from gateway import findings
 from gateway.findings import Findings, Tally, Unwatched
 from gateway.ports import Finding, Replicas
+from gateway.verify import Under
 from tests.doubles.blobs import seal
 
 
@@ -23,14 +24,14 @@ class Told:
 
 
 async def test_what_was_seen_is_told_before_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    told, version = Told(), seal(b"x").version
+    told, version, under = Told(), seal(b"x").version, Under("k1")
     found = Findings(cast("Replicas", told), "east", Tally(), Unwatched())
     monkeypatch.setattr(findings, "STALE", 3600.0)
-    await found.good(version)
-    await found.good(version)
+    await found.good(version, under)
+    await found.good(version, under)
     assert told.batches == []
     monkeypatch.setattr(findings, "STALE", 0.0)
-    await found.good(version)
+    await found.good(version, under)
     assert told.batches == [3]
     await found.flush()
     assert told.batches == [3]

@@ -122,7 +122,9 @@ async def test_an_absent_body_is_missing(bench: Bench) -> None:
     assert await body(bench, downloads) == content
 
     assert found == [
-        Finding(receipt.version.id, "primary", ReplicaState.MISSING, "absent"),
+        Finding(
+            receipt.version.id, "primary", ReplicaState.MISSING, "absent", receipt.version.blob
+        ),
     ]
 
 

@@ -13,9 +13,9 @@ from envelope.envelope import decode, encode
 from gateway.catalog import tables
 from gateway.errors import RunLost, StoreDenied, StoreError, StoreUnavailable
 from gateway.findings import Kind, Tally, TargetAway
-from gateway.ports import Finding
+from gateway.ports import Finding, Rewrapped, Stale
 from tests.contracts.catalog.samples import START
-from tests.doubles.blobs import flipped, overwrite, seal
+from tests.doubles.blobs import flipped, overwrite, rewrapped, seal
 from tests.doubles.scrub_site import Row, Site, scrub_site
 
 DAY = timedelta(days=1)
@@ -230,3 +230,27 @@ async def test_what_was_purged_meanwhile_is_no_finding(
     tally = await site.scrub().all("east", row)
     assert (tally.verified, dict(tally.found)) == (0, {})
     assert await site.states(blob.version) == {"primary": "stored", "east": "stored"}
+
+
+async def test_an_older_envelope_than_the_catalogs_is_written_again(site: Site) -> None:
+    blob, other = await site.store(), await site.store(b"tiny", inline=True)
+    newer = [replace(each, version=rewrapped(each)) for each in (blob, other)]
+    for version in (each.version for each in newer):
+        await site.catalog.wraps.rewrap([Rewrapped(version.id, "k1", "k2", version.envelope)])
+    pushed = await _stale(site)
+    assert len(pushed) == 4
+    for stale in pushed:  # as if they were written; but one is lost again
+        await site.catalog.wraps.pushed(stale, "k2")
+    current = newer[1]
+    await overwrite(site.east, other.envelope_key, current.sealed)
+    tally = await site.share()
+    assert (tally.verified, tally.stale, tally.ahead) == (2, 1, 0)
+    assert not tally.found
+    (left,) = await _stale(site)
+    assert (left.version.id, left.target, *left.keks) == (blob.version.id, "east", "k1")
+
+
+async def _stale(site: Site) -> Sequence[Stale]:
+    return await site.catalog.wraps.claim_stale(
+        tenant=None, targets=["primary", "east"], lease=DAY, limit=9
+    )

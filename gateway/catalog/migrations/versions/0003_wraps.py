@@ -40,6 +40,7 @@ def _stale() -> None:
         _number("since"),
         sa.Column("tries", sa.Integer(), nullable=False, server_default=sa.text("0")),
         *(_number(name, default=0) for name in ("due", "leased", "leased_until")),
+        sa.Column("unsure", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.PrimaryKeyConstraint("version", "target", name=op.f("pk_stale")),
         sa.ForeignKeyConstraint(["version"], ["versions.id"], name=op.f("fk_stale_version")),
     )
