@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ from keyservice.desk import Desk
 from keyservice.files import read_secret
 from keyservice.health import Health
 from keyservice.http import Api, UseCases, probe_application
+from keyservice.journal import Journal
+from keyservice.journalled import JournalledRoot, JournalledStore
 from keyservice.keyring import Keyring
 from keyservice.metered import MeteredRoot
 from keyservice.metrics import Metrics
@@ -87,22 +91,31 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """Start the service, yield it, and drain it at the end of the block."""
     async with contextlib.AsyncExitStack() as stack:
         metrics = Metrics()
-        root, store = await open_root(settings)
-        stack.push_async_callback(store.close)
-        stack.push_async_callback(root.close)
-        metered = MeteredRoot(root, metrics.root_call)
+        adapters = await open_root(settings)
+        stack.push_async_callback(adapters.store.close)
+        stack.push_async_callback(adapters.root.close)
+        stack.push_async_callback(adapters.journal.close)
+        journal = Journal(
+            adapters.journal,
+            instance=f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}",
+            every=settings.journal.every,
+        )
+        # After the last request, and before the adapters are closed.
+        stack.push_async_callback(journal.close, settings.drain_timeout)
+        root = JournalledRoot(MeteredRoot(adapters.root, metrics.root_call), journal)
+        store = JournalledStore(adapters.store, journal)
         audit = settings.audit
         sink = await asyncio.to_thread(FileAuditSink, audit.file, fsync=audit.fsync)
         stack.push_async_callback(sink.close)
         auditor = Auditor(sink)
         gate, policy = await _policy(settings, metrics)
         keyring = Keyring(
-            metered, store, capacity=settings.cache.capacity, max_ttl=settings.cache.max_ttl
+            root, store, capacity=settings.cache.capacity, max_ttl=settings.cache.max_ttl
         )
         metrics.watch(keyring)
-        desk = Desk(gate, auditor, metrics)
+        desk = Desk(gate, auditor, metrics, journal)
         service = KeyService(
-            root=metered,
+            root=root,
             store=store,
             keyring=keyring,
             desk=desk,
@@ -112,7 +125,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             },
         )
         health = _health(
-            root=metered,
+            root=root,
             store=store,
             auditor=auditor,
             policy=policy,
@@ -120,7 +133,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             metrics=metrics,
         )
         context, token = await asyncio.to_thread(_trust, settings)
-        api = Api(UseCases(service, desk), token, health, metrics, root.kind).application()
+        api = Api(UseCases(service, desk, journal), token, health, metrics, root.kind).application()
         url = await _listen(stack, api, settings.listen, context, settings.drain_timeout)
         probes_url = None
         if settings.probes is not None:
@@ -136,11 +149,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 await asyncio.to_thread(_reload_certificate, settings, context)
 
         async with asyncio.TaskGroup() as tasks:
+            summaries = tasks.create_task(journal.keep())
             watch = tasks.create_task(policy.watch()) if policy is not None else None
             try:
                 yield Running(url, probes_url, service, health, reload)
             finally:
                 health.draining = True
+                summaries.cancel()
                 if watch is not None:
                     watch.cancel()
 

@@ -167,6 +167,12 @@ class AuditSettings(_Section):
     fsync: bool = True
 
 
+class JournalSettings(_Section):
+    """How often the uses of each tenant's keys are summed up on its journal, in seconds."""
+
+    every: Annotated[float, Field(ge=1, le=86400)] = 3600.0
+
+
 class CacheSettings(_Section):
     """How many KEKs are kept open, and how long for tenants that are created from now on."""
 
@@ -194,6 +200,7 @@ class Settings(BaseSettings):
     root: RootSettings
     held: Annotated[tuple[HeldSettings, ...], Field(max_length=MAX_HELD)] = ()
     audit: AuditSettings
+    journal: JournalSettings = JournalSettings()
     cache: CacheSettings = CacheSettings()
     policy_file: Path | None = None
     drain_timeout: Positive = 15.0

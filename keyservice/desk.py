@@ -1,8 +1,9 @@
 """The desk at which every request is answered: admitted, done, put on record, and only then told.
 
 Guarantees, in this order: the policy admits the caller or it is refused; every item of a batch has its
-own outcome; and the request with each KEK it used is on the audit sink before anything is answered,
-refusals too. Every use case goes through `Desk.answer`; none of them audits or authorises by itself.
+own outcome; what the request changes is on the tenant's key journal before it is changed (`journalled`);
+and the request with each KEK it used is on the audit sink before anything is answered, refusals too. Every
+use case goes through `Desk.answer`; none of them audits or authorises by itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -18,6 +19,8 @@ import structlog
 
 from keyservice.audit import Auditor, AuditRecord
 from keyservice.errors import KeyServiceError
+from keyservice.journal import Asked, Journal
+from keyservice.journalled import observed
 from keyservice.metrics import Metrics
 from keyservice.policy import Caller, Gate, Operation
 
@@ -46,8 +49,9 @@ class Outcome(Generic[T]):
 class Desk:
     """One for all use cases of an instance."""
 
-    def __init__(self, gate: Gate, auditor: Auditor, metrics: Metrics) -> None:
+    def __init__(self, gate: Gate, auditor: Auditor, metrics: Metrics, journal: Journal) -> None:
         self._gate = gate
+        self._journal = journal
         self._auditor = auditor
         self._metrics = metrics
 
@@ -93,7 +97,8 @@ class Desk:
         try:
             try:
                 self._gate.admit(call.caller, tenant, operation, count)
-                outcomes = await work()
+                asked = Asked(operation.value, call.caller.name, call.request_id, call.reason)
+                outcomes = await observed(self._journal, asked, work, _verdict)
             except KeyServiceError as error:
                 await self._record(call, tenant, operation, Counter({("", error.code): count}))
                 raise
@@ -133,6 +138,13 @@ class Desk:
                 for (kek, outcome), count in uses.items()
             ]
         )
+        if operation is not None:
+            self._journal.used(tenant, operation.value, uses)
+
+
+def _verdict(outcomes: Sequence[Outcome[T]]) -> str:
+    """Return how a request ended as a whole: `ok`, or the first refusal."""
+    return next((code for item in outcomes if (code := _code(item.value)) != "ok"), "ok")
 
 
 def _code(value: object) -> str:

@@ -21,14 +21,16 @@ from pydantic import BaseModel
 
 from keyservice import answers
 from keyservice.callers import TokenCheck, of_certificate
-from keyservice.desk import Call, Desk
+from keyservice.desk import Call, Desk, Outcome
 from keyservice.errors import Invalid, KeyServiceError, TooLarge
 from keyservice.health import Health
+from keyservice.journal import Journal, Page
 from keyservice.messages import (
     Created,
     CreateTenant,
     Item,
     Items,
+    JournalView,
     KekView,
     MakeDataKeys,
     Problem,
@@ -48,6 +50,8 @@ from keyservice.wire import MAX_REQUEST_ID, DataKey, WrappedKey
 
 MAX_BODY = 2 * 1024 * 1024
 BODY_TIMEOUT = 10.0
+MAX_DIGITS = 10
+JOURNAL_PAGE = 200
 TENANT = "/v1/tenants/{tenant}"
 PROBES = ("/livez", "/readyz", "/metrics")
 REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID}}}")
@@ -66,6 +70,7 @@ class UseCases:
 
     keys: KeyService
     desk: Desk
+    journal: Journal
 
 
 class Api:
@@ -96,6 +101,7 @@ class Api:
                 web.post(f"{TENANT}/data-keys", self.data_keys, name=Operation.DATA_KEYS),
                 web.post(f"{TENANT}/unwrap", self.unwrap, name=Operation.UNWRAP),
                 web.post(f"{TENANT}/rewrap", self.rewrap, name=Operation.REWRAP),
+                web.get(f"{TENANT}/journal", self.journal, name=Operation.JOURNAL),
                 web.get("/v1/status", self.status),
                 *_probes(self._health, self._metrics),
             ]
@@ -161,6 +167,23 @@ class Api:
             tenant,
             [_failed(i) if isinstance(i, KeyServiceError) else Item(wrapped=i) for i in found],
         )
+
+    async def journal(self, request: web.Request) -> web.Response:
+        """Return lines of the tenant's key journal after a number."""
+        tenant = await self._tenant(request, Operation.JOURNAL)
+        try:
+            after = _number(request, "after", 0)
+            limit = _number(request, "limit", JOURNAL_PAGE)
+        except Invalid as error:
+            await self._refuse(request, Operation.JOURNAL, error, tenant)
+            raise
+
+        async def read() -> Outcome[Page]:
+            return Outcome("", await self._cases.journal.page(tenant, after, limit))
+
+        call = _call(request, "journal")
+        page = await self._cases.desk.one(call, tenant, Operation.JOURNAL, read)
+        return answers.json(JournalView(tenant=tenant, head=page.head, entries=tuple(page.lines)))
 
     async def status(self, _request: web.Request) -> web.Response:
         """Return what the root is and whether it answered a moment ago."""
@@ -281,6 +304,13 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         seconds=round(time.monotonic() - started, 6),
     )
     return response
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    given = request.query.get(name, str(default))
+    if not (given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS):
+        raise Invalid(f"{name} must be a number of at most {MAX_DIGITS} digits")
+    return int(given)
 
 
 def _request_id(given: str) -> str:

@@ -134,6 +134,14 @@ class Usable(Message):
     fresh: Annotated[float, Field(ge=0)]
 
 
+class JournalView(Message):
+    """Answer of `GET /v1/tenants/{tenant}/journal`: lines as they were written, and the newest's number."""
+
+    tenant: Tenant
+    head: int
+    entries: tuple[str, ...]
+
+
 class StatusView(Message):
     """Answer of `GET /v1/status`."""
 

@@ -1,4 +1,4 @@
-"""From settings to the roots and the key store of an instance, a part of the composition root.
+"""From settings to the roots, the key store and the journals of an instance, a part of the composition root.
 
 Vault's client and its threads are loaded only where they are used.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keyservice import key_file
 from keyservice.config import ConfigError, HeldSettings, RootSettings, Settings, VaultSettings
+from keyservice.journal_folder import FolderJournal
 from keyservice.local import LocalRoot
 from keyservice.local_store import FolderKeyStore
-from keyservice.ports import KeyStore, Root
+from keyservice.ports import JournalStore, KeyStore, Root
 from keyservice.roots import Roots
 
 if TYPE_CHECKING:
@@ -23,14 +25,23 @@ if TYPE_CHECKING:
 HELD_THREADS = 4
 
 
-async def open_root(settings: Settings) -> tuple[Root, KeyStore]:
-    """Return all roots as one, and the key store; raise ConfigError or OSError."""
-    ours, store = await _ours(settings.root)
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """What keeps keys: all roots as one, tenants' records, and their journals."""
+
+    root: Root
+    store: KeyStore
+    journal: JournalStore
+
+
+async def open_root(settings: Settings) -> Adapters:
+    """Return all roots as one, the key store and the journals; raise ConfigError or OSError."""
+    ours = await _ours(settings.root)
     held = await asyncio.to_thread(held_roots, settings.held) if settings.held else {}
-    return Roots(ours, held), store
+    return replace(ours, root=Roots(ours.root, held))
 
 
-async def _ours(settings: RootSettings) -> tuple[Root, KeyStore]:
+async def _ours(settings: RootSettings) -> Adapters:
     if settings.vault is not None:
         return await asyncio.to_thread(vault_root, settings.vault)
     local = settings.local
@@ -39,12 +50,12 @@ async def _ours(settings: RootSettings) -> tuple[Root, KeyStore]:
     await asyncio.to_thread(key_file.ensure, local.key_file)
     store = FolderKeyStore(local.records)
     await store.prepare()
-    return LocalRoot(local.key_file), store
+    return Adapters(LocalRoot(local.key_file), store, FolderJournal(local.records / "journal"))
 
 
-def vault_root(settings: VaultSettings) -> tuple[Root, KeyStore]:
-    """Return the root and the key store of a Vault, over one session. Blocks."""
-    from keyservice import vault, vault_login, vault_store  # noqa: PLC0415 - see above
+def vault_root(settings: VaultSettings) -> Adapters:
+    """Return the adapters of a Vault, over one session. Blocks."""
+    from keyservice import vault, vault_journal, vault_login, vault_store  # noqa: PLC0415 - see above
 
     approle, kubernetes = settings.approle, settings.kubernetes
     login: Login
@@ -62,7 +73,11 @@ def vault_root(settings: VaultSettings) -> tuple[Root, KeyStore]:
     root = vault.VaultRoot(
         session, mount=settings.transit_mount, standard_key=settings.standard_key
     )
-    return root, vault_store.VaultKeyStore(session, mount=settings.kv_mount)
+    return Adapters(
+        root,
+        vault_store.VaultKeyStore(session, mount=settings.kv_mount),
+        vault_journal.VaultJournal(session, mount=settings.kv_mount),
+    )
 
 
 def held_roots(settings: Sequence[HeldSettings]) -> dict[str, Root]:

@@ -151,3 +151,36 @@ class KeyStore(Protocol):
     async def close(self) -> None:
         """Give up connections and threads; idempotent, and nothing may be called afterwards."""
         ...
+
+
+class JournalStore(Protocol):
+    """Lines of tenants' key journals: numbered from 1, each written once and never again.
+
+    A tenant here is a tenant's id, or `0` 32 times for what is no tenant's own.
+    """
+
+    async def head(self, tenant: str) -> int:
+        """Return the highest number that is taken, 0 when there is none. Raises Unavailable.
+
+        Never less than one whose `add` was acknowledged before the call began.
+        """
+        ...
+
+    async def add(self, tenant: str, sequence: int, text: str) -> None:
+        """Write a line of ASCII under a number, durably.
+
+        Raises Conflict when the number is taken: of several writers exactly one succeeds. After
+        Unavailable it may or may not be there: read it before it is given another number.
+        """
+        ...
+
+    async def read(self, tenant: str, sequence: int) -> str | None:
+        """Return a line; empty text for one that was there and is gone, None where there is none.
+
+        Raises Unavailable.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up connections and threads; idempotent, and nothing may be called afterwards."""
+        ...

@@ -125,6 +125,10 @@ path "{kv}/metadata/tenants" {{ capabilities = ["list"] }}
 path "{kv}/metadata/tenants/+" {{ capabilities = ["read"] }}
 path "{kv}/destroy/tenants/+" {{ capabilities = ["update"] }}
 
+# Add to the key journals and read them: a line is created, and never written again nor deleted.
+path "{kv}/data/journal/+/+" {{ capabilities = ["create", "read"] }}
+path "{kv}/metadata/journal/+" {{ capabilities = ["list"] }}
+
 # Keep the own token alive.
 path "auth/token/renew-self" {{ capabilities = ["update"] }}
 """

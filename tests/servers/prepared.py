@@ -10,6 +10,7 @@ from pathlib import Path
 from keyservice import setup_vault
 from keyservice.setup_vault import VaultSetup
 from keyservice.vault import VaultRoot
+from keyservice.vault_journal import VaultJournal
 from keyservice.vault_login import AppRoleLogin, Login
 from keyservice.vault_session import VaultSession
 from keyservice.vault_store import VaultKeyStore
@@ -48,6 +49,10 @@ class PreparedVault:
     def store(self, session: VaultSession) -> VaultKeyStore:
         """Return the key store on these mounts."""
         return VaultKeyStore(session, mount=self.setup.kv_mount)
+
+    def journal(self, session: VaultSession) -> VaultJournal:
+        """Return the key journals on these mounts."""
+        return VaultJournal(session, mount=self.setup.kv_mount)
 
 
 def prepare(server: Vault, folder: Path) -> PreparedVault:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from keyservice.journal_folder import FolderJournal
 from keyservice.key_file import ensure as ensure_root_key
 from keyservice.local import LocalRoot
 from keyservice.local_store import FolderKeyStore
-from keyservice.ports import KeyStore, Root
+from keyservice.ports import JournalStore, KeyStore, Root
 from keyservice.roots import Roots
 from tests.servers.owner import Owner, customer
 from tests.servers.prepared import prepare
@@ -26,10 +27,11 @@ ADAPTERS = ("local", "vault")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A root and the key store beside it."""
+    """A root, and the key store and the journals beside it."""
 
     root: Root
     store: KeyStore
+    journal: JournalStore
 
 
 @pytest.fixture(scope="session")
@@ -55,14 +57,17 @@ async def again(
                 session = prepared.session()
                 ours: Root = prepared.root(session)
                 records: KeyStore = prepared.store(session)
+                journal: JournalStore = prepared.journal(session)
             else:
-                ours, records = (
+                ours, records, journal = (
                     LocalRoot(tmp_path / "root.key"),
                     FolderKeyStore(tmp_path / "records"),
+                    FolderJournal(tmp_path / "records" / "journal"),
                 )
-            found = Pair(Roots(ours, {"customer": holder.root()}), records)
+            found = Pair(Roots(ours, {"customer": holder.root()}), records, journal)
             opened.push_async_callback(found.root.close)
             opened.push_async_callback(found.store.close)
+            opened.push_async_callback(found.journal.close)
             return found
 
         yield pair

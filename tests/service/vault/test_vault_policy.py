@@ -55,6 +55,12 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any] | None]] = [
     ("post", "K/config", {"cas_required": False}),
     ("list", "K/metadata", None),
     ("post", "K/data/elsewhere", {"data": {}}),
+    ("post", f"K/data/journal/{TENANT}/0000000001", {"data": {}, "options": {"cas": 1}}),
+    ("delete", f"K/data/journal/{TENANT}/0000000001", None),
+    ("post", f"K/delete/journal/{TENANT}/0000000001", {"versions": [1]}),
+    ("post", f"K/destroy/journal/{TENANT}/0000000001", {"versions": [1]}),
+    ("delete", f"K/metadata/journal/{TENANT}/0000000001", None),
+    ("post", f"K/metadata/journal/{TENANT}/0000000001", {"max_versions": 1}),
     ("delete", "sys/mounts/T", None),
     ("post", "sys/mounts/other", {"type": "kv"}),
     ("post", "sys/seal", {}),
@@ -65,11 +71,14 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any] | None]] = [
 
 
 @pytest.fixture
-async def kept(root: VaultRoot, store: VaultKeyStore) -> str:
+async def kept(
+    prepared: PreparedVault, session: VaultSession, root: VaultRoot, store: VaultKeyStore
+) -> str:
     """Give a business tenant's wrapped KEK, its key and record being there to be attacked."""
     await root.create(TENANT, OWN)
     record = TenantRecord(TENANT, Tier.BUSINESS, TenantState.ACTIVE, 60.0, (), OWN)
     await store.write(record, 0)
+    await prepared.journal(session).add(TENANT, 1, "entry")
     return await root.wrap(TENANT, OWN, b"k" * 32)
 
 
@@ -92,6 +101,7 @@ async def test_the_policy_can_neither_export_nor_delete_a_record(
     assert not allowed
     assert await root.unwrap(TENANT, OWN, kept) == b"k" * 32
     assert (await store.read(TENANT)).version == 1
+    assert await prepared.journal(session).read(TENANT, 1) == "entry"
 
 
 async def test_keys_of_the_service_are_neither_exportable_nor_deletable(

@@ -4,9 +4,11 @@
 
 import asyncio
 import hashlib
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -167,6 +169,48 @@ class FakeStore:
 
     async def close(self) -> None:
         pass
+
+
+class FakeJournal:
+    """Lines in memory; can be down, also just after it wrote, and counts its writes."""
+
+    def __init__(self) -> None:
+        self.lines: dict[tuple[str, int], str] = {}
+        self.down = False
+        self.lost_answers = 0  # writes that happen and fail
+        self.adds = 0
+
+    async def head(self, tenant: str) -> int:
+        self._up()
+        return max((n for place, n in self.lines if place == tenant), default=0)
+
+    async def add(self, tenant: str, sequence: int, text: str) -> None:
+        self._up()
+        await asyncio.sleep(0)
+        if (tenant, sequence) in self.lines:
+            raise Conflict("taken")
+        self.lines[tenant, sequence] = text
+        self.adds += 1
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise Unavailable("answer was lost")
+
+    async def read(self, tenant: str, sequence: int) -> str | None:
+        self._up()
+        await asyncio.sleep(0)
+        return self.lines.get((tenant, sequence))
+
+    async def close(self) -> None:
+        pass
+
+    def of(self, tenant: str) -> list[dict[str, Any]]:
+        """Return the entries of a tenant."""
+        numbers = sorted(n for place, n in self.lines if place == tenant)
+        return [json.loads(self.lines[tenant, number]) for number in numbers]
+
+    def _up(self) -> None:
+        if self.down:
+            raise Unavailable("fake journal is down")
 
 
 class FakeSink:

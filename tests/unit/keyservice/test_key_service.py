@@ -19,6 +19,7 @@ from keyservice.errors import (
     Unavailable,
     UnknownTenant,
 )
+from keyservice.journal import Journal
 from keyservice.keyring import Keyring
 from keyservice.metrics import Metrics
 from keyservice.policy import Caller, Gate, allow_all, parse
@@ -27,6 +28,7 @@ from keyservice.service import KeyService
 from keyservice.wire import DataKey, WrappedKey
 from tests.unit.keyservice.fakes import (
     FakeClock,
+    FakeJournal,
     FakeRoot,
     FakeSink,
     FakeStore,
@@ -46,11 +48,13 @@ class Bench:
         self.clock = FakeClock()
         self.gate = Gate(allow_all("dns:g"), clock=self.clock)
         self.metrics = Metrics()
+        self.lines = FakeJournal()
+        self.journal = Journal(self.lines, instance="here")
         self.service = KeyService(
             root=self.root,
             store=self.store,
             keyring=Keyring(self.root, self.store, clock=self.clock),
-            desk=Desk(self.gate, Auditor(self.sink, timeout=0.2), self.metrics),
+            desk=Desk(self.gate, Auditor(self.sink, timeout=0.2), self.metrics, self.journal),
             cache_ttl={Tier.STANDARD: 300, Tier.BUSINESS: 60},
         )
 
