@@ -1,98 +1,28 @@
-"""The key journal: what is changed is on it first, what is used is summed up, and a chain shows tampering."""
+"""The key journal: what is changed is on it first, what is used is summed up."""
 
 import asyncio
 import dataclasses
-import datetime as dt
-import json
 from collections import Counter
-from typing import Any
 
 import pytest
 
-from keyservice.audit import Auditor
-from keyservice.desk import Call, Desk, Outcome
+from keyservice.desk import Outcome
 from keyservice.errors import Conflict, Invalid, Unavailable, UnknownTenant
 from keyservice.journal import NOBODY, Journal
-from keyservice.journal_entry import GENESIS, REMOVED, Chain, Fault, from_text, to_text
-from keyservice.journalled import JournalledRoot, JournalledStore, changes
-from keyservice.keyring import Keyring
-from keyservice.metrics import Metrics
-from keyservice.policy import Caller, Gate, Operation, allow_all
+from keyservice.journal_entry import GENESIS
+from keyservice.policy import Operation
 from keyservice.records import (
     OWN,
     SHARED,
-    Allowance,
-    Custody,
-    KekState,
-    KekVersion,
-    RootRef,
     TenantRecord,
-    TenantState,
     Tier,
 )
-from keyservice.service import KeyService
 from keyservice.wire import DataKey, WrappedKey
 from tests.unit.keyservice.fakes import (
     FakeJournal,
-    FakeRoot,
-    FakeSink,
-    FakeStore,
     tenant_id,
 )
-
-A, B = tenant_id("a"), tenant_id("b")
-CALL = Call(Caller(("dns:g",)), "request-1", "because")
-
-
-class Bench:
-    """A key service on fakes, with a journal, and a clock that ticks a second a look."""
-
-    def __init__(self, lines: FakeJournal | None = None) -> None:
-        self.lines = lines or FakeJournal()
-        self.seconds = 0
-        self.journal = self.instance("here")
-        self.inner, self.kept, self.sink = FakeRoot(), FakeStore(), FakeSink()
-        self.root = JournalledRoot(self.inner, self.journal)
-        self.store = JournalledStore(self.kept, self.journal)
-        self.desk = Desk(
-            Gate(allow_all("dns:g")), Auditor(self.sink, timeout=0.2), Metrics(), self.journal
-        )
-        self.service = KeyService(
-            root=self.root,
-            store=self.store,
-            keyring=Keyring(self.root, self.store),
-            desk=self.desk,
-            cache_ttl={Tier.STANDARD: 300, Tier.BUSINESS: 60},
-        )
-
-    def instance(self, name: str) -> Journal:
-        return Journal(self.lines, instance=name, clock=self.clock)
-
-    def clock(self) -> dt.datetime:
-        self.seconds += 1
-        return dt.datetime(2030, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=self.seconds)
-
-    async def change(self, record: TenantRecord, **fields: Any) -> None:
-        """Write a record with other fields, as a use case would."""
-
-        async def work() -> Outcome[None]:
-            held = await self.store.read(record.tenant)
-            await self.store.write(dataclasses.replace(held.record, **fields), held.version)
-            return Outcome("", None)
-
-        await self.desk.one(CALL, record.tenant, Operation.SETTINGS, work)
-
-    def kinds(self, tenant: str = A) -> list[str]:
-        return [entry["kind"] for entry in self.lines.of(tenant)]
-
-
-def faults(lines: FakeJournal, tenant: str = A, *, head: int = 0) -> list[Fault]:
-    chain = Chain(tenant)
-    last = head or max(number for place, number in lines.lines if place == tenant)
-    found = [
-        chain.take(lines.lines.get((tenant, number), REMOVED)) for number in range(1, last + 1)
-    ]
-    return [fault for fault in found if fault is not None]
+from tests.unit.keyservice.journal_bench import CALL, A, B, Bench, faults
 
 
 async def test_a_creation_is_on_the_journal_before_and_after() -> None:
@@ -286,55 +216,6 @@ async def test_an_entry_whose_answer_was_lost_is_written_once() -> None:
     assert faults(bench.lines) == []
 
 
-@pytest.fixture
-async def written() -> FakeJournal:
-    """Give a journal of six entries."""
-    bench = Bench()
-    await bench.service.create_tenant(CALL, A, Tier.STANDARD)
-    for ttl in (1.0, 2.0):
-        await bench.change(bench.kept.held[A].record, cache_ttl=ttl)
-    return bench.lines
-
-
-async def test_an_altered_entry_is_seen(written: FakeJournal) -> None:
-    entry = json.loads(written.lines[A, 3])
-    written.lines[A, 3] = to_text(entry | {"caller": "dns:somebody-else"})
-    assert [fault.sequence for fault in faults(written)] == [4]
-
-
-async def test_a_removed_entry_is_seen(written: FakeJournal) -> None:
-    del written.lines[A, 3]
-    assert faults(written)[0] == Fault(3, "removed")
-
-
-async def test_entries_that_changed_places_are_seen(written: FakeJournal) -> None:
-    lines = written.lines
-    lines[A, 2], lines[A, 3] = lines[A, 3], lines[A, 2]
-    assert {fault.sequence for fault in faults(written)} >= {2, 3}
-
-
-async def test_another_tenants_entry_and_noise_are_seen(written: FakeJournal) -> None:
-    entry = json.loads(written.lines[A, 2])
-    written.lines[A, 2] = to_text(entry | {"tenant": B})
-    written.lines[A, 4] = "noise"
-    assert {fault.sequence for fault in faults(written)} == {2, 3, 4, 5}
-
-
-async def test_writing_goes_on_after_tampering(written: FakeJournal) -> None:
-    written.lines[A, 6] = "noise"
-    journal = Journal(written, instance="later")
-    await journal.append(journal.draft(A, "uses", {}))
-    assert [fault.sequence for fault in faults(written)] == [6]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", "[" * 100_000, '{"format": 1}', '{"format": 1, "sequence": true}']
-)
-def test_what_is_no_entry_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"journal entry|Expecting"):
-        from_text(text)
-
-
 async def test_the_shared_roots_changes_are_nobodys() -> None:
     bench = Bench()
 
@@ -370,62 +251,3 @@ async def test_a_write_over_another_version_conflicts_and_begins_nothing() -> No
     with pytest.raises(Conflict):
         await bench.store.write(dataclasses.replace(held.record, tenant=B), 3)
     assert bench.kinds() == ["begun", "done"]
-
-
-def kek(name: str, state: KekState = KekState.CURRENT, wrapped: str = "w") -> KekVersion:
-    return KekVersion(name, wrapped, 1, state)
-
-
-RECORD = TenantRecord(A, Tier.STANDARD, TenantState.ACTIVE, 60.0, (kek("1"),), SHARED)
-
-
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"state": TenantState.SUSPENDED}, [{"what": "suspended"}]),
-        ({"state": TenantState.SHREDDED}, [{"what": "shredded"}]),
-        ({"keks": (kek("1", wrapped="x"),)}, [{"what": "kek-rewrapped", "kek": "1"}]),
-        (
-            {"keks": (kek("1", KekState.RETIRED), kek("2"))},
-            [{"what": "kek-replaced", "kek": "1"}, {"what": "kek-created", "kek": "2"}],
-        ),
-        ({"keks": (kek("1", KekState.DESTROYED),)}, [{"what": "kek-destroyed", "kek": "1"}]),
-        ({"keks": ()}, [{"what": "kek-forgotten", "kek": "1"}]),
-        (
-            {"allowance": Allowance(1.0, 2.0)},
-            [
-                {
-                    "what": "settings",
-                    "from": {"cache_ttl": 60.0, "rate": None},
-                    "to": {"cache_ttl": 60.0, "rate": {"per_second": 1.0, "burst": 2.0}},
-                }
-            ],
-        ),
-        (
-            {"tier": Tier.BUSINESS, "root": RootRef(Custody.OWN, "0123abcd")},
-            [
-                {
-                    "what": "moved",
-                    "from": {"tier": "standard", "root": "shared"},
-                    "to": {"tier": "business", "root": "own/0123abcd"},
-                }
-            ],
-        ),
-        ({}, []),
-    ],
-)
-def test_a_change_is_told_by_what_differs(
-    fields: dict[str, Any], told: list[dict[str, Any]]
-) -> None:
-    after = dataclasses.replace(RECORD, **fields)
-    assert changes(RECORD, after) == told
-    assert "wrapped" not in json.dumps(changes(None, after))
-
-
-def test_the_way_back_is_told() -> None:
-    for state, told in (
-        (TenantState.SUSPENDED, "resumed"),
-        (TenantState.SHREDDING, "shred-undone"),
-    ):
-        before = dataclasses.replace(RECORD, state=state)
-        assert changes(before, RECORD) == [{"what": told}]
