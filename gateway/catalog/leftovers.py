@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.catalog import contents, stale, tables, ticks
+from gateway.catalog import contents, retiring, stale, tables, ticks
 from gateway.catalog.clock import Clock
 from gateway.catalog.holds import no_hold
 from gateway.model import ReplicaState, Version
@@ -41,6 +41,9 @@ _WRITTEN = and_(_LEFTOVERS.c.tick.is_(None), _LEFTOVERS.c.purging.is_(None))
 
 def intend(connection: Connection, version: Version, blob: str, kek: str, clock: Clock) -> bool:
     """Implement `Wraps.intend`."""
+    retiring.share(connection)
+    if retiring.among(connection, frozenset({kek})):
+        return False
     row = _locked(connection, version.id)
     if row is None or row.purging is not None or row.blob != version.blob:
         return False

@@ -264,6 +264,14 @@ Index("ix_leftovers_tenant", leftovers.c.tenant, leftovers.c.keks)
 _partial("ix_leftovers_waiting", leftovers.c.purging.is_(None), leftovers.c.at)
 _partial("ix_leftovers_doomed", leftovers.c.purging.is_not(None), leftovers.c.blob)
 
+retiring = Table(
+    "retiring",  # KEKs under which nothing may come any more
+    metadata,
+    Column("kek", BYTEWISE, primary_key=True),
+    Column("tenant", ID, ForeignKey("tenants.id"), nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
 uploads = Table(
     "uploads",
     metadata,

@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import attachments, operations, placement, tables, ticks
+from gateway.catalog import attachments, operations, placement, retiring, tables, ticks
 from gateway.catalog.clock import MOMENT, MOMENT_OR_NOW, Clock, moment
 from gateway.catalog.faults import parent_missing
 from gateway.catalog.prepared import Prepared
@@ -59,13 +59,14 @@ _OPEN = delete(_UPLOADS).where(
     _UPLOADS.c.attachment == bindparam("of_attachment"),
     _UPLOADS.c.blob == bindparam("of_blob"),
 )
-# With the lock, behind which `_HELD` reads the epoch: no decision on it comes in between.
+# With the lock, behind which `_HELD` reads the epoch and whether the KEK is being retired: no decision on
+# either comes in between.
 _CLOSE = Prepared(
     _OPEN.returning(func.pg_advisory_xact_lock_shared(placement.LOCK)), on_sqlite=_OPEN
 )
 _OF_ATTACHMENT: BindParameter[str] = bindparam("of_attachment")
 _HELD = Prepared(
-    select(_ATTACHMENTS, placement.EPOCH.label("epoch"))
+    select(_ATTACHMENTS, placement.EPOCH.label("epoch"), retiring.IS_RETIRING.label("retiring"))
     .where(_ATTACHMENTS.c.id == _OF_ATTACHMENT)
     .with_for_update(key_share=True)
 )
@@ -242,11 +243,13 @@ def _close(connection: Connection, version: Version) -> None:
 def _serve(
     connection: Connection, version: Version, precondition: Precondition, epoch: int, clock: Clock
 ) -> None:
-    row = _HELD.first(connection, of_attachment=version.attachment)
+    row = _HELD.first(connection, of_attachment=version.attachment, under=version.kek)
     if row is None or row.deleted is not None:
         raise NotFound("the attachment went to the trash meanwhile")
     if (row.epoch or 0) != epoch:
         raise PlacementChanged("another target became the primary meanwhile")
+    if row.retiring:
+        raise UploadLost("the key of the upload was retired meanwhile: send it again")
     attachments.require(connection, row, precondition)
     last = _LAST.first(connection, of_attachment=version.attachment)
     if last is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, func, null, select, update
 
-from gateway.catalog import contents, keks, leftovers, stale, tables
+from gateway.catalog import contents, keks, leftovers, retiring, stale, tables
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database, bound
 from gateway.catalog.prepared import Prepared
@@ -96,6 +96,18 @@ class SqlWraps:
         await self._fill()
         return await self._database.read(bound(_uses, tenant))
 
+    async def retiring(self, tenant: str, kek: str) -> None:
+        """Implement `Wraps.retiring`."""
+        await self._database.write(bound(retiring.begin, tenant, kek, self._clock))
+
+    async def not_retiring(self, kek: str) -> None:
+        """Implement `Wraps.not_retiring`."""
+        await self._database.write(bound(retiring.end, kek))
+
+    async def begun(self, tenant: str, before: datetime) -> int:
+        """Implement `Wraps.begun`."""
+        return await self._database.read(bound(retiring.begun, tenant, before))
+
     async def schedule(self, tenant: str) -> Rotation:
         """Implement `Wraps.schedule`."""
         return await self._database.read(bound(_schedule, tenant))
@@ -148,7 +160,9 @@ def _wrapped(connection: Connection, query: Select[*tuple[Any, ...]]) -> Sequenc
 
 
 def _rewrap(connection: Connection, changes: Sequence[Rewrapped], clock: Clock) -> frozenset[str]:
-    by_version = {each.version: each for each in reversed(changes)}
+    retiring.share(connection)
+    closed = retiring.among(connection, frozenset(each.new for each in changes))
+    by_version = {each.version: each for each in reversed(changes) if each.new not in closed}
     changed: list[Rewrapped] = []
     for page in contents.slices(sorted(by_version)):
         # Locked first: what somebody else rewraps at the same time is seen as it is after that.

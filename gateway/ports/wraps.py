@@ -144,6 +144,19 @@ class Wraps(Protocol):
         that took its key before a rotation commits under the old KEK after it.
         """
 
+    async def retiring(self, tenant: str, kek: str) -> None:
+        """See to it that nothing comes under `kek` from here on; idempotent. Raises NotFound.
+
+        An upload that would commit under it is lost, and whoever rewraps or reseals to it changes nothing.
+        So what `uses` says of it afterwards can only become less. Holds until `not_retiring`.
+        """
+
+    async def not_retiring(self, kek: str) -> None:
+        """Let it be used again. Idempotent."""
+
+    async def begun(self, tenant: str, before: datetime) -> int:
+        """Count the uploads under way of a tenant that began before a moment."""
+
     async def schedule(self, tenant: str) -> Rotation:
         """Return how often a tenant's keys are rotated. Raises NotFound."""
 
