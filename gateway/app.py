@@ -276,7 +276,7 @@ def _wire(
         placing=placing,
         failover=Failover(catalog.placements, catalog.replicas, targets),
         reaper=reaper,
-        purger=Purger(catalog.bin, targets),
+        purger=Purger(catalog.bin, catalog.wraps, targets),
         repairer=work.repairer(settings, catalog.replicas, targets, metrics.copies),
         lags=work.lags(settings, catalog.replicas, metrics.copies),
         scrub=work.scrub(settings, catalog.replicas, keys, targets, metrics.scrubs),

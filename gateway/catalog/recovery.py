@@ -19,6 +19,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    union,
     update,
 )
 
@@ -57,7 +58,12 @@ class SqlRecovery:
 
     async def missing(self, blobs: Sequence[str]) -> frozenset[str]:
         """Implement `Recovery.missing`."""
-        owned = select(_VERSIONS.c.blob).where(_VERSIONS.c.blob.in_(list(blobs)))
+        owned = union(
+            *(
+                select(owner.c.blob).where(owner.c.blob.in_(list(blobs)))
+                for owner in (_VERSIONS, tables.leftovers)
+            )
+        )
         found = await self._database.read(lambda c: frozenset(c.scalars(owned)))
         return frozenset(blobs) - found
 

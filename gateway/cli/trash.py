@@ -4,6 +4,7 @@ What cannot be undone asks twice: for a token with the right to purge, so that a
 alone is not enough, and for the id again, typed.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -160,4 +161,4 @@ async def _purge(settings: Settings, tenant: str, trashed: str, token_file: Path
 async def _empty(settings: Settings) -> dict[str, int]:
     async with opened(settings) as wired:
         purged = await wired.purger.run()
-    return {"due": purged.due, "gone": purged.gone, "waiting": purged.waiting}
+    return asdict(purged)

@@ -35,7 +35,7 @@ class Recovery(Protocol):
         """Tell whether there is no tenant, token or attachment, but for what was added and not settled."""
 
     async def missing(self, blobs: Sequence[str]) -> frozenset[str]:
-        """Of these blobs, the ones that no version owns, be it settled or not."""
+        """Of these blobs, the ones that no version and no reseal owns, be it settled or not."""
 
     async def add(
         self, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str

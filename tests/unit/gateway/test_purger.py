@@ -1,12 +1,15 @@
 """The purger removes every object of what is due, and forgets nothing that a target may still hold."""
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 
 from gateway.errors import StoreDenied, StoreError
-from gateway.model import Precondition, body_key, new_id, now
+from gateway.model import Precondition, body_key, envelope_key, new_id, now
+from gateway.ports import KekUse
 from gateway.purger import Purger
 from tests.contracts.catalog.samples import FakeClock
+from tests.doubles.blobs import piece
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench
 
@@ -32,7 +35,7 @@ async def deleted(bench: Bench, *sizes: int) -> str:
 
 
 def purger(bench: Bench, batch: int = 100) -> Purger:
-    return Purger(bench.catalog.bin, bench.targets, batch=batch)
+    return Purger(bench.catalog.bin, bench.catalog.wraps, bench.targets, batch=batch)
 
 
 async def test_nothing_goes_before_its_time(bench: Bench) -> None:
@@ -96,7 +99,7 @@ async def test_a_target_that_left_the_settings_is_waited_for(bench: Bench) -> No
     await bench.catalog.bin.doom_now(bench.tenant, trashed)
     without = [target for target in bench.targets if target.name != "west"]
 
-    purged = await Purger(bench.catalog.bin, without).run()
+    purged = await Purger(bench.catalog.bin, bench.catalog.wraps, without).run()
 
     assert (purged.gone, purged.waiting) == (0, 1)
     assert (await purger(bench).run()).gone == 1
@@ -115,3 +118,41 @@ async def test_a_run_goes_no_further_than_its_batch(bench: Bench) -> None:
 
     assert (await purger(bench, batch=3).run()).gone == 3
     assert (await purger(bench, batch=3).run()).gone == 2
+
+
+async def test_what_a_reseal_wrote_in_vain_goes_everywhere(bench: Bench) -> None:
+    receipt = await bench.store(os.urandom(PART))
+    await bench.background.settle()
+    version = receipt.version
+    vain = replace(version, blob=new_id())
+    for store in bench.stores:
+        for key in (body_key, envelope_key):
+            await store.put(key(bench.tenant, vain.blob), piece(b"x"))
+    assert await bench.catalog.wraps.intend(version, vain.blob, version.kek)
+    assert (await purger(bench).run()).leftovers == 0
+    bench.catalog.wraps._clock = FakeClock(now() + timedelta(days=2))
+    bench.west = LockedStore()
+    bench.west.lock = StoreDenied("locked")
+
+    purged = await purger(bench).run()
+
+    assert (purged.gone, purged.waiting, purged.leftovers) == (0, 1, 0)
+    assert all(version.blob in key for key in (*bench.primary.keys, *bench.east.keys))
+    bench.west.lock = None
+    assert (await purger(bench).run()).leftovers == 1
+    assert await bench.catalog.wraps.uses(bench.tenant) == [KekUse(version.kek, versions=1)]
+
+
+async def test_leftovers_go_with_their_version(bench: Bench) -> None:
+    trashed = await deleted(bench, PART)
+    (doomed,) = await bench.catalog.bin.trashed(bench.tenant)
+    version = doomed.version
+    for store in bench.stores:
+        await store.put(body_key(bench.tenant, blob := new_id()), piece(b"x"))
+        assert await bench.catalog.wraps.intend(version, blob, version.kek)
+    await bench.catalog.bin.doom_now(bench.tenant, trashed)
+
+    purged = await purger(bench).run()
+
+    assert (purged.gone, purged.waiting, purged.leftovers) == (1, 0, 3)
+    assert [store.keys for store in bench.stores] == [[], [], []]
