@@ -22,8 +22,9 @@ MAX_SEGMENTS: Final = 16384
 MAX_TIME: Final = (1 << 53) - 1
 
 _VERSION: Final = canonical.encode(VERSION)
+_FIELDS: Final = 6  # and one more of a body that was sealed again
 _SEGMENT = struct.Struct(f">Q{SALT}s{DIGEST}s")
-# Five short fields besides the segments.
+# Six short fields besides the segments.
 MAX_CORE: Final = MAX_SEGMENTS * _SEGMENT.size + 128
 
 
@@ -49,11 +50,16 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Core:
-    """What is public of one body; `created` in microseconds since the epoch, UTC."""
+    """What is public of one body; times in microseconds since the epoch, UTC.
+
+    `resealed` is when the content was sealed again, under the data key that it is under now; None as
+    long as that is the first one.
+    """
 
     context: Context
     created: int
     segments: tuple[Segment, ...]
+    resealed: int | None = None
     _encoded: list[bytes] = dataclasses.field(  # none or one: it is asked for again and again
         default_factory=list, init=False, repr=False, compare=False
     )
@@ -61,6 +67,8 @@ class Core:
     def __post_init__(self) -> None:
         if not 0 <= self.created <= MAX_TIME:
             raise Malformed("a creation time is not in microseconds since 1970")
+        if self.resealed is not None and not self.created < self.resealed <= MAX_TIME:
+            raise Malformed("content was sealed again at a time that cannot be")
         if not self.segments:
             raise Malformed("a body has at least one segment")
         if len(self.segments) > MAX_SEGMENTS:
@@ -80,12 +88,18 @@ class Core:
         """The size of the sealed body in bytes."""
         return sum(segment.ciphertext_size for segment in self.segments)
 
+    @property
+    def sealed(self) -> int:
+        """When the body was sealed: of two bodies of one version the later one counts."""
+        return self.created if self.resealed is None else self.resealed
+
     def encode(self) -> bytes:
         """Return the canonical bytes."""
         if not self._encoded:
             pack = _SEGMENT.pack
             records = b"".join(pack(s.plaintext_size, s.salt, s.digest) for s in self.segments)
-            core = [VERSION, *self.context.ids(), self.created, records]
+            again = () if self.resealed is None else (self.resealed,)
+            core = [VERSION, *self.context.ids(), self.created, records, *again]
             self._encoded.append(canonical.encode(core))
         return self._encoded[0]
 
@@ -93,16 +107,20 @@ class Core:
     def decode(cls, data: bytes) -> "Core":
         """Return the core that `data` is the canonical form of."""
         reader = canonical.Reader(data)
-        reader.array(6)
+        fields = reader.array_of(_FIELDS + 1)
+        if fields < _FIELDS:
+            raise Malformed("an array does not have the length of its kind")
         reader.expect(_VERSION)
         tenant, attachment, version = (reader.data(ID_SIZE).hex() for _ in range(3))
         context = Context(tenant, attachment, version)
         created = reader.uint(MAX_TIME)
         records = reader.data(MAX_SEGMENTS * _SEGMENT.size)
+        resealed = reader.uint(MAX_TIME) if fields > _FIELDS else None
         reader.end()
         if len(records) % _SEGMENT.size:
             raise Malformed("the segments of a core are cut off")
-        core = cls(context, created, tuple(Segment(*s) for s in _SEGMENT.iter_unpack(records)))
+        segments = tuple(Segment(*entry) for entry in _SEGMENT.iter_unpack(records))
+        core = cls(context, created, segments, resealed)
         if core.encode() != data:
             raise Malformed("a core is not in canonical form")
         return core

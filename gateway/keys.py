@@ -48,10 +48,12 @@ class KeyService(Protocol):
         """Describe the root behind the key service."""
 
 
-async def data_key(keys: KeyService, context: Context, *, request_id: str) -> DataKey:
+async def data_key(
+    keys: KeyService, context: Context, *, request_id: str, reason: str = "upload"
+) -> DataKey:
     """Return a fresh data key for one blob."""
     bound = context.encode(Purpose.DEK)
-    (key,) = await keys.data_keys(context.tenant, [bound], reason="upload", request_id=request_id)
+    (key,) = await keys.data_keys(context.tenant, [bound], reason=reason, request_id=request_id)
     if isinstance(key, KeyServiceError):
         raise key
     return key

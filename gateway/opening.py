@@ -6,7 +6,7 @@ recorded. Plaintext is in memory only, a piece at a time, and goes nowhere. A ke
 not give out now proves nothing, and is no damage.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from envelope.envelope import Attributes, Core, Envelope, decode, open_attributes
@@ -21,6 +21,7 @@ from gateway.rate import Rate
 from gateway.verify import UNOPENED, check_envelope, known_envelope, whole
 from keyservice.wire import CannotUnwrap, KeyServiceError
 
+_KNOWN = frozenset({*SUPPORTED, INTERNAL})
 _TEXT = "a replica does not open"
 
 
@@ -35,8 +36,14 @@ class Opening:
         self._keys = keys
         self._reason = reason
 
-    async def check(self, store: Store, version: Version, rate: Rate) -> None:
-        """Open a replica whole.
+    async def check(
+        self,
+        store: Store,
+        version: Version,
+        rate: Rate,
+        expected: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Open a replica whole; its content must have the `expected` digests beside those sealed with it.
 
         Raises Locked, Unreadable when it is the catalog's own envelope that does not open, StoreDamaged
         (`unopened` where only keys could tell) and other StoreErrors.
@@ -49,11 +56,13 @@ class Opening:
         except (CannotUnwrap, EnvelopeError):
             await self._blame(version)
             raise StoreDamaged(_TEXT, reason=UNOPENED) from None
-        digests = Digests(set(attributes.digests) & {*SUPPORTED, INTERNAL})
+        known = {name: value for name, value in attributes.digests.items() if name in _KNOWN}
+        digests = Digests({*known, *(expected or ())})
         async with aclosing(_sealed(store, version, envelope, rate)) as pieces:
             try:
                 await _open(dek, envelope.core, pieces, digests)
-                digests.verify({name: attributes.digests[name] for name in digests.values()})
+                digests.verify(known)
+                digests.verify(expected or {})
             except (EnvelopeError, DigestMismatch):
                 raise StoreDamaged(_TEXT, reason=UNOPENED) from None
 

@@ -184,7 +184,8 @@ class Rewrapping:
                 if not proved:
                     await self._prove(envelope, made, request_id)
                     proved = True
-                changes.append(Rewrapped(version.id, version.kek, new, encode(made)))
+                change = Rewrapped(version.id, version.blob, version.kek, new, encode(made))
+                changes.append(change)
             if number % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         return changes

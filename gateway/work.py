@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from gateway.background import Background
+from gateway.buffers import Pool
 from gateway.config import Settings
 from gateway.copying import Copier
 from gateway.http.copy_figures import CopyFigures
@@ -14,13 +17,24 @@ from gateway.inventory import Inventory
 from gateway.keys import KeyService
 from gateway.lag import Lags
 from gateway.opening import Opening
+from gateway.policies import Policies
 from gateway.ports import Catalog, Replicas
+from gateway.pump import PumpSettings
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.repairer import Repairer, RepairSettings
+from gateway.replication import FanSettings, Replication
+from gateway.reseal import Reseal
+from gateway.reseals import Reseals
 from gateway.scrub import Scrub, ScrubSettings
 
+if TYPE_CHECKING:
+    from gateway.app import Core
+
 log = structlog.get_logger()
+LONG: Final = (
+    3600.0  # seconds to wait for a buffer: nobody waits for work that has the lowest priority
+)
 
 
 def repairer(
@@ -84,6 +98,45 @@ def inventory(
     """Return what compares the listings of these targets with the catalog."""
     rate = Rate(0.0, settings.scrub.requests_per_second)
     return Inventory(catalog, replicas, targets, rate=rate, watch=figures)
+
+
+def reseals(
+    settings: Settings,
+    wired: "Core",
+    background: Background,
+    *,
+    parallel: int,
+    rate: Rate,
+) -> Reseals:
+    """Return what gives versions new data keys, `parallel` of them at a time."""
+    limits, placing = settings.limits, wired.placing
+    # Twice what they hold together, since one tenant may have half of it.
+    held = parallel * limits.parts_in_flight * limits.part_size
+    replication = Replication(
+        lambda: placing.now,
+        pool=Pool(limits.part_size, 2 * held, patience=LONG),
+        background=background,
+        settings=FanSettings(
+            window=limits.parts_in_flight,
+            parallel=limits.parts_at_once,
+            patience=limits.backup_patience,
+        ),
+    )
+    reseal = Reseal(
+        wired.catalog,
+        wired.wraps,
+        wired.keys,
+        wired.services.downloads,
+        replication,
+        policies=Policies(wired.catalog, settings.required),
+        placing=placing,
+        background=background,
+        settings=PumpSettings(
+            part_size=limits.part_size, inline=limits.inline, max_size=limits.max_attachment
+        ),
+        rate=rate,
+    )
+    return Reseals(reseal, wired.replicas, wired.targets[0].name, parallel=parallel)
 
 
 def lags(settings: Settings, replicas: Replicas, figures: CopyFigures) -> Lags:

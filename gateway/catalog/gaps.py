@@ -158,11 +158,16 @@ def _leased(at: datetime, until: datetime) -> Update:
 
 
 def _held(gap: Gap) -> tuple[ColumnElement[bool], ...]:
+    # A gap of a blob that was resealed since says nothing about the one that took its place.
+    of_blob = exists().where(
+        tables.versions.c.id == _REPLICAS.c.version, tables.versions.c.blob == gap.version.blob
+    )
     return (
         _REPLICAS.c.version == gap.version.id,
         _REPLICAS.c.target == gap.target,
         _REPLICAS.c.leased_until == gap.until,
         tables.GAP,
+        of_blob,
     )
 
 

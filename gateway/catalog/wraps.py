@@ -166,13 +166,13 @@ def _rewrap(connection: Connection, changes: Sequence[Rewrapped], clock: Clock) 
     changed: list[Rewrapped] = []
     for page in contents.slices(sorted(by_version)):
         # Locked first: what somebody else rewraps at the same time is seen as it is after that.
-        locked = select(_VERSIONS.c.id, _VERSIONS.c.kek).where(
+        locked = select(_VERSIONS.c.id, _VERSIONS.c.blob, _VERSIONS.c.kek).where(
             _VERSIONS.c.id.in_(page), _VERSIONS.c.purging.is_(None)
         )
         locked = locked.order_by(_VERSIONS.c.id).with_for_update(key_share=True)
         for row in connection.execute(locked):
             change = by_version[row.id]
-            if row.kek == change.old != change.new:
+            if row.blob == change.blob and row.kek == change.old != change.new:
                 changed.append(change)
     if not changed:
         return frozenset()

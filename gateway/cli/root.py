@@ -12,7 +12,9 @@ from gateway.cli import (
     rebuild,
     repair,
     report,
+    reseal,
     restore,
+    rotate,
     runs,
     scrub,
     serve,
@@ -44,6 +46,8 @@ cli.add_typer(token.group, name="token")
 cli.add_typer(trash.group, name="trash")
 cli.add_typer(keys.group, name="keys")
 cli.add_typer(failover.group, name="failover")
+rotate.group.command("dek", help=reseal.HELP)(reseal.dek)
+cli.add_typer(rotate.group, name="rotate")
 cli.command("runs", help=runs.HELP)(runs.runs)
 cli.command("reap", help=reap.HELP)(reap.reap)
 cli.command("repair", help=repair.HELP)(repair.repair)

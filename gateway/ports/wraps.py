@@ -29,9 +29,10 @@ class Wrapped:
 
 @dataclass(frozen=True, slots=True)
 class Rewrapped:
-    """One envelope under another KEK: as the catalog has it, without inline body."""
+    """The envelope of one blob under another KEK: as the catalog has it, without inline body."""
 
     version: str
+    blob: str
     old: str
     new: str
     envelope: bytes = field(repr=False)
@@ -107,9 +108,10 @@ class Wraps(Protocol):
         """Put new envelopes in place of old ones; return the ids of the versions that changed.
 
         A version changes only while its envelope is still under `old`, so two that rewrap at once never
-        both change one; and not once it is being purged. What else is wrapped in the new envelope is the
-        caller's to get right. With each goes a stale row for every target that has a replica row. Safe to
-        repeat after a lost answer: what had changed is not named again.
+        both change one; only while it has that blob, since no envelope opens another one; and not once it
+        is being purged. What else is wrapped in the new envelope is the caller's to get right. With each
+        goes a stale row for every target that has a replica row. Safe to repeat after a lost answer: what
+        had changed is not named again.
         """
 
     async def claim_stale(

@@ -231,7 +231,15 @@ def _cores(case: Callable[..., Case], fields: Callable[..., bytes]) -> Iterator[
     large = ((1 << 52) - 1).to_bytes(8, "big") + RECORD[8:]
     about = "segments that together reach 4 PiB"
     yield "core-huge-body", case(about, core(1, *IDS, 0, large + RECORD), "too-large")
-    yield "core-field-more", case("seven fields", core(1, *IDS, 0, RECORD, None))
+    yield "core-field-more", case("a seventh field of null", core(1, *IDS, 0, RECORD, None))
+    again = core(1, *IDS, CREATED, RECORD, CREATED + 1)
+    yield "core-resealed", case("sealed again a microsecond later", again, "opens")
+    same = core(1, *IDS, CREATED, RECORD, CREATED)
+    yield "core-resealed-at-once", case("sealed again when it was created", same)
+    late = core(1, *IDS, CREATED, RECORD, 1 << 53)
+    yield "core-resealed-late", case("sealed again at 2^53", late, "too-large")
+    more = core(1, *IDS, CREATED, RECORD, CREATED + 1, 0)
+    yield "core-fields-more", case("eight fields", more, "too-large")
     long_head = b"\x98\x06" + second.cbor((1, *IDS, CREATED, RECORD))[1:]
     yield "core-long-head", case("a head longer than needed", fields(core=long_head, body=None))
     many = bytes(64 * 16385)

@@ -90,7 +90,7 @@ EVERY_METHOD: dict[type, Calls] = {
     },
     Wraps: {
         "on_kek": lambda c: c.wraps.on_kek("k1", after=ID, created_before=START, attachment=ID),
-        "rewrap": lambda c: c.wraps.rewrap([Rewrapped(ID, "k1", "k2", b"")]),
+        "rewrap": lambda c: c.wraps.rewrap([Rewrapped(ID, ID, "k1", "k2", b"")]),
         "claim_stale": lambda c: c.wraps.claim_stale(
             tenant=ID, targets=["backup"], lease=LEASE, limit=9
         ),

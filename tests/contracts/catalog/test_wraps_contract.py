@@ -37,7 +37,8 @@ async def put(
 
 def change(version: Version, new: int = 2) -> Rewrapped:
     """Return a rewrap of a version to a KEK with another number."""
-    return Rewrapped(version.id, version.kek, kek_of(version.tenant, new), b"envelope %d" % new)
+    kek = kek_of(version.tenant, new)
+    return Rewrapped(version.id, version.blob, version.kek, kek, b"envelope %d" % new)
 
 
 async def claim(catalog: SqlCatalog, *targets: str, tenant: str | None = None) -> list[Stale]:
@@ -97,7 +98,7 @@ async def test_a_rewrap_is_repeated_without_effect(catalog: SqlCatalog, tenant: 
     other = await put(catalog, tenant, "b")
     assert await catalog.wraps.rewrap([]) == frozenset()
     await catalog.wraps.rewrap([change(version)])
-    again = [change(version), change(other), Rewrapped(new_id(), "k", "l", b"")]
+    again = [change(version), change(other), Rewrapped(new_id(), new_id(), "k", "l", b"")]
     assert await catalog.wraps.rewrap(again) == {other.id}
 
 

@@ -55,6 +55,7 @@ def test_every_command_is_here() -> None:
         "failover status",
         "failover promote",
         "failover demote",
+        "rotate dek",
         "backup catalog",
         "backup list",
         "backup restore-catalog",
@@ -112,6 +113,7 @@ def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]
         "backup restore-catalog": ["--from", "east"],
         "rebuild-catalog": ["--from", "east"],
         "restore": ["--all"],
+        "rotate dek": ["--all"],
     }.get(" ".join(words), [])
     done = CliRunner().invoke(cli, [*words, *given], env={"SEALGATE_CONFIG": ""})
     assert done.exit_code == 2

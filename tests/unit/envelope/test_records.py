@@ -89,6 +89,8 @@ def test_a_body_of_many_segments_has_exact_sizes(context: Context) -> None:
         ({"segments": (Segment(MAX_PLAINTEXT, bytes(24), bytes(32)), SEGMENT)}, TooLarge),
         ({"created": -1}, Malformed),
         ({"created": MAX_TIME + 1}, Malformed),
+        ({"created": 7, "resealed": 7}, Malformed),
+        ({"resealed": MAX_TIME + 1}, Malformed),
     ],
 )
 def test_a_core_has_bounds(change: dict[str, Any], error: type[Exception], core: Core) -> None:
@@ -114,6 +116,7 @@ def test_a_segment_has_bounds(size: int, salt: int, digest: int, error: type[Exc
 def test_the_digest_of_a_core_is_of_all_of_it(core: Core) -> None:
     others = [
         dataclasses.replace(core, created=core.created + 1),
+        dataclasses.replace(core, resealed=core.created + 1),
         dataclasses.replace(core, segments=core.segments * 2),
         dataclasses.replace(core, context=dataclasses.replace(core.context, version="d4" * 16)),
         dataclasses.replace(core, segments=(dataclasses.replace(SEGMENT, plaintext_size=17),)),

@@ -236,7 +236,8 @@ async def test_an_older_envelope_than_the_catalogs_is_written_again(site: Site) 
     blob, other = await site.store(), await site.store(b"tiny", inline=True)
     newer = [replace(each, version=rewrapped(each)) for each in (blob, other)]
     for version in (each.version for each in newer):
-        await site.catalog.wraps.rewrap([Rewrapped(version.id, "k1", "k2", version.envelope)])
+        change = Rewrapped(version.id, version.blob, "k1", "k2", version.envelope)
+        await site.catalog.wraps.rewrap([change])
     pushed = await _stale(site)
     assert len(pushed) == 4
     for stale in pushed:  # as if they were written; but one is lost again

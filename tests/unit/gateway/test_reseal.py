@@ -1,0 +1,363 @@
+"""A reseal: another key and other bytes for the same content, or everything as it was."""
+
+import asyncio
+import hashlib
+import os
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from gateway.digests import INTERNAL
+from gateway.errors import CatalogUnavailable, StoreDamaged, StoreUnavailable, Unreadable
+from gateway.model import (
+    Found,
+    Precondition,
+    ReplicaState,
+    Version,
+    body_key,
+    envelope_key,
+    moment,
+    now,
+)
+from gateway.opened import envelope_of
+from gateway.policies import Policies
+from gateway.pump import PumpSettings
+from gateway.quorum import QuorumLost
+from gateway.rate import Rate
+from gateway.reseal import Outcome, Reseal
+from gateway.uploads import Draft
+from keyservice.wire import Suspended
+from tests.doubles.blobs import overwrite, whole
+from tests.doubles.blobs import piece as blob_piece
+from tests.unit.gateway.conftest import PART, Bench, pieces
+
+LATER = timedelta(days=1)
+STORED, MISSING = ReplicaState.STORED, ReplicaState.MISSING
+
+
+def resealer(bench: Bench, *, beat: float = 600.0) -> Reseal:
+    """Return the use case over a bench."""
+    return Reseal(
+        bench.catalog,
+        bench.catalog.wraps,
+        bench.keys,
+        bench.downloads,
+        bench.replication,
+        policies=Policies(bench.catalog, bench.quorum),
+        placing=bench.placing,
+        background=bench.background,
+        settings=PumpSettings(part_size=PART, inline=bench.inline, max_size=bench.max_size),
+        rate=Rate(),
+        beat=beat,
+    )
+
+
+async def reseal(bench: Bench, version: Version, *, before: datetime | None = None) -> Outcome:
+    """Reseal one version, however new its key is."""
+    try:
+        return await resealer(bench).version(
+            version.tenant, version.id, before=before or now() + LATER
+        )
+    finally:
+        await bench.background.settle()
+
+
+async def content_of(bench: Bench, found: Found) -> bytes:
+    """Open a version by what the catalog said of it."""
+    opened = await bench.downloads.open(found, request_id="")
+    async with aclosing(bench.downloads.read(opened, 0, opened.size)) as stream:
+        return b"".join([piece async for piece in stream])
+
+
+def blobs(bench: Bench) -> set[str]:
+    """Return the blobs that stores hold some of."""
+    return {key.split("/")[2] for store in bench.stores for key in store.keys}
+
+
+async def untouched(bench: Bench, found: Found) -> bool:
+    """Tell whether everything is as it was."""
+    same = (await bench.catalog.find(bench.tenant, found.attachment.reference)) == found
+    return same and blobs(bench) == {found.version.blob}
+
+
+@pytest.mark.parametrize("size", [0, 1000, PART, 3 * PART + 17])
+async def test_the_same_content_under_another_key(bench: Bench, size: int) -> None:
+    content = os.urandom(size)
+    draft = Draft(
+        bench.tenant,
+        "report",
+        name="report.pdf",
+        content_type="application/pdf",
+        user={"team": "blue"},
+        digests={"sha-256": hashlib.sha256(content).digest()},
+        wanted=frozenset({INTERNAL}),
+    )
+    await bench.uploads.store(draft, pieces(content))
+    old = await bench.catalog.find(bench.tenant, "report")
+    before = await bench.downloads.open(old, request_id="")
+
+    assert await reseal(bench, old.version) is Outcome.RESEALED
+
+    new = await bench.catalog.find(bench.tenant, "report")
+    after = await bench.downloads.open(new, request_id="")
+    assert (new.attachment, new.version.id) == (old.attachment, old.version.id)
+    assert (new.version.created, new.version.size) == (old.version.created, size)
+    assert after.attributes == before.attributes
+    assert after.dek != before.dek
+    assert new.version.blob != old.version.blob
+    salts = [{s.salt for s in envelope_of(each).core.segments} for each in (old, new)]
+    assert not salts[0] & salts[1]
+    assert await content_of(bench, new) == content
+    assert new.replicas == {"primary": STORED, "east": STORED, "west": STORED}
+    for store in bench.stores:  # whoever began with the old one goes on
+        key = envelope_key(bench.tenant, old.version.blob)
+        assert await whole(store, key) is not None
+    assert await content_of(bench, old) == content
+    assert "reseal" in bench.keys.reasons
+
+
+async def test_it_says_when_it_was_sealed_again_and_does_it_once(bench: Bench) -> None:
+    receipt = await bench.store(os.urandom(PART))
+    begun = now()
+    assert await reseal(bench, receipt.version, before=begun) is Outcome.RESEALED
+    first = await bench.catalog.find(bench.tenant, "report")
+    core = envelope_of(first).core
+    assert moment(core.created) == receipt.version.created
+    assert begun <= moment(core.sealed) <= now()
+
+    assert await reseal(bench, receipt.version, before=begun) is Outcome.RECENT
+    assert await bench.catalog.find(bench.tenant, "report") == first
+    assert await reseal(bench, receipt.version) is Outcome.RESEALED
+
+
+async def test_a_clock_that_went_back_does_not_make_it_older(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = await bench.store(b"x" * PART)
+    monkeypatch.setattr("gateway.reseal.time.time_ns", lambda: 1)
+    assert await reseal(bench, receipt.version) is Outcome.RESEALED
+    core = envelope_of(await bench.catalog.find(bench.tenant, "report")).core
+    assert core.sealed == core.created + 1
+
+
+async def test_what_is_in_the_trash_stays_there(bench: Bench) -> None:
+    content = os.urandom(PART)
+    receipt = await bench.store(content)
+    gone = await bench.catalog.trash(bench.tenant, "report", Precondition())
+
+    assert await reseal(bench, receipt.version) is Outcome.RESEALED
+
+    (trashed,) = await bench.catalog.bin.trashed(bench.tenant)
+    assert trashed.attachment == gone
+    await bench.catalog.bin.undelete(bench.tenant, gone.id)
+    assert await bench.read() == content
+
+
+async def test_a_replaced_version_stays_replaced(bench: Bench) -> None:
+    first = await bench.store(b"one" * PART)
+    second = await bench.store(b"two" * PART)
+    assert await reseal(bench, first.version) is Outcome.RESEALED
+    assert (await bench.catalog.find(bench.tenant, "report")).version == second.version
+    old = await bench.catalog.find(bench.tenant, "report", first.version.id)
+    assert await content_of(bench, old) == b"one" * PART
+
+
+async def test_a_damaged_source_is_read_around(bench: Bench) -> None:
+    content = os.urandom(3 * PART)
+    receipt = await bench.store(content)
+    key = body_key(bench.tenant, receipt.version.blob)
+    await overwrite(bench.primary, key, os.urandom(receipt.version.body_size))
+    assert await reseal(bench, receipt.version) is Outcome.RESEALED
+    assert await bench.read() == content
+
+
+async def test_what_is_damaged_everywhere_is_left_as_it_is(bench: Bench) -> None:
+    receipt = await bench.store(os.urandom(3 * PART + 17))
+    found = await bench.catalog.find(bench.tenant, "report")
+    key = body_key(bench.tenant, receipt.version.blob)
+    for store in bench.stores:
+        body = bytearray(await whole(store, key))
+        body[-1] ^= 1  # all but the last byte is authentic
+        await overwrite(store, key, bytes(body))
+    with pytest.raises(Unreadable):
+        await reseal(bench, receipt.version)
+    assert await untouched(bench, found)
+
+
+async def test_without_its_quorum_nothing_changes(bench: Bench) -> None:
+    receipt = await bench.store(os.urandom(2 * PART))
+    found = await bench.catalog.find(bench.tenant, "report")
+    bench.degraded = True  # which is for those who cannot wait
+    for store in (bench.east, bench.west):
+        store.fail = StoreUnavailable("down")
+    with pytest.raises(QuorumLost):
+        await reseal(bench, receipt.version)
+    assert await untouched(bench, found)
+
+
+async def test_a_target_that_is_down_is_left_to_repair(bench: Bench) -> None:
+    content = os.urandom(2 * PART)
+    receipt = await bench.store(content)
+    bench.west.fail = StoreUnavailable("down")
+    assert await reseal(bench, receipt.version) is Outcome.RESEALED
+    found = await bench.catalog.find(bench.tenant, "report")
+    assert found.replicas == {"primary": STORED, "east": STORED, "west": MISSING}
+    (gap,) = await bench.catalog.replicas.claim(["west"], lease=LATER, limit=9, newest=True)
+    assert gap.version == found.version
+
+
+@pytest.mark.parametrize("size", [100, 2 * PART])
+async def test_what_does_not_open_again_is_not_switched_to(
+    bench: Bench, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = await bench.store(os.urandom(size))
+    found = await bench.catalog.find(bench.tenant, "report")
+    put = bench.primary.put
+
+    async def flawed(key: str, piece: object) -> None:
+        await put(key, piece)  # type: ignore[arg-type]
+        if key.endswith("/envelope"):
+            which = envelope_key if size == 100 else body_key
+            name = which(bench.tenant, key.split("/")[2])
+            stored = bytearray(await whole(bench.primary, name))
+            stored[-1] ^= 1
+            await bench.primary.delete(name)
+            await put(name, blob_piece(bytes(stored)))
+
+    monkeypatch.setattr(bench.primary, "put", flawed)
+    with pytest.raises(StoreDamaged):
+        await reseal(bench, receipt.version)
+    assert await untouched(bench, found)
+
+
+async def test_a_suspended_tenant_stops_it(bench: Bench) -> None:
+    receipt = await bench.store(os.urandom(PART))
+    found = await bench.catalog.find(bench.tenant, "report")
+    bench.keys.states[bench.tenant] = "suspended"
+    with pytest.raises(Suspended):
+        await reseal(bench, receipt.version)
+    assert await untouched(bench, found)
+
+
+async def test_a_switch_whose_answer_was_lost_is_asked_for_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(PART)
+    receipt = await bench.store(content)
+    switch, asked = bench.catalog.wraps.switch, 0
+
+    async def lossy(*words: object) -> bool:
+        nonlocal asked
+        asked += 1
+        done = await switch(*words)  # type: ignore[arg-type]
+        if asked == 1:
+            raise CatalogUnavailable("connection lost")
+        return done
+
+    monkeypatch.setattr(bench.catalog.wraps, "switch", lossy)
+    assert await reseal(bench, receipt.version) is Outcome.RESEALED
+    assert await bench.read() == content
+
+
+async def test_an_unknown_outcome_removes_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(PART)
+    receipt = await bench.store(content)
+    switch = bench.catalog.wraps.switch
+
+    async def lost(*words: object) -> bool:
+        await switch(*words)  # type: ignore[arg-type]
+        raise CatalogUnavailable("connection lost")
+
+    monkeypatch.setattr(bench.catalog.wraps, "switch", lost)
+    monkeypatch.setattr("gateway.reseal.ASKED", 1)
+    with pytest.raises(CatalogUnavailable):
+        await reseal(bench, receipt.version)
+    assert await bench.read() == content
+    assert len(blobs(bench)) == 2
+
+
+async def test_two_at_once(bench: Bench) -> None:
+    content = os.urandom(2 * PART)
+    receipt = await bench.store(content)
+    ends = await asyncio.gather(*(reseal(bench, receipt.version) for _ in range(3)))
+    assert sorted(ends) == sorted([Outcome.RESEALED, Outcome.OVERTAKEN, Outcome.OVERTAKEN])
+    found = await bench.catalog.find(bench.tenant, "report")
+    assert blobs(bench) == {receipt.version.blob, found.version.blob}
+    assert await bench.read() == content
+
+
+async def test_a_version_that_is_purged_meanwhile_is_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = await bench.store(os.urandom(2 * PART))
+    switch = bench.catalog.wraps.switch
+
+    async def late(*words: object) -> bool:
+        gone = await bench.catalog.trash(bench.tenant, "report", Precondition())
+        await bench.catalog.bin.doom_now(bench.tenant, gone.id)
+        return await switch(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench.catalog.wraps, "switch", late)
+    assert await reseal(bench, receipt.version) is Outcome.GONE
+    assert blobs(bench) == {receipt.version.blob}
+    assert await reseal(bench, receipt.version) is Outcome.GONE
+
+
+async def test_a_blob_that_takes_long_is_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = await bench.store(os.urandom(4 * PART))
+    intended, often = 0, asyncio.Event()
+    intend = bench.catalog.wraps.intend
+
+    async def counted(version: Version, blob: str, kek: str) -> bool:
+        nonlocal intended
+        intended += 1
+        if intended == 3:
+            often.set()
+        return await intend(version, blob, kek)
+
+    monkeypatch.setattr(bench.catalog.wraps, "intend", counted)
+    bench.patience = 60.0
+    bench.west.gate.clear()
+    slow = resealer(bench, beat=0.01)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(
+            slow.version(bench.tenant, receipt.version.id, before=now() + LATER)
+        )
+        await often.wait()
+        bench.west.gate.set()
+    assert task.result() is Outcome.RESEALED
+
+
+async def test_a_reader_of_the_old_blob_finishes(bench: Bench) -> None:
+    content = os.urandom(4 * PART)
+    receipt = await bench.store(content)
+    opened = await bench.downloads.open(
+        await bench.catalog.find(bench.tenant, "report"), request_id=""
+    )
+    async with aclosing(bench.downloads.read(opened, 0, opened.size)) as stream:
+        begun = await anext(stream)
+        assert await reseal(bench, receipt.version) is Outcome.RESEALED
+        rest = [piece async for piece in stream]
+    assert begun + b"".join(rest) == content
+
+
+async def test_the_limits_of_today_are_not_those_of_then(bench: Bench) -> None:
+    content = os.urandom(PART)
+    receipt = await bench.store(content)
+    bench.max_size = 10
+    bench.inline = 2 * PART  # and what had a body of its own may travel in the envelope
+    assert await reseal(bench, receipt.version) is Outcome.RESEALED
+    found = await bench.catalog.find(bench.tenant, "report")
+    assert found.version.body_size == 0
+    assert found.version.inline is not None
+    assert await bench.read() == content
+    bench.inline = 0
+    assert await reseal(bench, replace(receipt.version)) is Outcome.RESEALED
+    assert (await bench.catalog.find(bench.tenant, "report")).version.inline is None
+    assert await bench.read() == content
