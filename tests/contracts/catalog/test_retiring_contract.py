@@ -58,8 +58,8 @@ async def test_nothing_is_rewrapped_or_resealed_to_it(catalog: SqlCatalog, tenan
 
     changed = await catalog.wraps.rewrap(
         [
-            Rewrapped(older.id, older.kek, new, b"to it"),
-            Rewrapped(other.id, other.kek, third, b"to another"),
+            Rewrapped(older.id, older.blob, older.kek, new, b"to it"),
+            Rewrapped(other.id, other.blob, other.kek, third, b"to another"),
         ]
     )
 
