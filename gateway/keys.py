@@ -1,7 +1,8 @@
 """Data keys for the use cases: what they ask of the key service, and how a batch of one reads.
 
 Guarantees that a key is never held longer than its use, and that an item's refusal is raised as the
-key service gave it. The client behind the port caches and retries; nothing here does.
+key service gave it. The client behind the ports caches and retries; nothing here does. `KeyControl` is for
+those who change how keys are kept.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,16 @@ from typing import Protocol
 
 from envelope.context import Context, Purpose
 from envelope.envelope import Envelope
-from keyservice.wire import DataKey, KeyServiceError, Status, TenantKeys, WrappedKey
+from keyservice.wire import (
+    DataKey,
+    KeyServiceError,
+    Rate,
+    RootVersions,
+    Status,
+    TenantKeys,
+    TenantRoot,
+    WrappedKey,
+)
 
 
 class KeyService(Protocol):
@@ -42,10 +52,81 @@ class KeyService(Protocol):
     async def rewrap(
         self, tenant: str, keys: Sequence[WrappedKey], *, reason: str, request_id: str
     ) -> list[bytes | KeyServiceError]:
-        """Return wrapped data keys under the current KEK; one that is there already as it came."""
+        """Return each wrapped data key under the tenant's current KEK, without showing it."""
 
     async def status(self) -> Status:
         """Describe the root behind the key service."""
+
+
+class KeyControl(Protocol):
+    """What administration asks of the key service. Raises KeyServiceErrors; every call may be repeated.
+
+    What changes a tenant answers how it is then. Other instances follow within the tenant's cache time; this
+    process sees no state before the change any more.
+    """
+
+    async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKeys:
+        """Return what the key service knows of a tenant. Raises UnknownTenant."""
+
+    async def rotate_kek(
+        self, tenant: str, expected: str, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Replace the KEK `expected` by a new one; where another is current, change nothing."""
+
+    async def retire_kek(
+        self, tenant: str, kek: str, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Destroy a KEK that is not current: what is wrapped under it never opens again."""
+
+    async def rotate_root(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
+        """Rotate the tenant's own root, rewrap its KEKs, retire the older versions."""
+
+    async def rewrap_root(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
+        """Wrap the tenant's KEKs under the newest version of its root."""
+
+    async def root(self, tenant: str, *, request_id: str = "") -> RootVersions:
+        """Return which versions the tenant's root has."""
+
+    async def destroy_root(
+        self, tenant: str, name: str, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Destroy an own root that the tenant was moved away from, for good."""
+
+    async def move(
+        self, tenant: str, tier: str, root: TenantRoot, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Move the tenant to another tier or root; name a new own root by 8 random hex characters."""
+
+    async def settings(
+        self,
+        tenant: str,
+        *,
+        reason: str,
+        cache_ttl: float | None = None,
+        rate: Rate | None = None,
+        unlimited: bool = False,
+        request_id: str = "",
+    ) -> TenantKeys:
+        """Set a business tenant's cache time and rate; None leaves one as it is."""
+
+    async def suspend(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
+        """Let nobody use the tenant's keys."""
+
+    async def resume(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
+        """End a suspension."""
+
+    async def shared_root(self, *, request_id: str = "") -> RootVersions:
+        """Return which versions the root has that standard tenants share."""
+
+    async def rotate_shared(
+        self, expected: int, *, reason: str, request_id: str = ""
+    ) -> RootVersions:
+        """Give it a version after `expected`; where another is the latest, change nothing."""
+
+    async def retire_shared(
+        self, minimum: int, *, reason: str, request_id: str = ""
+    ) -> RootVersions:
+        """Put its versions before `minimum` out of use; WrongState while a KEK is under one."""
 
 
 async def data_key(

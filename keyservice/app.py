@@ -23,8 +23,10 @@ from aiohttp import web
 from keyservice.audit import Auditor
 from keyservice.audit_file import FileAuditSink
 from keyservice.callers import DEVELOPMENT, TokenCheck
+from keyservice.change import Changes
 from keyservice.config import (
     AppRole,
+    CacheSettings,
     ConfigError,
     HeldSettings,
     Kubernetes,
@@ -40,6 +42,7 @@ from keyservice.http import Api, UseCases, probe_application
 from keyservice.journal import Journal
 from keyservice.journalled import JournalledRoot, JournalledStore
 from keyservice.keyring import Keyring
+from keyservice.lifecycle import Lifecycle
 from keyservice.metered import MeteredRoot
 from keyservice.metrics import Metrics
 from keyservice.open_root import open_root
@@ -48,6 +51,7 @@ from keyservice.policy_file import PolicyFile, load
 from keyservice.ports import KeyStore, Root, RootStatus
 from keyservice.records import Tier
 from keyservice.service import KeyService
+from keyservice.shared_root import SharedRoot
 from keyservice.tls import server_context
 
 MIN_TOKEN = 32
@@ -114,16 +118,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         metrics.watch(keyring)
         desk = Desk(gate, auditor, metrics, journal)
-        service = KeyService(
-            root=root,
-            store=store,
-            keyring=keyring,
-            desk=desk,
-            cache_ttl={
-                Tier.STANDARD: settings.cache.standard_ttl,
-                Tier.BUSINESS: settings.cache.business_ttl,
-            },
-        )
+        cases = _use_cases(root, store, keyring, desk, journal=journal, cache=settings.cache)
         health = _health(
             root=root,
             store=store,
@@ -133,7 +128,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             metrics=metrics,
         )
         context, token = await asyncio.to_thread(_trust, settings)
-        api = Api(UseCases(service, desk, journal), token, health, metrics, root.kind).application()
+        api = Api(cases, token, health, metrics, root.kind).application()
         url = await _listen(stack, api, settings.listen, context, settings.drain_timeout)
         probes_url = None
         if settings.probes is not None:
@@ -152,12 +147,29 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             summaries = tasks.create_task(journal.keep())
             watch = tasks.create_task(policy.watch()) if policy is not None else None
             try:
-                yield Running(url, probes_url, service, health, reload)
+                yield Running(url, probes_url, cases.keys, health, reload)
             finally:
                 health.draining = True
                 summaries.cancel()
                 if watch is not None:
                     watch.cancel()
+
+
+def _use_cases(
+    root: Root,
+    store: KeyStore,
+    keyring: Keyring,
+    desk: Desk,
+    *,
+    journal: Journal,
+    cache: CacheSettings,
+) -> UseCases:
+    ttls = {Tier.STANDARD: cache.standard_ttl, Tier.BUSINESS: cache.business_ttl}
+    keys = KeyService(root=root, store=store, keyring=keyring, desk=desk, cache_ttl=ttls)
+    changes = Changes(root, store, keyring)
+    lifecycle = Lifecycle(root=root, store=store, changes=changes, desk=desk, cache_ttl=ttls)
+    shared = SharedRoot(root=root, store=store, keyring=keyring, desk=desk)
+    return UseCases(keys, lifecycle, shared, desk, journal)
 
 
 def check(settings: Settings) -> None:

@@ -1,64 +1,38 @@
 """The client of the key service that the gateway uses.
 
-Guarantees: every call ends within `timeout` seconds, retries included; it repeats only what may
-succeed (no connection, no answer, Unavailable), which is safe since every operation may be
-repeated; opened data keys are kept for a short time, no longer than the key service allows for the
-tenant, under the tenant, the context and the wrapped key together, and a refusal of the tenant drops
-all that is kept of it. Every error is one of
-`wire`. What is answered from the short cache is not on the key service's record again.
+Guarantees, beside those of `transport`: opened data keys are kept for a short time, no longer than the
+key service allows for the tenant, under the tenant, the context and the wrapped key together; a refusal
+of the tenant, and a change of it that was asked for here, drops all that is kept of it. What is answered
+from the short cache is not on the key service's record again. `control` is the face for those who
+administer.
 """
 
 from __future__ import annotations
 
-import asyncio
-import io
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import urlsplit
 
-import aiohttp
-from pydantic import BaseModel, ValidationError
-
+from keyservice.control import KeyControl
 from keyservice.dek_cache import DekCache
-from keyservice.errors import (
-    Denied,
-    Invalid,
-    KeyServiceError,
-    Shredded,
-    Suspended,
-    Unavailable,
-    UnknownTenant,
-)
+from keyservice.errors import Denied, KeyServiceError, Shredded, Suspended, UnknownTenant
 from keyservice.messages import (
     Created,
     CreateTenant,
     Item,
     Items,
     MakeDataKeys,
-    Problem,
     StatusView,
-    TenantView,
     Usable,
     UseKeys,
-    parse,
 )
 from keyservice.problems import from_problem
-from keyservice.records import is_tenant
-from keyservice.tls import client_context
+from keyservice.transport import Transport, checked, demand_tenant
 from keyservice.wire import MAX_BATCH, DataKey, Status, TenantKeys, WrappedKey
 
-MAX_ANSWER = 4 * 1024 * 1024
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-BACKOFF = 0.05
-MAX_BACKOFF = 1.0
-SUCCESS = frozenset({200, 201})
-GATEWAY_FAILED = frozenset({502, 503, 504})
 FINAL = (Denied, UnknownTenant, Suspended, Shredded)
-M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
@@ -85,25 +59,25 @@ class KeyServiceClient:
         cache_ttl: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._url = url.rstrip("/")
-        self._base = "http://localhost" if url.startswith("unix:") else self._url
-        self._tls = (ca_file, certificate, private_key)
-        self._token = token
-        self._timeout = timeout
-        self._attempt_timeout = attempt_timeout
-        self._attempts = attempts
-        self._connections = connections
+        self._transport = Transport(
+            url,
+            ca_file=ca_file,
+            certificate=certificate,
+            private_key=private_key,
+            token=token,
+            timeout=timeout,
+            attempt_timeout=attempt_timeout,
+            attempts=attempts,
+            connections=connections,
+        )
         self._cache = DekCache(cache_size, cache_ttl, clock)
-        self._session: aiohttp.ClientSession | None = None
+        self.control = KeyControl(self._transport, self._cache.forget)
 
     def __repr__(self) -> str:
-        return f"KeyServiceClient({self._url!r})"
+        return f"KeyServiceClient({self._transport.url!r})"
 
     async def __aenter__(self) -> Self:
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        self._session = aiohttp.ClientSession(
-            connector=await self._connector(), headers=headers, cookie_jar=aiohttp.DummyCookieJar()
-        )
+        await self._transport.open()
         return self
 
     async def __aexit__(
@@ -117,38 +91,32 @@ class KeyServiceClient:
     async def close(self) -> None:
         """Give up the connections and forget every key; idempotent."""
         self._cache.clear()
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._transport.close()
 
     async def create_tenant(
         self, tenant: str, *, tier: str = "standard", request_id: str = ""
     ) -> None:
         """Make sure that the tenant exists; Invalid when it does with another tier."""
-        message = _checked(CreateTenant, tenant=tenant, tier=tier)
-        await self._ask("POST", "/v1/tenants", message, request_id, Created)
+        message = checked(CreateTenant, tenant=tenant, tier=tier)
+        await self._transport.ask("POST", "/v1/tenants", message, Created, request_id=request_id)
 
     async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKeys:
-        """Return a tenant's tier and state, as the key store says now; UnknownTenant."""
-        if not is_tenant(tenant):
-            raise Invalid("tenant id must be 32 lower-case hex characters")
-        view = await self._ask("GET", f"/v1/tenants/{tenant}", None, request_id, TenantView)
-        if view.tenant != tenant:
-            raise KeyServiceError("key service answered for another tenant")
-        return TenantKeys(view.tier.value, view.state.value)
+        """Return what the key store says of a tenant now; UnknownTenant."""
+        return await self.control.tenant(tenant, request_id=request_id)
 
     async def usable(self, tenant: str, *, request_id: str = "") -> None:
         """Return if the tenant's keys may be used now, as far as may be remembered; raise why not."""
         if self._cache.usable(tenant):
             return
-        asked = self._cache.now()
-        if not is_tenant(tenant):
-            raise Invalid("tenant id must be 32 lower-case hex characters")
+        demand_tenant(tenant)
+        asked, seen = self._cache.now(), self._transport.revisions.of(tenant)
+        path = f"/v1/tenants/{tenant}/usable?at_least={seen}"
         try:
-            view = await self._ask("GET", f"/v1/tenants/{tenant}/usable", None, request_id, Usable)
+            view = await self._transport.ask("GET", path, None, Usable, request_id=request_id)
         except FINAL:
             self._cache.forget(tenant)
             raise
+        self._transport.revisions.saw(tenant, view.revision, asked=seen)
         self._cache.used(tenant, self._cache.until(asked, view.fresh))
 
     async def data_keys(
@@ -157,7 +125,8 @@ class KeyServiceClient:
         """Return a fresh data key for each context, in order."""
         found: list[DataKey | KeyServiceError] = []
         for batch in _batches(contexts):
-            message = _checked(MakeDataKeys, reason=reason, contexts=tuple(batch))
+            seen = self._transport.revisions.of(tenant)
+            message = checked(MakeDataKeys, reason=reason, contexts=tuple(batch), at_least=seen)
             answer = await self._use(tenant, "data-keys", message, request_id, len(batch))
             found += [_data_key(item, answer.fresh) for item in answer.items]
         return found
@@ -189,7 +158,7 @@ class KeyServiceClient:
 
     async def status(self) -> Status:
         """Return what the root is and whether it answers."""
-        view = await self._ask("GET", "/v1/status", None, "", StatusView)
+        view = await self._transport.ask("GET", "/v1/status", None, StatusView)
         return Status(view.root, view.healthy, view.detail)
 
     async def _each(
@@ -206,7 +175,8 @@ class KeyServiceClient:
         found: list[tuple[bytes | KeyServiceError, float]] = []
         for batch in _batches(keys):
             asked = tuple({"wrapped": k.wrapped, "context": k.context} for k in batch)
-            message = _checked(UseKeys, reason=reason, keys=asked)
+            seen = self._transport.revisions.of(tenant)
+            message = checked(UseKeys, reason=reason, keys=asked, at_least=seen)
             now = self._cache.now()
             answer = await self._use(tenant, operation, message, request_id, len(batch))
             until = self._cache.until(now, answer.fresh)
@@ -214,125 +184,26 @@ class KeyServiceClient:
         return found
 
     async def _use(
-        self, tenant: str, operation: str, message: BaseModel, request_id: str, count: int
+        self,
+        tenant: str,
+        operation: str,
+        message: MakeDataKeys | UseKeys,
+        request_id: str,
+        count: int,
     ) -> Items:
-        if not is_tenant(tenant):
-            raise Invalid("tenant id must be 32 lower-case hex characters")
+        demand_tenant(tenant)
         path, asked = f"/v1/tenants/{tenant}/{operation}", self._cache.now()
         try:
-            answer = await self._ask("POST", path, message, request_id, Items)
+            answer = await self._transport.ask("POST", path, message, Items, request_id=request_id)
         except FINAL:
             self._cache.forget(tenant)
             raise
         if len(answer.items) != count:
             raise KeyServiceError("key service answered another number of items")
+        self._transport.revisions.saw(tenant, answer.revision, asked=message.at_least)
         if any(item.error is None for item in answer.items):
             self._cache.used(tenant, self._cache.until(asked, answer.fresh))
         return answer
-
-    async def _ask(
-        self, method: str, path: str, message: BaseModel | None, request_id: str, kind: type[M]
-    ) -> M:
-        """Send the request until it is answered, its attempts are spent or its time is up."""
-        body = None if message is None else message.model_dump_json().encode()
-        headers = {"X-Request-Id": request_id} if request_id else {}
-        failure = Unavailable("key service does not answer in time")
-        try:
-            async with asyncio.timeout(self._timeout) as deadline:
-                for attempt in range(self._attempts):
-                    try:
-                        return await self._attempt(method, path, body, headers, kind)
-                    except Unavailable as error:
-                        failure = error
-                    await _pause(attempt, failure, deadline, last=attempt + 1 == self._attempts)
-        except TimeoutError:
-            pass
-        raise failure
-
-    async def _attempt(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        kind: type[M],
-    ) -> M:
-        if self._session is None:
-            raise RuntimeError("key service client is not open: use it as a context manager")
-        data = None
-        if body is not None:
-            headers = {**headers, "Content-Type": "application/json"}
-            data = io.BytesIO(body)  # written piece by piece, where bytes would go in one
-        try:
-            async with (
-                asyncio.timeout(self._attempt_timeout),
-                self._session.request(
-                    method, self._base + path, data=data, headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                content = await response.content.read(MAX_ANSWER + 1)
-                while not response.content.at_eof() and len(content) <= MAX_ANSWER:
-                    content += await response.content.read(MAX_ANSWER)
-                status = response.status
-        except TimeoutError:
-            raise Unavailable("key service does not answer in time") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"key service cannot be reached: {type(error).__name__}") from None
-        if status in SUCCESS:
-            return _answer(kind, content)
-        raise _refusal(status, content)
-
-    async def _connector(self) -> aiohttp.BaseConnector:
-        scheme, _, rest = self._url.partition("://")
-        if scheme == "unix":
-            return aiohttp.UnixConnector(rest, limit=self._connections)
-        if scheme == "http" and urlsplit(self._url).hostname in LOOPBACK:
-            return aiohttp.TCPConnector(limit=self._connections)
-        ca, certificate, private_key = self._tls
-        if scheme != "https" or ca is None or certificate is None or private_key is None:
-            raise ValueError("key service url must be https with three TLS files, or development's")
-        context = await asyncio.to_thread(client_context, ca, certificate, private_key)
-        return aiohttp.TCPConnector(limit=self._connections, ssl=context)
-
-
-async def _pause(
-    attempt: int, failure: Unavailable, deadline: asyncio.Timeout, *, last: bool
-) -> None:
-    """Wait before the next attempt, or raise the failure when none can be in time."""
-    ceiling = min(MAX_BACKOFF, BACKOFF * 2**attempt)
-    wait = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter is no secret
-    if failure.retry_after is not None:
-        wait += failure.retry_after
-    ends = deadline.when()
-    if last or (ends is not None and asyncio.get_running_loop().time() + wait >= ends):
-        raise failure
-    await asyncio.sleep(wait)
-
-
-def _checked(kind: type[M], **fields: object) -> M:
-    """Build a message; the limits hold here too, so that a mistake never leaves the process."""
-    try:
-        return kind(**fields)
-    except ValidationError as error:
-        faults = (".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False))
-        raise Invalid(f"request does not have the right form: {'; '.join(faults)}") from None
-
-
-def _answer(kind: type[M], content: bytes) -> M:
-    try:
-        return parse(kind, content)
-    except Invalid:
-        raise KeyServiceError("key service gave an answer that is not of this protocol") from None
-
-
-def _refusal(status: int, content: bytes) -> KeyServiceError:
-    try:
-        return from_problem(parse(Problem, content))
-    except Invalid:
-        pass
-    if status in GATEWAY_FAILED:  # a load balancer's own words
-        return Unavailable("key service is not there", retry_after=None)
-    return KeyServiceError(f"key service answered {status}")
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

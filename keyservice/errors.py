@@ -92,6 +92,20 @@ class Unavailable(KeyServiceError):
     code = "unavailable"
 
 
+class Altered(Unavailable):
+    """The tenant's record is not as the key service wrote it, or an older one was written back."""
+
+    code = "altered"
+
+    def __init__(
+        self,
+        message: str = "tenant record was altered or written back in the key store; it is not used",
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
 class CannotUnwrap(KeyServiceError):
     """The wrapped key does not open: one message for every kind of damage or mismatch."""
 

@@ -1,10 +1,10 @@
 """A bounded cache whose misses are loaded once, however many callers wait.
 
-Guarantees: at most one load runs for a key at a time; a failure reaches those who waited for it and
-is not kept; a caller who is cancelled takes nobody down with it: if it was the one loading, another
-waiter loads instead. Entries end at the deadline that their load returned, on the monotonic clock.
-It starts no task of its own. It does not decide what may be cached: a key must hold everything the
-value depends on.
+Guarantees: at most one load runs for a key at a time, unless it was dropped meanwhile; a failure
+reaches those who waited for it and is not kept; a caller who is cancelled takes nobody down with it: if
+it was the one loading, another waiter loads instead. Entries end at the deadline that their load
+returned, on the monotonic clock. It starts no task of its own. It does not decide what may be cached:
+a key must hold everything the value depends on.
 """
 
 from __future__ import annotations
@@ -60,9 +60,17 @@ class FlightCache(Generic[K, V]):
             if not flight.cancelled():
                 return flight.result()
 
-    def peek(self, key: K) -> Loaded[V] | None:
-        """Return what is cached for the key, if it still holds, and count nothing."""
-        return self._fresh(key)
+    def drop(self, unwanted: Callable[[K], bool]) -> None:
+        """Forget what is cached under such keys; a load under way is not kept, nor joined any more."""
+        for key in [key for key in self._entries if unwanted(key)]:
+            del self._entries[key]
+        for key in [key for key in self._flights if unwanted(key)]:
+            del self._flights[key]
+
+    def discard(self, key: K, seen: Loaded[V]) -> None:
+        """Forget the entry if it still is the one that was seen."""
+        if self._entries.get(key) is seen:
+            del self._entries[key]
 
     def has_fresh(self) -> bool:
         """Say whether anything at all could be served without a load."""
@@ -93,10 +101,12 @@ class FlightCache(Generic[K, V]):
             raise
         else:
             flight.set_result(loaded)
-            self._keep(key, loaded)
+            if self._flights.get(key) is flight:
+                self._keep(key, loaded)
             return loaded
         finally:
-            del self._flights[key]
+            if self._flights.get(key) is flight:
+                del self._flights[key]
 
     def _keep(self, key: K, loaded: Loaded[V]) -> None:
         if loaded.deadline <= self._clock():

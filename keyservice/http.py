@@ -7,59 +7,47 @@ It knows no vendor and decides nothing about keys.
 
 from __future__ import annotations
 
-import asyncio
-import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 from aiohttp import web
-from pydantic import BaseModel
 
-from keyservice import answers
+from keyservice import answers, asked, http_journal, http_lifecycle, views
+from keyservice.asked import CALLER, MAX_BODY, REQUEST_ID_KEY, TENANT, Asked
 from keyservice.callers import TokenCheck, of_certificate
-from keyservice.desk import Call, Desk, Outcome
-from keyservice.errors import Invalid, KeyServiceError, TooLarge
+from keyservice.desk import Desk
+from keyservice.errors import KeyServiceError
 from keyservice.health import Health
-from keyservice.journal import Journal, Page
+from keyservice.journal import Journal
+from keyservice.lifecycle import Lifecycle
 from keyservice.messages import (
     Created,
     CreateTenant,
     Item,
     Items,
-    JournalView,
-    KekView,
     MakeDataKeys,
     Problem,
     StatusView,
-    TenantView,
     Usable,
     UseKeys,
-    parse,
 )
 from keyservice.metrics import Metrics
-from keyservice.policy import NOBODY, Caller, Operation
+from keyservice.policy import Caller, Operation
 from keyservice.ports import RootKind
 from keyservice.problems import PREFIX, to_problem
-from keyservice.records import is_tenant
-from keyservice.service import KeyService
-from keyservice.wire import MAX_REQUEST_ID, DataKey, WrappedKey
+from keyservice.service import Batch, KeyService
+from keyservice.shared_root import SharedRoot
+from keyservice.wire import DataKey, WrappedKey
 
-MAX_BODY = 2 * 1024 * 1024
-BODY_TIMEOUT = 10.0
-MAX_DIGITS = 10
-JOURNAL_PAGE = 200
-TENANT = "/v1/tenants/{tenant}"
 PROBES = ("/livez", "/readyz", "/metrics")
-REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID}}}")
+MAX_DIGITS = 16
 
-M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
-REQUEST_ID_KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +57,8 @@ class UseCases:
     """All that can be asked for, and the desk at which what cannot be understood is turned away."""
 
     keys: KeyService
+    lifecycle: Lifecycle
+    shared: SharedRoot
     desk: Desk
     journal: Journal
 
@@ -85,6 +75,7 @@ class Api:
         root: RootKind,
     ) -> None:
         self._cases = cases
+        self._asked = Asked(cases.desk)
         self._token = token
         self._health = health
         self._metrics = metrics
@@ -101,7 +92,8 @@ class Api:
                 web.post(f"{TENANT}/data-keys", self.data_keys, name=Operation.DATA_KEYS),
                 web.post(f"{TENANT}/unwrap", self.unwrap, name=Operation.UNWRAP),
                 web.post(f"{TENANT}/rewrap", self.rewrap, name=Operation.REWRAP),
-                web.get(f"{TENANT}/journal", self.journal, name=Operation.JOURNAL),
+                *http_lifecycle.routes(self._asked, self._cases.lifecycle, self._cases.shared),
+                *http_journal.routes(self._asked, self._cases.desk, self._cases.journal),
                 web.get("/v1/status", self.status),
                 *_probes(self._health, self._metrics),
             ]
@@ -110,80 +102,49 @@ class Api:
 
     async def create_tenant(self, request: web.Request) -> web.Response:
         """201 when it is new, 200 when it was there."""
-        try:
-            message = parse(CreateTenant, await _body(request))
-        except Invalid as error:
-            await self._refuse(request, Operation.CREATE_TENANT, error)
-            raise
+        message = await self._asked.message(request, Operation.CREATE_TENANT, CreateTenant)
         new = await self._cases.keys.create_tenant(
-            _call(request, message.reason), message.tenant, message.tier
+            asked.call(request, message.reason), message.tenant, message.tier
         )
         return answers.json(Created(tenant=message.tenant), status=201 if new else 200)
 
     async def tenant_status(self, request: web.Request) -> web.Response:
         """Return the tenant's tier, state and KEKs, without any key."""
-        tenant = await self._tenant(request, Operation.TENANT_STATUS)
-        record = await self._cases.keys.tenant_status(_call(request, "status"), tenant)
-        view = TenantView(
-            tenant=record.tenant,
-            tier=record.tier,
-            state=record.state,
-            cache_ttl=record.cache_ttl,
-            keks=tuple(KekView(id=k.id, state=k.state, created=k.created) for k in record.keks),
-        )
-        return answers.json(view)
+        tenant = await self._asked.tenant(request, Operation.TENANT_STATUS)
+        record = await self._cases.keys.tenant_status(asked.call(request, "status"), tenant)
+        return answers.json(views.tenant(record))
 
     async def usable(self, request: web.Request) -> web.Response:
         """Tell that the tenant's keys may be used, and how long that may be remembered."""
-        tenant = await self._tenant(request, Operation.TENANT_STATUS)
-        await self._cases.keys.usable(_call(request, "usable"), tenant)
-        return answers.json(Usable(fresh=self._cases.keys.fresh(tenant)))
+        tenant = await self._asked.tenant(request, Operation.TENANT_STATUS)
+        found = await self._cases.keys.usable(
+            asked.call(request, "usable"), tenant, at_least=_at_least(request)
+        )
+        return answers.json(Usable(revision=found.revision, fresh=found.fresh))
 
     async def data_keys(self, request: web.Request) -> web.Response:
         """Return one fresh key for each context."""
-        tenant, message = await self._asked(request, Operation.DATA_KEYS, MakeDataKeys)
+        tenant, message = await self._asked.of_tenant(request, Operation.DATA_KEYS, MakeDataKeys)
         found = await self._cases.keys.data_keys(
-            _call(request, message.reason), tenant, message.contexts
+            asked.call(request, message.reason), tenant, message.contexts, at_least=message.at_least
         )
-        return self._items(tenant, [_data_key(item) for item in found])
+        return _items(found, _data_key)
 
     async def unwrap(self, request: web.Request) -> web.Response:
         """Return the data key of each item."""
-        tenant, message = await self._asked(request, Operation.UNWRAP, UseKeys)
+        tenant, message = await self._asked.of_tenant(request, Operation.UNWRAP, UseKeys)
         found = await self._cases.keys.unwrap(
-            _call(request, message.reason), tenant, _keys(message)
+            asked.call(request, message.reason), tenant, _keys(message), at_least=message.at_least
         )
-        return self._items(
-            tenant, [_failed(i) if isinstance(i, KeyServiceError) else Item(dek=i) for i in found]
-        )
+        return _items(found, lambda dek: Item(dek=dek))
 
     async def rewrap(self, request: web.Request) -> web.Response:
         """Return each item under the current KEK."""
-        tenant, message = await self._asked(request, Operation.REWRAP, UseKeys)
+        tenant, message = await self._asked.of_tenant(request, Operation.REWRAP, UseKeys)
         found = await self._cases.keys.rewrap(
-            _call(request, message.reason), tenant, _keys(message)
+            asked.call(request, message.reason), tenant, _keys(message), at_least=message.at_least
         )
-        return self._items(
-            tenant,
-            [_failed(i) if isinstance(i, KeyServiceError) else Item(wrapped=i) for i in found],
-        )
-
-    async def journal(self, request: web.Request) -> web.Response:
-        """Return lines of the tenant's key journal after a number."""
-        tenant = await self._tenant(request, Operation.JOURNAL)
-        try:
-            after = _number(request, "after", 0)
-            limit = _number(request, "limit", JOURNAL_PAGE)
-        except Invalid as error:
-            await self._refuse(request, Operation.JOURNAL, error, tenant)
-            raise
-
-        async def read() -> Outcome[Page]:
-            return Outcome("", await self._cases.journal.page(tenant, after, limit))
-
-        call = _call(request, "journal")
-        page = await self._cases.desk.one(call, tenant, Operation.JOURNAL, read)
-        return answers.json(JournalView(tenant=tenant, head=page.head, entries=tuple(page.lines)))
+        return _items(found, lambda wrapped: Item(wrapped=wrapped))
 
     async def status(self, _request: web.Request) -> web.Response:
         """Return what the root is and whether it answered a moment ago."""
@@ -197,9 +158,9 @@ class Api:
         try:
             request[CALLER] = self._caller(request)
             if (given := request.headers.get("X-Request-Id")) is not None:
-                request[REQUEST_ID_KEY] = _request_id(given)
+                request[REQUEST_ID_KEY] = asked.request_id(given)
         except KeyServiceError as error:
-            await self._turn_away(request, error)
+            await self._asked.turn_away(request, error)
             raise
         return await handler(request)
 
@@ -209,43 +170,6 @@ class Api:
         if certificate is None and self._token is not None:
             return self._token.caller(request.headers.get("Authorization"))
         return of_certificate(certificate)
-
-    async def _turn_away(self, request: web.Request, error: KeyServiceError) -> None:
-        """Put on record who was refused at the door, as far as they are known, and at which one."""
-        tenant = request.match_info.get("tenant", "")
-        name = request.match_info.route.name
-        await self._cases.desk.refuse(
-            Call(request.get(CALLER, NOBODY), request[REQUEST_ID_KEY], ""),
-            tenant if is_tenant(tenant) else "",
-            Operation(name) if name else None,
-            error,
-        )
-
-    async def _asked(
-        self, request: web.Request, operation: Operation, kind: type[M]
-    ) -> tuple[str, M]:
-        tenant = await self._tenant(request, operation)
-        try:
-            return tenant, parse(kind, await _body(request))
-        except Invalid as error:
-            await self._refuse(request, operation, error, tenant)
-            raise
-
-    async def _tenant(self, request: web.Request, operation: Operation) -> str:
-        tenant = request.match_info["tenant"]
-        if not is_tenant(tenant):
-            error = Invalid("tenant id must be 32 lower-case hex characters")
-            await self._refuse(request, operation, error)
-            raise error
-        return tenant
-
-    def _items(self, tenant: str, items: Sequence[Item]) -> web.Response:
-        return answers.json(Items(items=tuple(items), fresh=self._cases.keys.fresh(tenant)))
-
-    async def _refuse(
-        self, request: web.Request, operation: Operation, error: KeyServiceError, tenant: str = ""
-    ) -> None:
-        await self._cases.desk.refuse(_call(request, ""), tenant, operation, error)
 
 
 def probe_application(health: Health, metrics: Metrics) -> web.Application:
@@ -306,45 +230,23 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     return response
 
 
-def _number(request: web.Request, name: str, default: int) -> int:
-    given = request.query.get(name, str(default))
-    if not (given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS):
-        raise Invalid(f"{name} must be a number of at most {MAX_DIGITS} digits")
-    return int(given)
-
-
-def _request_id(given: str) -> str:
-    if not REQUEST_ID.fullmatch(given):
-        raise Invalid("X-Request-Id must be 1 to 64 letters, digits or .:_-")
-    return given
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise TooLarge(f"request body is larger than {MAX_BODY} bytes") from None
-    except TimeoutError:
-        raise Invalid("request body did not arrive in time") from None
-    except (ConnectionError, web.RequestPayloadError):
-        # The errors of aiohttp quote what was sent.
-        raise Invalid("request body did not arrive whole") from None
-
-
-def _call(request: web.Request, reason: str) -> Call:
-    return Call(request[CALLER], request[REQUEST_ID_KEY], reason)
+def _at_least(request: web.Request) -> int:
+    """Return the revision that the caller saw, 0 where it names none that makes sense."""
+    given = request.query.get("at_least", "0")
+    return int(given) if given.isdecimal() and len(given) < MAX_DIGITS else 0
 
 
 def _keys(message: UseKeys) -> list[WrappedKey]:
     return [WrappedKey(key.wrapped, key.context) for key in message.keys]
 
 
-def _data_key(item: DataKey | KeyServiceError) -> Item:
-    if isinstance(item, KeyServiceError):
-        return _failed(item)
-    return Item(dek=item.dek, wrapped=item.wrapped, kek=item.kek)
+def _data_key(key: DataKey) -> Item:
+    return Item(dek=key.dek, wrapped=key.wrapped, kek=key.kek)
 
 
-def _failed(error: KeyServiceError) -> Item:
-    return Item(error=to_problem(error))
+def _items(found: Batch[T], show: Callable[[T], Item]) -> web.Response:
+    items = tuple(
+        Item(error=to_problem(item)) if isinstance(item, KeyServiceError) else show(item)
+        for item in found.items
+    )
+    return answers.json(Items(items=items, revision=found.revision, fresh=found.fresh))

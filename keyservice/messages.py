@@ -13,7 +13,15 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from keyservice.errors import Invalid
-from keyservice.records import TENANT, KekState, TenantState, Tier
+from keyservice.records import (
+    MAX_KEK_ID,
+    MAX_RATE,
+    TENANT,
+    Custody,
+    KekState,
+    TenantState,
+    Tier,
+)
 from keyservice.wire import MAX_BATCH, MAX_CONTEXT, MAX_REASON, MAX_WRAPPED
 
 M = TypeVar("M", bound=BaseModel)
@@ -41,6 +49,10 @@ Context = Annotated[Base64, Field(min_length=1, max_length=MAX_CONTEXT)]
 Wrapped = Annotated[Base64, Field(min_length=1, max_length=MAX_WRAPPED)]
 Secret = Annotated[Base64, Field(min_length=32, max_length=32)]
 Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=r"^[\x20-\x7e]+$")]
+Revision = Annotated[int, Field(ge=0, lt=1 << 53)]
+Seconds = Annotated[float, Field(ge=0, le=86400)]
+KekId = Annotated[str, Field(min_length=1, max_length=MAX_KEK_ID, pattern=r"^[\x21-\x7e]+$")]
+RootName = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9-]*$")]
 Tenant = Annotated[str, Field(pattern=f"^{TENANT.pattern}$")]
 
 
@@ -69,6 +81,7 @@ class MakeDataKeys(Message):
 
     reason: Reason
     contexts: Annotated[tuple[Context, ...], Field(min_length=1, max_length=MAX_BATCH)]
+    at_least: Revision = 0
 
 
 class Key(Message):
@@ -83,6 +96,7 @@ class UseKeys(Message):
 
     reason: Reason
     keys: Annotated[tuple[Key, ...], Field(min_length=1, max_length=MAX_BATCH)]
+    at_least: Revision = 0
 
 
 class Problem(Message):
@@ -104,10 +118,15 @@ class Item(Message):
 
 
 class Items(Message):
-    """The answer to a batch, in its order; `fresh` is for how many seconds what it tells may be kept."""
+    """The answer to a batch, in its order.
 
-    fresh: Annotated[float, Field(ge=0)] = 0.0
+    `revision` is that of the tenant's record which was acted upon; `fresh` is for how many seconds what
+    it tells may be kept.
+    """
+
     items: Annotated[tuple[Item, ...], Field(max_length=MAX_BATCH)]
+    revision: Revision
+    fresh: Annotated[float, Field(ge=0)]
 
 
 class KekView(Message):
@@ -116,21 +135,57 @@ class KekView(Message):
     id: str
     state: KekState
     created: int
+    root_version: int
+
+
+class RootView(Message):
+    """Which root wraps a tenant's KEKs."""
+
+    custody: Custody
+    name: RootName = ""
+    imported: bool = False
+
+
+class RateView(Message):
+    """Keys a second, and how many at once after a rest."""
+
+    per_second: Annotated[float, Field(gt=0, le=MAX_RATE)]
+    burst: Annotated[float, Field(ge=1, le=MAX_RATE)]
+
+
+class OrderView(Message):
+    """An order to destroy a tenant's keys; times in microseconds since the epoch, 0 for not yet."""
+
+    ordered: int
+    due: int
+    by: str
+    reason: str
+    approved: str
+    began: int
+    ended: int
 
 
 class TenantView(Message):
-    """Answer of `GET /v1/tenants/{tenant}`; times in microseconds since the epoch, UTC."""
+    """A tenant without its keys; times in microseconds since the epoch, UTC.
+
+    The answer of `GET /v1/tenants/{tenant}` and of whatever changes a tenant.
+    """
 
     tenant: Tenant
     tier: Tier
     state: TenantState
+    root: RootView
+    revision: Revision
     cache_ttl: float
+    rate: RateView | None = None
+    order: OrderView | None = None
     keks: tuple[KekView, ...]
 
 
 class Usable(Message):
     """Answer of `GET /v1/tenants/{tenant}/usable`: they are, and for `fresh` seconds that may be kept."""
 
+    revision: Revision
     fresh: Annotated[float, Field(ge=0)]
 
 
@@ -140,6 +195,71 @@ class JournalView(Message):
     tenant: Tenant
     head: int
     entries: tuple[str, ...]
+
+
+class VersionsView(Message):
+    """A root key's newest version, and the oldest that still unwraps."""
+
+    latest: int
+    minimum: int
+
+
+class Because(Message):
+    """Body of what needs a reason only: `suspend`, `resume`, `root/rotate`, `root/rewrap`."""
+
+    reason: Reason
+
+
+class RotateKek(Message):
+    """Body of `kek/rotate`: `expected` is the id of the KEK that is to be replaced."""
+
+    reason: Reason
+    expected: KekId
+
+
+class RetireKek(Message):
+    """Body of `kek/retire`."""
+
+    reason: Reason
+    kek: KekId
+
+
+class Move(Message):
+    """Body of `move`."""
+
+    reason: Reason
+    tier: Tier
+    root: RootView
+
+
+class Settings(Message):
+    """Body of `settings`; what is left out stays, `unlimited` takes the tenant's own rate away."""
+
+    reason: Reason
+    cache_ttl: Seconds | None = None
+    rate: RateView | None = None
+    unlimited: bool = False
+
+
+class DestroyRoot(Message):
+    """Body of `root/destroy`: which of the tenant's own roots."""
+
+    reason: Reason
+    name: RootName
+
+
+class RotateShared(Message):
+    """Body of `POST /v1/root/rotate`: `expected` is the version that is to be replaced."""
+
+    reason: Reason
+    expected: Annotated[int, Field(ge=1)]
+
+
+class RetireShared(Message):
+    """Body of `POST /v1/root/retire`: versions before `minimum` are put out of use."""
+
+    reason: Reason
+    minimum: Annotated[int, Field(ge=1)]
 
 
 class StatusView(Message):

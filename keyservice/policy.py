@@ -12,16 +12,14 @@ import enum
 import fnmatch
 import time
 import tomllib
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from keyservice.errors import Denied, Throttled
-
-MAX_BUCKETS = 100_000
+from keyservice.errors import Denied
+from keyservice.spending import MAX_BUCKETS, Buckets
 
 
 class Operation(enum.StrEnum):
@@ -143,12 +141,6 @@ def allow_all(caller: str) -> Policy:
     return Policy(rule=(rule,))
 
 
-@dataclass(slots=True)
-class _Bucket:
-    level: float
-    time: float
-
-
 class Gate:
     """The policy in force, and what each caller has spent of its rates."""
 
@@ -160,25 +152,12 @@ class Gate:
         max_buckets: int = MAX_BUCKETS,
     ) -> None:
         self.policy = policy
-        self._clock = clock
-        self._max_buckets = max_buckets
-        self._buckets: OrderedDict[tuple[str, Rate, str, str], _Bucket] = OrderedDict()
+        self._spent = Buckets(clock=clock, max_buckets=max_buckets)
 
     def admit(self, caller: Caller, tenant: str, operation: Operation, keys: int) -> None:
         """Let the request pass, or raise Denied or Throttled (which spends nothing)."""
         rule = self.policy.allowing(caller, tenant, operation)
         if rule.rate is not None:
-            self._spend((rule.name, rule.rate, caller.name, tenant), rule.rate, keys)
-
-    def _spend(self, key: tuple[str, Rate, str, str], rate: Rate, keys: int) -> None:
-        now = self._clock()
-        bucket = self._buckets.setdefault(key, _Bucket(rate.burst, now))
-        self._buckets.move_to_end(key)
-        while len(self._buckets) > self._max_buckets:
-            self._buckets.popitem(last=False)
-        bucket.level = min(rate.burst, bucket.level + (now - bucket.time) * rate.per_second)
-        bucket.time = now
-        if bucket.level <= 0:
-            wait = (1 - bucket.level) / rate.per_second
-            raise Throttled("rate for this caller and tenant is spent", retry_after=wait)
-        bucket.level -= max(1, keys)
+            key = (rule.name, rule.rate, caller.name, tenant)
+            rate = rule.rate
+            self._spent.spend(key, rate.per_second, rate.burst, keys, "this caller and tenant")

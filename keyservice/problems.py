@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keyservice.errors import (
+    Altered,
     CannotUnwrap,
     Conflict,
     Denied,
@@ -38,6 +39,7 @@ STATUS: dict[type[KeyServiceError], int] = {
     WrongState: 409,
     Throttled: 429,
     Unavailable: 503,
+    Altered: 503,
     Conflict: 503,
     KeyServiceError: 500,
 }

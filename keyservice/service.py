@@ -1,23 +1,25 @@
 """The use cases: create a tenant, make data keys, unwrap them, rewrap them, say how a tenant is.
 
 Guarantees, in this order for every request: the policy admits the caller or it is refused; the
-tenant is active; every key of a batch has its own outcome; and the request with each KEK it used is
-on the audit sink before anything is answered, refusals too. A rewrap never shows a data key, nor
-does an audit record. No HTTP and no vendor is known here.
+tenant is active and within its own rate; every key of a batch has its own outcome; and the request
+with each KEK it used is on the audit sink before anything is answered, refusals too. A rewrap never
+shows a data key, nor does an audit record. No HTTP and no vendor is known here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import structlog
 
 from envelope import wrap as envelope_wrap
 from envelope.errors import EnvelopeError
+from keyservice import kek as keks
+from keyservice import seal
 from keyservice.desk import Call, Desk, Outcome
 from keyservice.errors import (
     CannotUnwrap,
@@ -34,12 +36,11 @@ from keyservice.ports import KeyStore, Root
 from keyservice.records import (
     OWN,
     SHARED,
-    KekState,
-    KekVersion,
     TenantRecord,
     TenantState,
     Tier,
 )
+from keyservice.spending import Buckets
 from keyservice.wire import DataKey, WrappedKey
 
 KEY_SIZE = 32
@@ -47,6 +48,19 @@ YIELD_EVERY = 64
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T]):
+    """What became of each key of a request, in its order.
+
+    `revision` is that of the tenant's record which was acted upon; for `fresh` seconds the caller
+    may keep what it was given, and not longer.
+    """
+
+    items: list[T | KeyServiceError]
+    revision: int
+    fresh: float
 
 
 class KeyService:
@@ -59,13 +73,15 @@ class KeyService:
         store: KeyStore,
         keyring: Keyring,
         desk: Desk,
-        cache_ttl: dict[Tier, float],
+        cache_ttl: Mapping[Tier, float],
+        rates: Buckets | None = None,
     ) -> None:
         self._root = root
         self._store = store
         self._keyring = keyring
         self._desk = desk
         self._cache_ttl = cache_ttl
+        self._rates = rates or Buckets()
 
     async def create_tenant(self, call: Call, tenant: str, tier: Tier) -> bool:
         """Make sure that the tenant exists with this tier; return whether it is new."""
@@ -77,62 +93,90 @@ class KeyService:
         return await self._desk.one(call, tenant, Operation.CREATE_TENANT, create)
 
     async def data_keys(
-        self, call: Call, tenant: str, contexts: Sequence[bytes]
-    ) -> list[DataKey | KeyServiceError]:
-        """Return a fresh data key for each context, under the tenant's current KEK."""
+        self, call: Call, tenant: str, contexts: Sequence[bytes], *, at_least: int = 0
+    ) -> Batch[DataKey]:
+        """Return a fresh data key for each context, under the tenant's current KEK.
 
-        async def make() -> list[Outcome[DataKey]]:
-            tenancy = await self._keyring.tenancy(tenant)
+        `at_least` is the highest revision of the tenant that the caller has seen, here and below: it is
+        never answered from an older one.
+        """
+
+        async def make(tenancy: Tenancy) -> list[Outcome[DataKey]]:
             kek_id, kek = await self._current(tenancy)
             return await _each(contexts, lambda context: _make(kek, kek_id, context))
 
-        return await self._desk.answer(call, tenant, Operation.DATA_KEYS, len(contexts), make)
+        return await self._use(
+            call, tenant, Operation.DATA_KEYS, make, count=len(contexts), at_least=at_least
+        )
 
     async def unwrap(
-        self, call: Call, tenant: str, keys: Sequence[WrappedKey]
-    ) -> list[bytes | KeyServiceError]:
+        self, call: Call, tenant: str, keys: Sequence[WrappedKey], *, at_least: int = 0
+    ) -> Batch[bytes]:
         """Return the data key of each wrapped key, or why that one cannot be had."""
 
-        async def unwrap() -> list[Outcome[bytes]]:
-            tenancy = await self._keyring.tenancy(tenant)
+        async def unwrap(tenancy: Tenancy) -> list[Outcome[bytes]]:
             keks = await self._keks(tenancy, keys)
             return await _each(keys, lambda key: _open(keks, key))
 
-        return await self._desk.answer(call, tenant, Operation.UNWRAP, len(keys), unwrap)
+        return await self._use(
+            call, tenant, Operation.UNWRAP, unwrap, count=len(keys), at_least=at_least
+        )
 
     async def rewrap(
-        self, call: Call, tenant: str, keys: Sequence[WrappedKey]
-    ) -> list[bytes | KeyServiceError]:
+        self, call: Call, tenant: str, keys: Sequence[WrappedKey], *, at_least: int = 0
+    ) -> Batch[bytes]:
         """Return each wrapped key under the current KEK; one that is there already as it came."""
 
-        async def rewrap() -> list[Outcome[bytes]]:
-            tenancy = await self._keyring.tenancy(tenant)
+        async def rewrap(tenancy: Tenancy) -> list[Outcome[bytes]]:
             kek_id, kek = await self._current(tenancy)
             keks = await self._keks(tenancy, keys)
             return await _each(keys, lambda key: _rewrap(keks, kek_id, kek, key))
 
-        return await self._desk.answer(call, tenant, Operation.REWRAP, len(keys), rewrap)
+        return await self._use(
+            call, tenant, Operation.REWRAP, rewrap, count=len(keys), at_least=at_least
+        )
 
     async def tenant_status(self, call: Call, tenant: str) -> TenantRecord:
         """Return the tenant's record as it is stored now, whatever its state."""
 
         async def read() -> Outcome[TenantRecord]:
-            return Outcome("", (await self._store.read(tenant)).record)
+            return Outcome("", (await self._keyring.read(tenant)).record)
 
         return await self._desk.one(call, tenant, Operation.TENANT_STATUS, read)
 
-    async def usable(self, call: Call, tenant: str) -> None:
+    async def usable(self, call: Call, tenant: str, *, at_least: int = 0) -> Batch[bytes]:
         """Return if the tenant's keys may be used; raise what a use of them would be refused with."""
 
-        async def look() -> Outcome[None]:
-            kek_id, _ = await self._current(await self._keyring.tenancy(tenant))
-            return Outcome(kek_id, None)
+        async def look(tenancy: Tenancy) -> list[Outcome[bytes]]:
+            kek_id, _ = await self._current(tenancy)
+            return [Outcome(kek_id, b"")]
 
-        return await self._desk.one(call, tenant, Operation.TENANT_STATUS, look)
+        return await self._use(
+            call, tenant, Operation.TENANT_STATUS, look, count=0, at_least=at_least
+        )
 
-    def fresh(self, tenant: str) -> float:
-        """Return for how many seconds what was answered for the tenant just now may be kept."""
-        return self._keyring.fresh(tenant)
+    async def _use(
+        self,
+        call: Call,
+        tenant: str,
+        operation: Operation,
+        work: Callable[[Tenancy], Awaitable[list[Outcome[T]]]],
+        *,
+        count: int,
+        at_least: int,
+    ) -> Batch[T]:
+        used: list[Tenancy] = []
+
+        async def admitted() -> list[Outcome[T]]:
+            tenancy = await self._keyring.tenancy(tenant, at_least=at_least)
+            used.append(tenancy)
+            own = tenancy.record.allowance
+            if own is not None and count:
+                self._rates.spend((tenant, own), own.per_second, own.burst, count, "this tenant")
+            return await work(tenancy)
+
+        items = await self._desk.answer(call, tenant, operation, count, admitted)
+        return Batch(items, used[0].version, self._keyring.left(used[0]))
 
     async def _current(self, tenancy: Tenancy) -> tuple[str, bytes]:
         version = tenancy.record.current
@@ -154,21 +198,19 @@ class KeyService:
 
     async def _create(self, tenant: str, tier: Tier) -> tuple[str, bool]:
         try:
-            return _existing((await self._store.read(tenant)).record, tier), False
+            return _existing((await self._keyring.read(tenant)).record, tier), False
         except UnknownTenant:
             pass
         root = OWN if tier is Tier.BUSINESS else SHARED
         await self._root.create(tenant, root)
-        wrapped = await self._root.wrap(tenant, root, secrets.token_bytes(KEY_SIZE))
-        # Random at the end: a key store that was restored never gives one id to two KEKs.
-        kek_id = f"{tenant}/1-{secrets.token_hex(4)}"
-        kek = KekVersion(kek_id, wrapped, time.time_ns() // 1000, KekState.CURRENT)
-        record = TenantRecord(tenant, tier, TenantState.ACTIVE, self._cache_ttl[tier], (kek,), root)
+        key, kek = await keks.draw(self._root, tenant, root, 1)
+        ttl = self._cache_ttl[tier]
+        record = TenantRecord(tenant, tier, TenantState.ACTIVE, ttl, (kek,), root, revision=1)
         try:
-            await self._store.write(record, expected_version=0)
+            await self._store.write(seal.seal(key, record), expected_version=0)
         except Conflict:
-            return _existing((await self._store.read(tenant)).record, tier), False
-        return kek_id, True
+            return _existing((await self._keyring.read(tenant)).record, tier), False
+        return kek.id, True
 
 
 def _existing(record: TenantRecord, tier: Tier) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from keyservice.errors import (
+    Altered,
     CannotUnwrap,
     Denied,
     Invalid,
@@ -33,6 +34,7 @@ MAX_REQUEST_ID = 64
 ERRORS: dict[str, type[KeyServiceError]] = {
     error.code: error
     for error in (
+        Altered,
         CannotUnwrap,
         Denied,
         Invalid,
@@ -83,11 +85,77 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantRoot:
+    """Which root wraps a tenant's KEKs: custody `shared`, `own` or `held`; the name tells several apart."""
+
+    custody: str
+    name: str = ""
+    imported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kek:
+    """A KEK of a tenant: `current`, `retired` or `destroyed`; `created` in microseconds (UTC).
+
+    `root_version` is the version of the root key that it is wrapped under, 0 when it is destroyed.
+    """
+
+    id: str
+    state: str
+    created: int
+    root_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A tenant's own rate: keys a second, and how many at once after a rest."""
+
+    per_second: float
+    burst: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShredOrder:
+    """An order to destroy a tenant's keys; times in microseconds since the epoch, 0 for not yet."""
+
+    ordered: int
+    due: int
+    by: str
+    reason: str
+    approved: str = ""
+    began: int = 0
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TenantKeys:
-    """What the key service knows of a tenant: its tier, and `active`, `suspended` or `shredded`."""
+    """What the key service knows of a tenant.
+
+    `state` is `active`, `suspended`, `shredding` or `shredded`; `cache_ttl`, in seconds, bounds how long
+    a change takes to hold everywhere; `revision` grows with every change.
+    """
 
     tier: str
     state: str
+    root: TenantRoot = TenantRoot("shared")
+    revision: int = 0
+    cache_ttl: float = 0.0
+    rate: Rate | None = None
+    order: ShredOrder | None = None
+    keks: tuple[Kek, ...] = ()
+
+    @property
+    def current(self) -> Kek | None:
+        """The KEK that wraps now."""
+        return next((kek for kek in reversed(self.keks) if kek.state == "current"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class RootVersions:
+    """A root key's newest version, and the oldest that still unwraps."""
+
+    latest: int
+    minimum: int
 
 
 __all__ = [
@@ -97,17 +165,23 @@ __all__ = [
     "MAX_REASON",
     "MAX_REQUEST_ID",
     "MAX_WRAPPED",
+    "Altered",
     "CannotUnwrap",
     "DataKey",
     "Denied",
     "Invalid",
+    "Kek",
     "KeyServiceError",
+    "Rate",
+    "RootVersions",
+    "ShredOrder",
     "Shredded",
     "Shredding",
     "Status",
     "Suspended",
     "SuspendedByOwner",
     "TenantKeys",
+    "TenantRoot",
     "Throttled",
     "TooLarge",
     "Unauthenticated",

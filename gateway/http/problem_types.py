@@ -75,6 +75,9 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     wire.Throttled: Problem(429, "throttled", "Too many key requests"),
     wire.CannotUnwrap: Problem(500, "key-damaged", "The data key does not open"),
     wire.Unavailable: Problem(503, "keys-unavailable", "The key service is not available"),
+    wire.Altered: Problem(
+        503, "keys-altered", "The tenant's key record was altered; it is not used"
+    ),
     wire.WrongState: _KEYS,
     wire.Unauthenticated: _KEYS,
     wire.Invalid: _KEYS,

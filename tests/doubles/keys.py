@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from envelope.errors import EnvelopeError
 from envelope.wrap import kek_id, unwrap, wrap
 from keyservice.wire import (
     CannotUnwrap,
     DataKey,
+    Kek,
     KeyServiceError,
     Shredded,
     Status,
@@ -18,21 +18,6 @@ from keyservice.wire import (
     UnknownTenant,
     WrappedKey,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Kek:
-    """A KEK by its id."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Keys(TenantKeys):
-    """What it knows of a tenant."""
-
-    current: Kek
-    cache_ttl: float
 
 
 class MemoryKeys:
@@ -65,17 +50,21 @@ class MemoryKeys:
             self._add(tenant)
         self.tiers.setdefault(tenant, tier)
 
-    async def tenant(self, tenant: str, *, request_id: str = "") -> Keys:
+    async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKeys:
         del request_id
         self._up()
         if tenant not in self._keks:
             raise UnknownTenant("no such tenant")
         state = self.states.get(tenant, "active")
-        return Keys(self.tiers[tenant], state, Kek(self.current(tenant)), self.cache_ttl)
+        current = self.current(tenant)
+        keks = tuple(
+            Kek(kek, "current" if kek == current else "retired", 0, 1) for kek in self._keks[tenant]
+        )
+        return TenantKeys(self.tiers[tenant], state, cache_ttl=self.cache_ttl, keks=keks)
 
     async def rotate_kek(
         self, tenant: str, expected: str, *, reason: str, request_id: str = ""
-    ) -> Keys:
+    ) -> TenantKeys:
         del reason, request_id
         self._active(tenant)
         if self.current(tenant) == expected:

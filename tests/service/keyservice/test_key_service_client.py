@@ -20,7 +20,7 @@ from keyservice.errors import (
     UnknownTenant,
 )
 from keyservice.problems import to_problem
-from keyservice.wire import MAX_BATCH, DataKey, TenantKeys, WrappedKey
+from keyservice.wire import MAX_BATCH, DataKey, TenantRoot, WrappedKey
 from tests.service.keyservice.conftest import Site
 from tests.unit.keyservice.fakes import FakeClock
 
@@ -83,7 +83,7 @@ def plain(status: int, text: str = "<html>") -> Answer:
 async def opened(request: web.Request) -> web.StreamResponse:
     """Answer each item with one key."""
     items = [{"dek": DEK} for _ in (await request.json())["keys"]]
-    return web.json_response({"items": items, "fresh": 3600})
+    return web.json_response({"items": items, "revision": 1, "fresh": 3600})
 
 
 async def dropped(request: web.Request) -> web.StreamResponse:
@@ -180,7 +180,7 @@ async def test_an_answer_that_makes_no_sense_is_an_error_of_ours(text: str) -> N
 
 async def test_an_empty_item_is_an_error_of_that_item() -> None:
     async with (
-        scripted(plain(200, '{"items": [{}]}')) as script,
+        scripted(plain(200, '{"items": [{}], "revision": 1, "fresh": 0}')) as script,
         KeyServiceClient(script.url) as client,
     ):
         found = await client.unwrap(TENANT, [KEY], **CALL)
@@ -189,7 +189,7 @@ async def test_an_empty_item_is_an_error_of_that_item() -> None:
 
 
 async def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keyservice.client.MAX_ANSWER", 1000)
+    monkeypatch.setattr("keyservice.transport.MAX_ANSWER", 1000)
     async with scripted(plain(200, " " * 100_000)) as script, KeyServiceClient(script.url) as c:
         with pytest.raises(KeyServiceError):
             await c.status()
@@ -242,7 +242,7 @@ async def test_only_what_is_missing_is_asked_for_and_the_order_kept() -> None:
         keys = (await request.json())["keys"]
         asked.append(len(keys))
         items = [{"error": json.loads(to_problem(Invalid()).model_dump_json())}] * len(keys)
-        return web.json_response({"items": items, "fresh": 3600})
+        return web.json_response({"items": items, "revision": 1, "fresh": 3600})
 
     other = WrappedKey(b"other", b"context")
     async with scripted(opened, numbered) as script, KeyServiceClient(script.url) as client:
@@ -313,15 +313,20 @@ async def test_a_tenants_state_is_what_is_on_record(site: Site, tenant: str) -> 
         with pytest.raises(UnknownTenant):
             await client.tenant(tenant)
         await client.create_tenant(tenant)
-        assert await client.tenant(tenant) == TenantKeys("standard", "active")
+        found = await client.tenant(tenant)
+        assert (found.tier, found.state, found.revision) == ("standard", "active", 1)
+        assert found.root == TenantRoot("shared")
+        assert found.current is not None
+        assert found.current.id.startswith(f"{tenant}/1-")
         with pytest.raises(Invalid):
             await client.tenant("../status")
 
 
 async def test_a_state_of_another_tenant_is_not_believed() -> None:
     async def answer(_: web.Request) -> web.StreamResponse:
-        shown = {"tenant": "b" * 32, "tier": "standard", "state": "active"}
-        return web.json_response({**shown, "cache_ttl": 1.0, "keks": []})
+        shown = {"tenant": "b" * 32, "tier": "standard", "state": "active", "revision": 1}
+        root = {"custody": "shared"}
+        return web.json_response({**shown, "cache_ttl": 1.0, "keks": [], "root": root})
 
     async with scripted(answer) as script, KeyServiceClient(script.url, token="t") as client:
         with pytest.raises(KeyServiceError, match="another tenant"):

@@ -74,7 +74,7 @@ async def test_a_body_that_breaks_is_refused_and_on_record(
     monkeypatch: pytest.MonkeyPatch,
     body: str,
 ) -> None:
-    monkeypatch.setattr("keyservice.http.BODY_TIMEOUT", 0.5)
+    monkeypatch.setattr("keyservice.asked.BODY_TIMEOUT", 0.5)
     head = _head(site, tenant, "Transfer-Encoding: chunked")
     async with running(site.settings()) as service:
         answer = await _send(service, head, body.encode())

@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from keyservice.app import Running, running
+from keyservice.asked import MAX_BODY
 from keyservice.health import FRESH_FOR
-from keyservice.http import MAX_BODY
 from keyservice.problems import PREFIX
 from keyservice.wire import MAX_BATCH
 from tests.service.keyservice.conftest import Site
@@ -81,7 +81,7 @@ async def test_a_tenant_is_created_once(caller: Caller, tenant: str) -> None:
     assert (status, problem["type"]) == (400, PREFIX + "invalid")
     status, view, _ = await caller.ask("GET", f"/v1/tenants/{'b' * 32}")
     assert (status, view["tier"], view["state"]) == (200, "business", "active")
-    assert set(view["keks"][0]) == {"id", "state", "created"}
+    assert set(view["keks"][0]) == {"id", "state", "created", "root_version"}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ async def test_readiness_and_figures(caller: Caller) -> None:
 async def test_a_body_that_never_ends_is_cut_off(
     caller: Caller, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keyservice.http.BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr("keyservice.asked.BODY_TIMEOUT", 0.2)
 
     async def slowly() -> AsyncIterator[bytes]:
         yield b"{"

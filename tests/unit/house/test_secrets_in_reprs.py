@@ -14,6 +14,7 @@ SHOWN = {
     "envelope.envelope.Wrap.kek": "an id",
     "gateway.due.Schedule.kek": "a length of time",
     "gateway.model.Version.kek": "an id",
+    "keyservice.messages.RetireKek.kek": "an id",
     "gateway.copying.Filled.kek": "an id",
     "gateway.ports.replicas.Finding.kek": "an id",
     "gateway.verify.Under.kek": "an id",

@@ -13,6 +13,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from keyservice import seal
 from keyservice.audit import AuditRecord
 from keyservice.errors import CannotUnwrap, Conflict, Unavailable, UnknownTenant, WrongState
 from keyservice.ports import RootKind, RootStatus, RootVersions
@@ -254,7 +255,17 @@ async def add_tenant(
         kek_state = KekState.CURRENT if number == versions else KekState.RETIRED
         keks.append(KekVersion(f"{tenant}/{number}", wrapped, number, kek_state))
     record = TenantRecord(tenant, Tier.STANDARD, state, ttl, tuple(keks), SHARED)
-    version = store.held[tenant].version if tenant in store.held else 0
-    store.held[tenant] = Versioned(record, version + 1)
+    record = put(root, store, record)
     root.calls.clear()
+    return record
+
+
+def put(root: FakeRoot, store: FakeStore, record: TenantRecord) -> TenantRecord:
+    """Put the record in the store as the key service would, sealed where its KEK opens."""
+    version = (store.held[record.tenant].version if record.tenant in store.held else 0) + 1
+    record = replace(record, revision=version)
+    if record.current is not None:
+        kek = root._unwrap(record.tenant, record.root, record.current.wrapped)
+        record = seal.seal(kek, record)
+    store.held[record.tenant] = Versioned(record, version)
     return record

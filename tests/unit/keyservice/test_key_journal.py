@@ -66,7 +66,7 @@ async def test_without_the_journal_nothing_is_changed_and_keys_are_used_all_the_
     with pytest.raises(Unavailable):
         await bench.change(bench.kept.held[A].record, cache_ttl=1.0)
     assert bench.kept.held[A].record.cache_ttl == 300
-    (key,) = await bench.service.data_keys(CALL, A, [b"c"])
+    (key,) = (await bench.service.data_keys(CALL, A, [b"c"])).items
     assert isinstance(key, DataKey)
     assert not await bench.journal.flush()
     bench.lines.down = False
@@ -130,7 +130,7 @@ async def test_what_nobody_waits_for_is_abandoned() -> None:
 async def test_uses_are_summed_up_by_kek_operation_and_outcome() -> None:
     bench = Bench()
     await bench.service.create_tenant(CALL, A, Tier.STANDARD)
-    keys = await bench.service.data_keys(CALL, A, [b"1", b"2", b"3"])
+    keys = (await bench.service.data_keys(CALL, A, [b"1", b"2", b"3"])).items
     wrapped = [WrappedKey(k.wrapped, b"1") for k in keys if isinstance(k, DataKey)]
     await bench.service.unwrap(CALL, A, wrapped)
     await bench.service.unwrap(CALL, A, wrapped[:1])

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -23,7 +24,7 @@ from keyservice.journal import Journal
 from keyservice.keyring import Keyring
 from keyservice.metrics import Metrics
 from keyservice.policy import Caller, Gate, allow_all, parse
-from keyservice.records import KekState, RootRef, TenantState, Tier, Versioned
+from keyservice.records import KekState, RootRef, TenantState, Tier
 from keyservice.service import KeyService
 from keyservice.wire import DataKey, WrappedKey
 from tests.unit.keyservice.fakes import (
@@ -33,6 +34,7 @@ from tests.unit.keyservice.fakes import (
     FakeSink,
     FakeStore,
     add_tenant,
+    put,
     tenant_id,
 )
 
@@ -60,9 +62,21 @@ class Bench:
 
     async def keys(self, tenant: str, *contexts: bytes) -> list[DataKey]:
         """Return fresh keys, all of them made."""
-        found = await self.service.data_keys(CALL, tenant, contexts)
+        found = (await self.service.data_keys(CALL, tenant, contexts)).items
         assert all(isinstance(key, DataKey) for key in found)
         return [key for key in found if isinstance(key, DataKey)]
+
+    async def unwrap(
+        self, tenant: str, keys: Sequence[WrappedKey]
+    ) -> list[bytes | KeyServiceError]:
+        """Return what each opens to."""
+        return (await self.service.unwrap(CALL, tenant, keys)).items
+
+    async def rewrap(
+        self, tenant: str, keys: Sequence[WrappedKey]
+    ) -> list[bytes | KeyServiceError]:
+        """Return each under the current KEK."""
+        return (await self.service.rewrap(CALL, tenant, keys)).items
 
     def outcomes(self) -> Counter[tuple[str, str, str, int]]:
         """Return what is on record, and forget it."""
@@ -84,7 +98,7 @@ async def test_what_was_made_unwraps(bench: Bench) -> None:
     keys = await bench.keys(A, b"one", b"two")
     assert len({key.dek for key in keys} | {key.wrapped for key in keys}) == 4
     wrapped = [WrappedKey(keys[0].wrapped, b"one"), WrappedKey(keys[1].wrapped, b"two")]
-    assert await bench.service.unwrap(CALL, A, wrapped) == [key.dek for key in keys]
+    assert await bench.unwrap(A, wrapped) == [key.dek for key in keys]
 
 
 async def test_a_batch_is_answered_item_by_item(bench: Bench) -> None:
@@ -99,7 +113,7 @@ async def test_a_batch_is_answered_item_by_item(bench: Bench) -> None:
         WrappedKey(good.wrapped[:-1] + bytes([good.wrapped[-1] ^ 1]), b"c"),
         WrappedKey(other.wrapped, b"d"),
     ]
-    found = await bench.service.unwrap(CALL, A, items)
+    found = await bench.unwrap(A, items)
     assert (found[0], found[5]) == (good.dek, other.dek)
     assert all(isinstance(item, CannotUnwrap) for item in found[1:5])
     assert len({str(item) for item in found[1:5]}) == 1  # one message for every kind
@@ -115,16 +129,16 @@ async def test_a_batch_is_answered_item_by_item(bench: Bench) -> None:
 async def test_one_tenants_key_never_opens_as_anothers_warm_or_cold(bench: Bench) -> None:
     key = (await bench.keys(A, b"c"))[0]
     item = [WrappedKey(key.wrapped, b"c")]
-    assert await bench.service.unwrap(CALL, A, item) == [key.dek]
+    assert await bench.unwrap(A, item) == [key.dek]
     for _ in range(2):
-        assert isinstance((await bench.service.unwrap(CALL, B, item))[0], CannotUnwrap)
+        assert isinstance((await bench.unwrap(B, item))[0], CannotUnwrap)
 
 
 async def test_a_kek_id_rewritten_to_the_other_tenants_does_not_open(bench: Bench) -> None:
     key = (await bench.keys(A, b"c"))[0]
     forged = key.wrapped.replace(A.encode(), B.encode())
     assert forged != key.wrapped
-    found = await bench.service.unwrap(CALL, B, [WrappedKey(forged, b"c")])
+    found = await bench.unwrap(B, [WrappedKey(forged, b"c")])
     assert isinstance(found[0], CannotUnwrap)
 
 
@@ -135,16 +149,16 @@ async def test_rewrap_moves_to_the_current_kek_and_shows_no_key(bench: Bench) ->
     new = bench.store.held[A].record
     retired = dataclasses.replace(old.keks[0], state=KekState.RETIRED)
     record = dataclasses.replace(new, keks=(retired, new.keks[1]))
-    bench.store.held[A] = Versioned(record, 9)
+    put(bench.root, bench.store, record)
     bench.clock.now += 1000
-    moved = await bench.service.rewrap(CALL, A, [WrappedKey(key.wrapped, b"c")])
+    moved = await bench.rewrap(A, [WrappedKey(key.wrapped, b"c")])
     assert isinstance(moved[0], bytes)
     assert key.dek not in moved[0]
     assert f"{A}/2".encode() in moved[0]
-    assert await bench.service.unwrap(CALL, A, [WrappedKey(moved[0], b"c")]) == [key.dek]
-    again = await bench.service.rewrap(CALL, A, [WrappedKey(moved[0], b"c")])
+    assert await bench.unwrap(A, [WrappedKey(moved[0], b"c")]) == [key.dek]
+    again = await bench.rewrap(A, [WrappedKey(moved[0], b"c")])
     assert again == moved  # there already
-    bad = await bench.service.rewrap(CALL, A, [WrappedKey(moved[0], b"other")])
+    bad = await bench.rewrap(A, [WrappedKey(moved[0], b"other")])
     assert isinstance(bad[0], CannotUnwrap)
 
 
@@ -154,14 +168,14 @@ async def test_one_kek_out_of_reach_fails_only_its_items(bench: Bench) -> None:
     first = dataclasses.replace(
         record, keks=(dataclasses.replace(record.keks[0], state=KekState.CURRENT),)
     )
-    bench.store.held[A] = Versioned(first, 8)
+    put(bench.root, bench.store, first)
     old = (await bench.keys(A, b"old"))[0]
-    bench.store.held[A] = Versioned(record, 9)
+    put(bench.root, bench.store, record)
     bench.clock.now += 1000
     new = (await bench.keys(A, b"new"))[0]
     bench.root.down = True
     items = [WrappedKey(old.wrapped, b"old"), WrappedKey(new.wrapped, b"new")]
-    found = await bench.service.unwrap(CALL, A, items)
+    found = await bench.unwrap(A, items)
     assert isinstance(found[0], Unavailable)
     assert found[0].retry_after is not None
     assert found[1] == new.dek
@@ -184,7 +198,7 @@ async def test_a_tenant_that_is_not_active_gets_nothing(
 
 async def test_an_unknown_tenant_is_unknown_and_on_record(bench: Bench) -> None:
     with pytest.raises(UnknownTenant):
-        await bench.service.unwrap(CALL, tenant_id("x"), [WrappedKey(b"w", b"c")] * 3)
+        await bench.unwrap(tenant_id("x"), [WrappedKey(b"w", b"c")] * 3)
     assert bench.outcomes() == Counter({("unwrap", "", "unknown-tenant", 3): 1})
 
 
@@ -234,7 +248,7 @@ async def test_the_policy_is_asked_even_when_the_key_is_cached(bench: Bench) -> 
         '[[rule]]\nname="n"\neffect="deny"\ncallers=["*"]\ntenants=["*"]\noperations=["unwrap"]'
     )
     with pytest.raises(Denied):
-        await bench.service.unwrap(CALL, A, [WrappedKey(key.wrapped, b"c")])
+        await bench.unwrap(A, [WrappedKey(key.wrapped, b"c")])
 
 
 async def test_a_rate_is_spent_by_the_keys_of_a_batch(bench: Bench) -> None:
@@ -252,7 +266,7 @@ async def test_a_rate_is_spent_by_the_keys_of_a_batch(bench: Bench) -> None:
 async def test_every_use_is_on_record_even_from_the_cache(bench: Bench) -> None:
     key = (await bench.keys(A, b"c"))[0]
     for _ in range(3):
-        await bench.service.unwrap(CALL, A, [WrappedKey(key.wrapped, b"c")])
+        await bench.unwrap(A, [WrappedKey(key.wrapped, b"c")])
     assert bench.root.calls == ["unwrap"]
     assert [r.operation for r in bench.sink.records] == ["data-keys", "unwrap", "unwrap", "unwrap"]
     record = bench.sink.records[-1]
@@ -288,7 +302,7 @@ async def test_a_thousand_cold_unwraps_make_one_root_call(bench: Bench) -> None:
     bench.clock.now += 1000
     bench.root.calls.clear()
     item = [WrappedKey(key.wrapped, b"c")]
-    found = await asyncio.gather(*(bench.service.unwrap(CALL, A, item) for _ in range(1000)))
+    found = await asyncio.gather(*(bench.unwrap(A, item) for _ in range(1000)))
     assert all(answer == [key.dek] for answer in found)
     assert bench.root.calls == ["unwrap"]
 
@@ -297,7 +311,7 @@ async def test_no_record_log_or_figure_holds_a_key(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = (await bench.keys(A, b"c"))[0]
-    await bench.service.unwrap(CALL, A, [WrappedKey(key.wrapped, b"c")])
+    await bench.unwrap(A, [WrappedKey(key.wrapped, b"c")])
     shown = repr(bench.sink.records) + bench.metrics.exposition().decode()
     shown += "".join(capsys.readouterr()) + repr(key)
     assert repr(key.dek)[2:-1] not in shown

@@ -129,7 +129,7 @@ def test_the_buckets_are_bounded() -> None:
     gate = Gate(parse(TEXT), clock=FakeClock(), max_buckets=10)
     for number in range(100):
         gate.admit(GATEWAY, f"{number:032x}", Operation.UNWRAP, 1)
-    assert len(gate._buckets) == 10
+    assert len(gate._spent._buckets) == 10
 
 
 def test_the_development_policy_is_for_its_caller_alone() -> None:

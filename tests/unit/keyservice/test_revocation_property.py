@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 
 from keyservice.errors import Suspended, Unavailable
 from keyservice.keyring import Keyring
-from keyservice.records import TenantState, Versioned
-from tests.unit.keyservice.fakes import FakeClock, FakeRoot, FakeStore, add_tenant, tenant_id
+from keyservice.records import TenantState
+from tests.unit.keyservice.fakes import (
+    FakeClock,
+    FakeRoot,
+    FakeStore,
+    add_tenant,
+    put,
+    tenant_id,
+)
 
 TTL = {"a": 3.0, "b": 10.0}
 NAMES = st.sampled_from(sorted(TTL))
@@ -45,8 +52,7 @@ class Model:
     def set_state(self, name: str, state: TenantState) -> None:
         """Suspend or resume a tenant, in the store alone."""
         held = self.store.held[tenant_id(name)]
-        record = dataclasses.replace(held.record, state=state)
-        self.store.held[tenant_id(name)] = Versioned(record, held.version + 1)
+        put(self.root, self.store, dataclasses.replace(held.record, state=state))
         if state is TenantState.ACTIVE:
             self.suspended_at.pop(name, None)
         else:

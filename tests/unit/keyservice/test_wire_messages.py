@@ -112,6 +112,7 @@ def test_the_documented_statuses() -> None:
         "shredding": 423,
         "wrong-state": 409,
         "unavailable": 503,
+        "altered": 503,
     }
     assert issubclass(Throttled, KeyServiceError)
 

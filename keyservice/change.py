@@ -1,0 +1,83 @@
+"""The one way in which a tenant's record is changed.
+
+Guarantees: what is decided upon is the newest record, authentic, and none that was altered or written
+back; of several changes at once each is decided upon the outcome of the other; what is written is
+sealed at the version under which the key store keeps it, and its current KEK was opened before; what
+this instance has cached of the tenant is dropped, also when nobody knows whether the write happened.
+Whoever decides must stand being asked again, and to repeat a whole change must be safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from keyservice import seal
+from keyservice.errors import Altered, Conflict, KeyServiceError, Unavailable
+from keyservice.keyring import Keyring
+from keyservice.ports import KeyStore, Root
+from keyservice.records import TenantRecord, TenantState
+
+ATTEMPTS = 8
+SEAL_TIMEOUT = 2.0
+Decide = Callable[[TenantRecord], Awaitable[TenantRecord]]
+
+
+class Changes:
+    """One for all use cases of an instance that change records."""
+
+    def __init__(self, root: Root, store: KeyStore, keyring: Keyring) -> None:
+        self._root = root
+        self._store = store
+        self._keyring = keyring
+
+    async def make(self, tenant: str, decide: Decide, *, proven: bool = True) -> TenantRecord:
+        """Read the record, let `decide` say what it shall be, and write that; return it.
+
+        What `decide` returns unchanged is not written. `revision`, `sealed` and `seal` are not its
+        concern. With `proven` false the root is not needed, and the record is believed in nothing but
+        its state: for what only takes rights away. Raises what `decide` raises, UnknownTenant, Altered
+        and Unavailable.
+        """
+        for _ in range(ATTEMPTS):
+            held = await self._keyring.read(tenant)
+            if proven and held.record.state is not TenantState.SHREDDED:
+                await self._prove(held.record)
+            decided = await decide(held.record)
+            if decided == held.record:
+                self._keyring.drop(tenant)  # what is cached may be older
+                return decided
+            new = await self._sealed(held.record, replace(decided, revision=held.version + 1))
+            try:
+                await self._store.write(new, held.version)
+            except Conflict:
+                continue
+            finally:
+                self._keyring.drop(tenant)
+            return new
+        raise Unavailable("tenant's record keeps changing", retry_after=1.0)
+
+    async def _sealed(self, old: TenantRecord, new: TenantRecord) -> TenantRecord:
+        if new.state is TenantState.ACTIVE:
+            await self._prove(old)
+            return seal.seal(await self._open(new), new)
+        try:
+            async with asyncio.timeout(SEAL_TIMEOUT):
+                await self._prove(old)  # never bless what nobody has proven
+                return seal.seal(await self._open(new), new)
+        except (KeyServiceError, TimeoutError):
+            return new
+
+    async def _prove(self, record: TenantRecord) -> None:
+        """Raise Altered unless the record is what was sealed, but for a state taken away since."""
+        kek = await self._keyring.current(record)
+        proves = seal.proves if record.state is TenantState.ACTIVE else seal.proves_keys
+        if not proves(kek, record):
+            raise Altered
+
+    async def _open(self, record: TenantRecord) -> bytes:
+        current = record.current
+        if current is None:
+            raise KeyServiceError("tenant record has no current KEK")
+        return await self._root.unwrap(record.tenant, record.root, current.wrapped)

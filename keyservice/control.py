@@ -1,0 +1,192 @@
+"""The client's face for those who change how keys are kept, beside the one for those who use keys.
+
+Every call may be repeated. Each answers the tenant as it is then, and tells `changed`, so that whoever
+shares the connection forgets what it cached and asks no instance that is behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from keyservice.errors import KeyServiceError
+from keyservice.messages import (
+    Because,
+    DestroyRoot,
+    Move,
+    RateView,
+    RetireKek,
+    RetireShared,
+    RootView,
+    RotateKek,
+    RotateShared,
+    Settings,
+    TenantView,
+    VersionsView,
+)
+from keyservice.transport import Transport, checked, demand_tenant
+from keyservice.wire import Kek, Rate, RootVersions, ShredOrder, TenantKeys, TenantRoot
+
+LONG = 60.0
+"""Seconds for what asks the root about every KEK of a tenant, or about every tenant."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class KeyControl:
+    """Operations on tenants and roots, over a transport that somebody else opens and closes."""
+
+    def __init__(self, transport: Transport, changed: Callable[[str], None]) -> None:
+        self._transport = transport
+        self._changed = changed
+
+    async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKeys:
+        """Return what the key store says of a tenant now; UnknownTenant."""
+        demand_tenant(tenant)
+        path = f"/v1/tenants/{tenant}"
+        view = await self._transport.ask("GET", path, None, TenantView, request_id=request_id)
+        return shown(view, tenant, self._transport)
+
+    async def rotate_kek(
+        self, tenant: str, expected: str, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Replace the KEK `expected` by a new one; where another is current, change nothing."""
+        message = checked(RotateKek, reason=reason, expected=expected)
+        return await self.change(tenant, "kek/rotate", message, request_id=request_id)
+
+    async def retire_kek(
+        self, tenant: str, kek: str, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Destroy a KEK that is not current, for good."""
+        message = checked(RetireKek, reason=reason, kek=kek)
+        return await self.change(tenant, "kek/retire", message, request_id=request_id)
+
+    async def rotate_root(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
+        """Rotate the tenant's own root, or finish a rotation that was begun."""
+        message = checked(Because, reason=reason)
+        return await self.change(tenant, "root/rotate", message, request_id=request_id)
+
+    async def rewrap_root(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
+        """Wrap the tenant's KEKs under the newest version of its root."""
+        message = checked(Because, reason=reason)
+        return await self.change(tenant, "root/rewrap", message, request_id=request_id)
+
+    async def root(self, tenant: str, *, request_id: str = "") -> RootVersions:
+        """Return which versions the tenant's root has."""
+        demand_tenant(tenant)
+        path = f"/v1/tenants/{tenant}/root"
+        return _versions(
+            await self._transport.ask("GET", path, None, VersionsView, request_id=request_id)
+        )
+
+    async def destroy_root(
+        self, tenant: str, name: str, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Destroy an own root that the tenant was moved away from, for good."""
+        message = checked(DestroyRoot, reason=reason, name=name)
+        return await self.change(tenant, "root/destroy", message, request_id=request_id)
+
+    async def move(
+        self, tenant: str, tier: str, root: TenantRoot, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Move the tenant to another tier or root; name a new own root by 8 random hex characters."""
+        view = checked(RootView, custody=root.custody, name=root.name, imported=root.imported)
+        message = checked(Move, reason=reason, tier=tier, root=view)
+        return await self.change(tenant, "move", message, request_id=request_id)
+
+    async def settings(
+        self,
+        tenant: str,
+        *,
+        reason: str,
+        cache_ttl: float | None = None,
+        rate: Rate | None = None,
+        unlimited: bool = False,
+        request_id: str = "",
+    ) -> TenantKeys:
+        """Set a business tenant's cache time and rate; None leaves one as it is."""
+        own = checked(RateView, per_second=rate.per_second, burst=rate.burst) if rate else None
+        message = checked(
+            Settings, reason=reason, cache_ttl=cache_ttl, rate=own, unlimited=unlimited
+        )
+        return await self.change(tenant, "settings", message, request_id=request_id)
+
+    async def suspend(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
+        """Let nobody use the tenant's keys."""
+        message = checked(Because, reason=reason)
+        return await self.change(tenant, "suspend", message, request_id=request_id)
+
+    async def resume(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
+        """End a suspension."""
+        message = checked(Because, reason=reason)
+        return await self.change(tenant, "resume", message, request_id=request_id)
+
+    async def shared_root(self, *, request_id: str = "") -> RootVersions:
+        """Return which versions the root has that standard tenants share."""
+        return _versions(
+            await self._transport.ask("GET", "/v1/root", None, VersionsView, request_id=request_id)
+        )
+
+    async def rotate_shared(
+        self, expected: int, *, reason: str, request_id: str = ""
+    ) -> RootVersions:
+        """Give it a version after `expected`; where another is the latest, change nothing."""
+        message = checked(RotateShared, reason=reason, expected=expected)
+        return await self._shared("/v1/root/rotate", message, request_id)
+
+    async def retire_shared(
+        self, minimum: int, *, reason: str, request_id: str = ""
+    ) -> RootVersions:
+        """Put its versions before `minimum` out of use; WrongState while a KEK is under one."""
+        message = checked(RetireShared, reason=reason, minimum=minimum)
+        return await self._shared("/v1/root/retire", message, request_id)
+
+    async def change(
+        self, tenant: str, path: str, message: BaseModel, *, request_id: str = ""
+    ) -> TenantKeys:
+        """Post to a path of the tenant whose answer is the tenant as it is then."""
+        demand_tenant(tenant)
+        try:
+            view = await self._transport.ask(
+                "POST",
+                f"/v1/tenants/{tenant}/{path}",
+                message,
+                TenantView,
+                request_id=request_id,
+                seconds=LONG,
+            )
+        finally:
+            self._changed(tenant)  # also where nobody knows whether it happened
+        return shown(view, tenant, self._transport)
+
+    async def _shared(self, path: str, message: BaseModel, request_id: str) -> RootVersions:
+        view = await self._transport.ask(
+            "POST", path, message, VersionsView, request_id=request_id, seconds=LONG
+        )
+        return _versions(view)
+
+
+def shown(view: TenantView, tenant: str, transport: Transport) -> TenantKeys:
+    """Return what the answer tells of the tenant, and remember its revision."""
+    if view.tenant != tenant:
+        raise KeyServiceError("key service answered for another tenant")
+    transport.revisions.saw(tenant, view.revision, asked=0)
+    root, rate, order = view.root, view.rate, view.order
+    return TenantKeys(
+        tier=view.tier.value,
+        state=view.state.value,
+        root=TenantRoot(root.custody.value, root.name, root.imported),
+        revision=view.revision,
+        cache_ttl=view.cache_ttl,
+        rate=Rate(rate.per_second, rate.burst) if rate else None,
+        order=ShredOrder(**order.model_dump()) if order else None,
+        keks=tuple(
+            Kek(kek.id, kek.state.value, kek.created, kek.root_version) for kek in view.keks
+        ),
+    )
+
+
+def _versions(view: VersionsView) -> RootVersions:
+    return RootVersions(view.latest, view.minimum)

@@ -1,0 +1,53 @@
+"""From a tenant's record to what callers are shown of it, which is no key."""
+
+from __future__ import annotations
+
+from keyservice.messages import (
+    KekView,
+    OrderView,
+    RateView,
+    RootView,
+    TenantView,
+    VersionsView,
+)
+from keyservice.ports import RootVersions
+from keyservice.records import ShredOrder, TenantRecord
+
+
+def tenant(record: TenantRecord) -> TenantView:
+    """Return the answer that describes a tenant."""
+    allowance, root = record.allowance, record.root
+    return TenantView(
+        tenant=record.tenant,
+        tier=record.tier,
+        state=record.state,
+        root=RootView(custody=root.custody, name=root.name, imported=root.imported),
+        revision=record.revision,
+        cache_ttl=record.cache_ttl,
+        rate=RateView(per_second=allowance.per_second, burst=allowance.burst)
+        if allowance
+        else None,
+        order=order(record.order) if record.order else None,
+        keks=tuple(
+            KekView(id=k.id, state=k.state, created=k.created, root_version=k.root_version)
+            for k in record.keks
+        ),
+    )
+
+
+def order(found: ShredOrder) -> OrderView:
+    """Return the answer that describes an order to destroy a tenant's keys."""
+    return OrderView(
+        ordered=found.ordered,
+        due=found.due,
+        by=found.by,
+        reason=found.reason,
+        approved=found.approved,
+        began=found.began,
+        ended=found.ended,
+    )
+
+
+def versions(found: RootVersions) -> VersionsView:
+    """Return the answer that describes a root key."""
+    return VersionsView(latest=found.latest, minimum=found.minimum)
