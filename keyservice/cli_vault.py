@@ -65,6 +65,7 @@ def setup_vault(
         token = read_secret(token_file).decode("ascii").strip()
         with setting_up.administrator(url, token, ca_file=ca, namespace=namespace) as send:
             setting_up.apply(setup, send)
+            setting_up.make_wrapping_key(setup, send)
             typer.echo("vault holds what the key service needs")
             if credentials is not None:
                 _keep(credentials, setting_up.draw_credentials(setup, send))

@@ -6,7 +6,8 @@ does is Unavailable; and as soon as the owner gives the key back it is used agai
 One key may serve several tenants of the owner: the tenant's id is the derivation context, so that what
 was wrapped for one opens for no other. Nothing is connected to until it is needed, and then only the
 configured address. The key is never rotated, restricted or destroyed from here: that is its owner's.
-What the Vault answers is not believed: a KEK proves itself by the seal of its tenant's record.
+What the Vault answers is not believed: what it wrapped must come back before anything rests on it, and
+the current KEK proves itself by the seal of its tenant's record.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import hmac
 import re
 from collections.abc import Callable, Iterator
 
@@ -63,13 +65,16 @@ class HeldRoot:
         if answer.data.get("type") != KEY_TYPE or answer.data.get("derived") is not True:
             raise WrongState(f"the owner's key has to be a derived one of type {KEY_TYPE}")
 
-    async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:  # noqa: ARG002 - as above
+    async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
         """See `Root.wrap`; raises SuspendedByOwner too, as does every method below."""
         text = base64.b64encode(plaintext).decode("ascii")
         answer = await self._transit("encrypt", tenant, {"plaintext": text})
         if answer.status != OK:
             raise await self._withdrawn() or _senseless()
-        return _ciphertext(answer)
+        wrapped = _ciphertext(answer)
+        # A KEK that did not come back would take all that was ever stored under it.
+        _demand_same(await self.unwrap(tenant, root, wrapped), plaintext)
+        return wrapped
 
     async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:  # noqa: ARG002 - as above
         """See `Root.unwrap`."""
@@ -82,9 +87,12 @@ class HeldRoot:
             raise CannotUnwrap
         return kek
 
-    async def rewrap(self, tenant: str, root: RootRef, wrapped: str) -> str:  # noqa: ARG002 - as above
+    async def rewrap(self, tenant: str, root: RootRef, wrapped: str) -> str:
         """See `Root.rewrap`."""
-        return _ciphertext(await self._opened("rewrap", tenant, wrapped))
+        kek = await self.unwrap(tenant, root, wrapped)
+        new = _ciphertext(await self._opened("rewrap", tenant, wrapped))
+        _demand_same(await self.unwrap(tenant, root, new), kek)
+        return new
 
     async def rotate(self, tenant: str, root: RootRef) -> int:  # noqa: ARG002 - as above
         """Raise WrongState: the owner rotates it, and KEKs are rewrapped here."""
@@ -195,6 +203,11 @@ def _ciphertext(answer: Answer) -> str:
     if not (isinstance(wrapped, str) and _WRAPPED.fullmatch(wrapped)):
         raise _senseless()
     return wrapped
+
+
+def _demand_same(kek: bytes, expected: bytes) -> None:
+    if not hmac.compare_digest(kek, expected):
+        raise Unavailable("the vault of the key's owner does not give back what it wrapped")
 
 
 def _expect(answer: Answer) -> None:

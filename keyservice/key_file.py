@@ -22,10 +22,11 @@ KEY_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class Generations:
-    """The versions of a root key, the first at index 0."""
+    """The versions of a root key, the first at index 0; `supplied` is who makes them: the tenant."""
 
     minimum: int
     keys: tuple[bytes, ...] = field(repr=False)
+    supplied: bool = False
 
     @property
     def latest(self) -> int:
@@ -34,19 +35,23 @@ class Generations:
 
     def rotated(self) -> Generations:
         """Return these and one more."""
-        return replace(self, keys=(*self.keys, secrets.token_bytes(KEY_SIZE)))
+        return self.extended(secrets.token_bytes(KEY_SIZE))
+
+    def extended(self, key: bytes) -> Generations:
+        """Return these and that one."""
+        return replace(self, keys=(*self.keys, key))
 
     def retired(self, minimum: int) -> Generations:
         """Return these with none older than `minimum` in use; never a lower one than before."""
         return replace(self, minimum=min(self.latest, max(self.minimum, minimum)))
 
 
-def ensure(path: Path) -> None:
-    """Create the file unless there is one; safe for two processes at once."""
+def ensure(path: Path, first: Generations | None = None) -> None:
+    """Create the file unless there is one, with a new key or `first`; safe for two processes at once."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         with contextlib.suppress(FileExistsError):
-            first = Generations(1, (secrets.token_bytes(KEY_SIZE),))
+            first = first or Generations(1, (secrets.token_bytes(KEY_SIZE),))
             write_durably(path, _encode(first), replace=False)
 
 
@@ -55,7 +60,7 @@ def read(path: Path) -> Generations:
     try:
         document = json.loads(read_secret(path))
         keys = tuple(base64.b64decode(key, validate=True) for key in document["keys"])
-        minimum = document["minimum"]
+        minimum, supplied = document["minimum"], document.get("supplied", False)
     except (KeyError, TypeError) as error:
         raise ValueError("root key file is not one of ours") from error
     if not (isinstance(minimum, int) and 1 <= minimum <= len(keys)):
@@ -63,7 +68,7 @@ def read(path: Path) -> Generations:
     if any(len(key) != KEY_SIZE for key in keys):
         msg = f"root key file must hold keys of exactly {KEY_SIZE} bytes"
         raise ValueError(msg)
-    return Generations(minimum, keys)
+    return Generations(minimum, keys, supplied is True)
 
 
 def change(path: Path, decide: Callable[[Generations], Generations]) -> Generations:
@@ -84,7 +89,8 @@ def remove(path: Path) -> None:
 
 def _encode(found: Generations) -> bytes:
     keys = [base64.b64encode(key).decode("ascii") for key in found.keys]
-    return json.dumps({"minimum": found.minimum, "keys": keys}).encode("ascii")
+    document = {"minimum": found.minimum, "keys": keys, "supplied": found.supplied}
+    return json.dumps(document).encode("ascii")
 
 
 @contextlib.contextmanager

@@ -37,7 +37,6 @@ class LocalRoot:
 
     def __init__(self, path: Path) -> None:
         self._file = path
-        self._folder = path.with_name(path.name + ".tenants")
 
     @property
     def kind(self) -> RootKind:
@@ -69,6 +68,8 @@ class LocalRoot:
 
     async def rotate(self, tenant: str, root: RootRef) -> int:
         """See `Root.rotate`."""
+        if (await self._read(tenant, root)).supplied:
+            raise WrongState("the tenant supplies the versions of this root: import the next one")
         return (await self._change(tenant, root, Generations.rotated)).latest
 
     async def versions(self, tenant: str, root: RootRef) -> RootVersions:
@@ -108,7 +109,7 @@ class LocalRoot:
         demand_tenant(tenant)
         if root.custody is Custody.HELD:
             raise Unavailable("no vault of this tenant is configured")
-        return self._folder / f"{'-'.join([tenant, *([root.name] if root.name else [])])}.key"
+        return own_file(self._file, tenant, root)
 
     async def _read(self, tenant: str, root: RootRef) -> Generations:
         path = self._path(tenant, root)
@@ -127,6 +128,13 @@ class LocalRoot:
                 return await asyncio.to_thread(key_file.change, path, change)
             except FileNotFoundError:
                 raise _missing(root) from None
+
+
+def own_file(path: Path, tenant: str, root: RootRef) -> Path:
+    """Return where the tenant's own root lies, beside the file of the shared one."""
+    demand_tenant(tenant)
+    name = "-".join([tenant, *([root.name] if root.name else [])])
+    return path.with_name(path.name + ".tenants") / f"{name}.key"
 
 
 def _missing(root: RootRef) -> KeyServiceError:

@@ -14,8 +14,9 @@ from keyservice import key_file
 from keyservice.config import ConfigError, HeldSettings, RootSettings, Settings, VaultSettings
 from keyservice.journal_folder import FolderJournal
 from keyservice.local import LocalRoot
+from keyservice.local_import import LocalImport
 from keyservice.local_store import FolderKeyStore
-from keyservice.ports import JournalStore, KeyStore, Root
+from keyservice.ports import JournalStore, KeyImport, KeyStore, Root
 from keyservice.roots import Roots
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ HELD_THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
-    """What keeps keys: all roots as one, tenants' records, and their journals."""
+    """What keeps keys: all roots as one, the way in for keys, tenants' records, and their journals."""
 
     root: Root
+    imports: KeyImport
     store: KeyStore
     journal: JournalStore
 
 
 async def open_root(settings: Settings) -> Adapters:
-    """Return all roots as one, the key store and the journals; raise ConfigError or OSError."""
+    """Return what the settings name; raise ConfigError or OSError."""
     ours = await _ours(settings.root)
     held = await asyncio.to_thread(held_roots, settings.held) if settings.held else {}
     return replace(ours, root=Roots(ours.root, held))
@@ -50,12 +52,23 @@ async def _ours(settings: RootSettings) -> Adapters:
     await asyncio.to_thread(key_file.ensure, local.key_file)
     store = FolderKeyStore(local.records)
     await store.prepare()
-    return Adapters(LocalRoot(local.key_file), store, FolderJournal(local.records / "journal"))
+    return Adapters(
+        LocalRoot(local.key_file),
+        LocalImport(local.key_file),
+        store,
+        FolderJournal(local.records / "journal"),
+    )
 
 
 def vault_root(settings: VaultSettings) -> Adapters:
     """Return the adapters of a Vault, over one session. Blocks."""
-    from keyservice import vault, vault_journal, vault_login, vault_store  # noqa: PLC0415 - see above
+    from keyservice import (  # noqa: PLC0415 - see above
+        vault,
+        vault_import,
+        vault_journal,
+        vault_login,
+        vault_store,
+    )
 
     approle, kubernetes = settings.approle, settings.kubernetes
     login: Login
@@ -75,6 +88,7 @@ def vault_root(settings: VaultSettings) -> Adapters:
     )
     return Adapters(
         root,
+        vault_import.VaultImport(session, mount=settings.transit_mount),
         vault_store.VaultKeyStore(session, mount=settings.kv_mount),
         vault_journal.VaultJournal(session, mount=settings.kv_mount),
     )

@@ -114,6 +114,37 @@ class Root(Protocol):
         ...
 
 
+class KeyImport(Protocol):
+    """The way in for root keys that tenants bring; what comes in lies where `Root` uses it.
+
+    Keys come as parcels (`parcel.pack`) that only this root opens. Of a root that was imported as
+    `RootRef.imported` the tenant supplies every version and `Root.rotate` is WrongState; of any other
+    the versions are ours to make and `bring_version` is WrongState: never both.
+    """
+
+    async def wrapping_key(self) -> str:
+        """Return the public key, in PEM, for which parcels are packed; it may change. Raises Unavailable."""
+        ...
+
+    async def bring(self, tenant: str, root: RootRef, parcel: bytes) -> None:
+        """Make the tenant's own root key of that name from the parcel.
+
+        Idempotent: an existing key of that name is left as it is; several callers at once must have
+        one parcel, and may leave several versions of its one key. Raises Invalid when the parcel does
+        not open to a key of 32 bytes, and Unavailable.
+        """
+        ...
+
+    async def bring_version(self, tenant: str, root: RootRef, parcel: bytes) -> int:
+        """Make the parcel's key the newest version of an own root, and return its number.
+
+        Every call adds one, so that a repeated one adds the same key twice, which harms nothing. Raises
+        WrongState where the tenant does not supply the versions, UnknownTenant where there is no such
+        root, Invalid as `bring`, and Unavailable.
+        """
+        ...
+
+
 class KeyStore(Protocol):
     """Tenant records with check-and-set; an acknowledged write survives a crash."""
 

@@ -4,8 +4,9 @@
 repeated: what exists is kept, checked, and never replaced, except for the policy and the role,
 which are written anew. The policy lets the key service use and rotate keys, put old versions of them out of
 use, create and destroy those of business tenants (derived, not exportable, nothing else may be
-chosen), and read and write tenant records and destroy versions of them. It lets it export, back up, trim
-or import no key, never delete the shared one, and delete no record.
+chosen), take in keys of the same kind that tenants bring, and read and write tenant records and destroy
+versions of them. It lets it export, back up or trim no key, never delete the shared one, and delete no
+record.
 
 Blocks; it is run by an administrator with a token that may do all this, not by the service.
 """
@@ -33,6 +34,7 @@ OK = 200
 BAD_REQUEST = 400
 NOT_FOUND = 404
 TIMEOUT = 10.0
+MAKING = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,10 @@ class SetupFailed(Exception):
     """Vault refused a step, or holds something under our names that is not safe to use."""
 
 
+class NoAnswer(SetupFailed):
+    """Vault does not answer."""
+
+
 class Sender(Protocol):
     """Sends (method, path, body) as the administrator and returns (status, JSON)."""
 
@@ -91,7 +97,7 @@ path "{transit}/decrypt/+" {{ capabilities = ["update"] }}
 path "{transit}/rewrap/+" {{ capabilities = ["update"] }}
 
 # See that a key exists; make a business tenant's own, of this kind only; remove it when the
-# tenant's keys are shredded. "+" is one segment: neither .../trim nor .../import is meant.
+# tenant's keys are shredded. "+" is one segment: .../trim is not meant.
 path "{transit}/keys/+" {{
   capabilities = ["read", "update", "delete"]
   allowed_parameters = {{
@@ -107,6 +113,28 @@ path "{transit}/keys/+/config" {{
   allowed_parameters = {{
     "min_decryption_version" = []
     "deletion_allowed"       = [true]
+  }}
+}}
+
+# Take in a key that a tenant brings, of this kind only, packed for the wrapping key.
+path "{transit}/wrapping_key" {{ capabilities = ["read"] }}
+path "{transit}/keys/+/import" {{
+  capabilities = ["update"]
+  required_parameters = ["type", "derived", "ciphertext", "allow_rotation"]
+  allowed_parameters = {{
+    "type"           = ["{KEY_TYPE}"]
+    "derived"        = [true]
+    "ciphertext"     = []
+    "hash_function"  = ["SHA256"]
+    "allow_rotation" = []
+  }}
+}}
+path "{transit}/keys/+/import_version" {{
+  capabilities = ["update"]
+  required_parameters = ["ciphertext"]
+  allowed_parameters = {{
+    "ciphertext"    = []
+    "hash_function" = ["SHA256"]
   }}
 }}
 
@@ -199,6 +227,8 @@ def script(setup: VaultSetup, *, command: str = "vault") -> str:
         else:
             lines += [f"{command} write {shlex.quote(step.path)} - <<'JSON'"]
             lines += [json.dumps(step.body, indent=2), "JSON"]
+    lines += ["", "# Make the key now for which tenants' own keys are packed: it takes a while."]
+    lines += [f"{command} read {shlex.quote(setup.transit_mount + '/wrapping_key')} >/dev/null"]
     role = f"auth/{setup.approle_mount}/role/{setup.role}"
     lines += ["", "# What the key service logs in with; keep the second in a 0600 file."]
     lines += [f'echo "role_id=$({command} read -field=role_id {role}/role-id)"']
@@ -212,6 +242,23 @@ def apply(setup: VaultSetup, send: Sender) -> None:
         if not (step.creates and _exists(step, send)):
             _write(step, send)
     _check(setup, send)
+
+
+def make_wrapping_key(setup: VaultSetup, send: Sender) -> None:
+    """Let Vault make the key for which root keys are packed, if it has none; raise SetupFailed.
+
+    Vault makes it when it is first asked for, and that takes longer than the key service waits.
+    """
+    path = f"{setup.transit_mount}/wrapping_key"
+    until = time.monotonic() + MAKING
+    while True:
+        try:
+            _demand(send("get", path), path)
+        except NoAnswer:
+            if time.monotonic() > until:
+                raise
+        else:
+            return
 
 
 def draw_credentials(setup: VaultSetup, send: Sender) -> Credentials:
@@ -246,7 +293,7 @@ def administrator(
             response = adapter.request(method, f"/v1/{path}", json=body)
             content = response.json() if response.content else {}
         except (requests.RequestException, OSError, ValueError) as error:
-            raise SetupFailed(f"vault does not answer: {type(error).__name__}") from None
+            raise NoAnswer(f"vault does not answer: {type(error).__name__}") from None
         return response.status_code, content if isinstance(content, dict) else {}
 
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from keyservice.errors import CannotUnwrap, Unavailable, UnknownTenant, WrongState
 from keyservice.ports import RootKind, RootStatus, RootVersions
@@ -84,8 +84,10 @@ class VaultRoot:
     async def rotate(self, tenant: str, root: RootRef) -> int:
         """See `Root.rotate`."""
         name = self._name(tenant, root)
-        # Asked first: to rotate a missing key is an error that looks like a failure.
-        await self._look(name, root)
+        # Asked first: to rotate a missing or a supplied key is an error that looks like a failure.
+        found = await self._key(name, root)
+        if supplied(found):
+            raise WrongState("the tenant supplies the versions of this root: import the next one")
         path = f"{self._mount}/keys/{name}/rotate"
         answer = await self._session.call("post", path, {}, repeatable=False)
         if answer.status not in {OK, NO_CONTENT}:
@@ -160,7 +162,7 @@ class VaultRoot:
         demand_tenant(tenant)
         if root.custody is Custody.HELD:
             raise Unavailable("no vault of this tenant is configured")
-        return "-".join(["tenant", tenant, *([root.name] if root.name else [])])
+        return own_key(tenant, root)
 
     async def _demand(self, name: str, root: RootRef) -> None:
         """Raise what a missing key means: a tenant never created, or a Vault never set up."""
@@ -173,17 +175,19 @@ class VaultRoot:
         raise Unavailable("vault has no shared root key: run setup-vault")
 
     async def _look(self, name: str, root: RootRef) -> RootVersions:
+        found = await self._key(name, root)
+        try:
+            return RootVersions(int(found["latest_version"]), int(found["min_decryption_version"]))
+        except (KeyError, TypeError, ValueError):
+            raise Unavailable(NONSENSE) from None
+
+    async def _key(self, name: str, root: RootRef) -> Mapping[str, Any]:
         answer = await self._session.call("get", f"{self._mount}/keys/{name}")
         if answer.status == NOT_FOUND:
             self._missing(root)
         if answer.status != OK:
             raise unexpected(answer, "transit")
-        try:
-            return RootVersions(
-                int(answer.data["latest_version"]), int(answer.data["min_decryption_version"])
-            )
-        except (KeyError, TypeError, ValueError):
-            raise Unavailable(NONSENSE) from None
+        return answer.data
 
     async def _configure(self, name: str, body: Mapping[str, int | bool]) -> None:
         answer = await self._session.call("post", f"{self._mount}/keys/{name}/config", body)
@@ -195,6 +199,17 @@ class VaultRoot:
         if answer.status not in {OK, NOT_FOUND}:
             raise unexpected(answer, "transit")
         return answer.status == OK
+
+
+def own_key(tenant: str, root: RootRef) -> str:
+    """Return what the transit key of a tenant's own root is called."""
+    demand_tenant(tenant)
+    return "-".join(["tenant", tenant, *([root.name] if root.name else [])])
+
+
+def supplied(key: Mapping[str, Any]) -> bool:
+    """Say whether Vault describes a key whose versions are all imported."""
+    return bool(key.get("imported_key")) and not key.get("imported_key_allow_rotation")
 
 
 def _text(answer: Answer, name: str) -> str:

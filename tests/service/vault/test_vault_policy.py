@@ -22,6 +22,7 @@ from tests.servers.vault import Vault
 TENANT = "0123456789abcdef" * 2
 KEY = f"tenant-{TENANT}"
 MAKE = {"type": KEY_TYPE, "derived": True}
+BRING = MAKE | {"ciphertext": "x", "allow_rotation": False}
 
 FORBIDDEN: list[tuple[str, str, dict[str, Any] | None]] = [
     *(("get", f"T/export/{kind}/{KEY}", None) for kind in ("encryption-key", "hmac-key")),
@@ -40,6 +41,12 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any] | None]] = [
     ("post", f"T/keys/{KEY}/config", {"exportable": True}),
     ("post", f"T/keys/{KEY}/trim", {"min_available_version": 1}),
     ("post", "T/keys/brought/import", {"ciphertext": "x"}),
+    ("post", "T/keys/brought/import", BRING | {"derived": False}),
+    ("post", "T/keys/brought/import", BRING | {"type": "rsa-4096"}),
+    ("post", "T/keys/brought/import", BRING | {"exportable": True}),
+    ("post", "T/keys/brought/import", BRING | {"allow_plaintext_backup": True}),
+    ("post", "T/keys/brought/import", BRING | {"public_key": "x"}),
+    ("post", f"T/keys/{KEY}/import_version", {"ciphertext": "x", "version": 1}),
     ("post", "T/keys/mine", MAKE | {"exportable": True}),
     ("post", "T/keys/mine", MAKE | {"allow_plaintext_backup": True}),
     ("post", "T/keys/mine", MAKE | {"derived": False}),
