@@ -3,20 +3,23 @@
 Guarantees that an envelope is written only where the catalog says that the replica is stored, only over
 one that is there, and only while its lease lasts; that several may share the work, and whoever is killed
 costs the time of a lease; and that what was written counts only when the catalog still says the same of
-the version afterwards. A target that does not answer is left alone: what it lacks waits, and costs nothing.
+the version afterwards. What may be newer than the catalog's, after that came back from a copy, is left as
+it is. A target that does not answer is left alone: what it lacks waits, and costs nothing.
 Needs no key. Which KEK an envelope should be under is the catalog's to say.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Protocol
 
 import structlog
 from awscrt.checksums import crc64nvme
 
+from envelope.envelope import decode
+from envelope.errors import EnvelopeError
 from gateway.errors import (
     NotFound,
     ObjectMissing,
@@ -25,12 +28,12 @@ from gateway.errors import (
     Unreadable,
     first,
 )
-from gateway.model import ReplicaState, envelope_key
+from gateway.model import ReplicaState, Version, envelope_key
 from gateway.patience import backoff
-from gateway.ports import Catalog, Finding, Piece, Replicas, Stale, Wraps
+from gateway.ports import Backlog, Catalog, Finding, Piece, Replicas, Stale, Store, Wraps
 from gateway.quorum import Target
 from gateway.rate import Rate
-from gateway.verify import stored_envelope
+from gateway.verify import claimed_envelope, stored_envelope, whole
 
 BATCH = 64  # envelopes that are leased at once, each with its inline body
 REQUESTS = 2  # to a store, for each
@@ -47,7 +50,10 @@ class Watch(Protocol):
         """Tell of an envelope that a target holds as it should be."""
 
     def push_failed(self, target: str, reason: str) -> None:
-        """Tell of one that it does not: `target`, `absent`, `unreadable` or `lease`."""
+        """Tell of one that it does not: `target`, `absent`, `unreadable`, `newer` or `lease`."""
+
+    def backlog(self, backlog: Backlog) -> None:
+        """Tell what is left."""
 
 
 @dataclass(slots=True)
@@ -91,6 +97,15 @@ class Pushing:
         """The names of the targets that are written to."""
         return tuple(self._targets)
 
+    async def shift(self, target: str) -> Mapping[str, object]:
+        """Write what is due on one target, whoever's it is; return what was done. Raises CatalogErrors."""
+        tally = Pushed()
+        await self._tell(target)
+        await self.push(target, tally)
+        if tally.pushed or tally.failed:
+            await self._tell(target)
+        return asdict(tally)
+
     async def push(self, target: str, tally: Pushed, *, tenant: str | None = None) -> None:
         """Write what is due on one target, of one tenant or of all, until nothing is.
 
@@ -108,6 +123,10 @@ class Pushing:
             if not batch:
                 return
             await self._batch(batch, ends, tally)
+
+    async def _tell(self, target: str) -> None:
+        if self._watch is not None:
+            self._watch.backlog(await self._wraps.backlog(target))
 
     async def _batch(self, batch: Sequence[Stale], ends: float, tally: Pushed) -> None:
         waiting = list(reversed(batch))
@@ -133,10 +152,13 @@ class Pushing:
         except Unreadable:
             await self._failed(stale, "unreadable", tally)
             return
-        await self._rate.take(0, REQUESTS)
+        await self._rate.take(0, REQUESTS + stale.unsure)
         key = envelope_key(version.tenant, version.blob)
         try:
             async with asyncio.timeout_at(ends):
+                if stale.unsure and await _newer(store, version):
+                    await self._failed(stale, "newer", tally)
+                    return
                 await store.replace(key, Piece(memoryview(sealed), crc64nvme(sealed)))
         except TimeoutError:
             # It is not ours any more. Whoever has it now may have found the target as slow.
@@ -190,3 +212,13 @@ class Pushing:
         except (StoreError, TimeoutError):
             return False
         return True
+
+
+async def _newer(store: Store, version: Version) -> bool:
+    """Tell whether a copy was rewrapped later than the catalog's envelope. Raises StoreErrors."""
+    try:
+        found = decode(await whole(store, envelope_key(version.tenant, version.blob)))
+    except EnvelopeError:
+        return False
+    known = claimed_envelope(version)
+    return found.newest.kek != version.kek and found.newest.created > known.newest.created

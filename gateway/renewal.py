@@ -4,7 +4,7 @@ Guarantees that a turn which is killed anywhere is gone on with by the next, wit
 data keys are under the new KEK from the first moment; that everything stays readable, since the older
 KEKs stay until somebody retires them; and that what is told at the end was looked up then. A turn that
 began before every cache has forgotten the older KEK is not the last: uploads may still commit under it.
-An upload that takes longer than that is left to the next rotation; nothing is retired while it counts.
+Uploads that take longer are counted, and left to whoever finishes it later.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from gateway.model import new_id, now
 from gateway.ports import KekUse, Wraps
 from gateway.pushing import Pushed, Pushing
 from gateway.rewrapping import Choice, Moved, Rewrapping
-from keyservice.wire import Shredded
+from keyservice.wire import Shredded, TenantKeys
 
 REASON: Final = "rotate"
 _MARGIN: Final = timedelta(seconds=1)
@@ -32,36 +32,16 @@ _LOOK: Final = 500
 log = structlog.get_logger()
 
 
-class Kek(Protocol):
-    """A KEK by its id."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-
-class TenantKek(Protocol):
-    """What a renewal needs to know of a tenant's keys."""
-
-    @property
-    def current(self) -> Kek | None:
-        """The KEK under which new data keys are wrapped."""
-
-    @property
-    def cache_ttl(self) -> float:
-        """For how many seconds the key service may go on with what it knew."""
-
-
 class Control(Protocol):
-    """What a renewal asks of the key service. Raises KeyServiceErrors."""
+    """What a renewal asks of the key service: some of `gateway.keys.KeyControl`."""
 
-    async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKek:
+    async def tenant(self, tenant: str, *, request_id: str = "") -> TenantKeys:
         """Describe a tenant's keys as they are now."""
 
     async def rotate_kek(
         self, tenant: str, expected: str, *, reason: str, request_id: str = ""
-    ) -> TenantKek:
-        """Make a KEK in place of the one that is `expected`; if another is current, just describe."""
+    ) -> TenantKeys:
+        """Replace the KEK `expected` by a new one; where another is current, change nothing."""
 
 
 @dataclass(slots=True)
@@ -73,6 +53,7 @@ class Renewed:
     made: bool = False
     moved: Moved = field(default_factory=Moved)
     pushed: dict[str, Pushed] = field(default_factory=dict)
+    uploads: int = 0  # under way since before the end: they may yet commit under an older KEK
     left: int = 0  # of what is chosen, those still under an older KEK, counted up to 500 for each
     stale: Mapping[str, int] = field(default_factory=dict)  # by target: copies still to be written
     until: datetime | None = None
@@ -80,8 +61,12 @@ class Renewed:
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do."""
-        return self.until is None and not (
-            self.left or self.moved.failed or any(self.stale.values())
+        return not (
+            self.until is not None
+            or self.left
+            or self.uploads
+            or self.moved.failed
+            or any(self.stale.values())
         )
 
     def counts(self) -> dict[str, int]:
@@ -91,6 +76,7 @@ class Renewed:
             "failed": self.moved.failed,
             "pushed": sum(each.pushed for each in self.pushed.values()),
             "left": self.left,
+            "uploads": self.uploads,
             "stale": sum(self.stale.values()),
         }
 
@@ -111,7 +97,7 @@ class Renewed:
         }
 
 
-def current_of(keys: TenantKek) -> str:
+def current_of(keys: TenantKeys) -> str:
     """Return the id of the current KEK. Raises Shredded when there is none."""
     if keys.current is None:
         raise Shredded("the tenant's keys are destroyed")
@@ -170,11 +156,13 @@ class Renewal:
         keys = await self._control.tenant(tenant)
         renewed.current = current_of(keys)
         await self._move(tenant, renewed.current, choice, renewed, ledger)
-        await self._judge(tenant, renewed.current, choice, renewed)
         wait = timedelta(seconds=keys.cache_ttl + self._ahead) + _MARGIN
         # Told by a clock that was ahead it shall not take longer than it must.
         settled = min(datetime.fromisoformat(cursor.since), self._clock()) + wait
         renewed.until = settled if began < settled else None
+        # Counted before the judgement, which sees what of them has committed by then.
+        renewed.uploads = await self._wraps.begun(tenant, settled)
+        await self._judge(tenant, renewed.current, choice, renewed)
         await ledger.note(str(cursor), renewed.counts())
 
     async def _begin(self, tenant: str, ledger: Ledger, cursor: _Cursor, *, fresh: bool) -> _Cursor:

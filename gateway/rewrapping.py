@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -37,6 +37,13 @@ _YIELD_EVERY: Final = 16
 _NAMED: Final = 100  # of what is wrong, those that are told by id
 
 log = structlog.get_logger()
+
+
+class Watch(Protocol):
+    """Who is told what happens, for figures."""
+
+    def rewrapped(self, count: int) -> None:
+        """Tell of envelopes that are under the current KEK now, in the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +93,14 @@ class Rewrapping:
         rate: Rate,
         patience: Patience,
         told: Callable[[int], None] = lambda _: None,
+        watch: Watch | None = None,
     ) -> None:
         self._wraps = wraps
         self._keys = keys
         self._rate = rate
         self._patience = patience
         self._told = told
+        self._watch = watch
 
     async def move(self, tenant: str, kek: str, choice: Choice, moved: Moved) -> None:
         """Rewrap what is chosen of all that is under `kek`, and add up in `moved` what came of it.
@@ -156,6 +165,8 @@ class Rewrapping:
             moved.rewrapped += changed
             moved.elsewhere += len(page) - changed
             self._told(changed)
+            if self._watch is not None:
+                self._watch.rewrapped(changed)
             await asyncio.sleep(0)
 
     async def _rewrapped(

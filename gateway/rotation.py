@@ -8,22 +8,29 @@ one tenant's KEK is renewed is `renewal`'s; roots are `roots`'.
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.errors import GatewayError, NotFound, RunLost, Unreadable, first
-from gateway.model import now
-from gateway.ports import Runs, Wraps
+from gateway.model import SYSTEM, now
+from gateway.ports import Catalog, Runs, Wraps
 from gateway.record import AlreadyRunning
 from gateway.renewal import Control, Renewal, Renewed, current_of
 from gateway.resumed import LEASE, resumed
 from gateway.rewrapping import EVERYTHING, Choice
-from keyservice.wire import KeyServiceError
+from keyservice.wire import KeyServiceError, Shredded, Shredding, Suspended, UnknownTenant
 
 KIND: Final = "rotate-kek"
 AT_ONCE: Final = 4  # tenants
+REFUSALS: Final[Mapping[str, type[KeyServiceError]]] = {
+    "suspended": Suspended,
+    "shredding": Shredding,
+    "shredded": Shredded,
+}
+_PAGE: Final = 500
 _OF_ONE: Final = (KeyServiceError, AlreadyRunning, RunLost, Unreadable, NotFound)
 
 
@@ -62,6 +69,18 @@ class _Later:
     renewed: Renewed = field(compare=False)
 
 
+async def everyone(catalog: Catalog, control: Control) -> AsyncIterator[str]:
+    """Go through every tenant, then the reserved one if it has keys. Raises CatalogErrors."""
+    after: str | None = None
+    while page := await catalog.tenants(after, _PAGE):
+        for tenant in page:
+            yield tenant.id
+        after = page[-1].id
+    with suppress(UnknownTenant):
+        await control.tenant(SYSTEM)
+        yield SYSTEM
+
+
 class Rotation:
     """The use case. `told` in its methods is called with each tenant that has come to an end."""
 
@@ -86,7 +105,10 @@ class Rotation:
 
     async def plan(self, tenant: str, wish: Wish) -> Plan:
         """Tell what is to be done, and do nothing. Raises CatalogErrors and KeyServiceErrors."""
-        kek = current_of(await self._control.tenant(tenant))
+        keys = await self._control.tenant(tenant)
+        if refusal := REFUSALS.get(keys.state):
+            raise refusal(f"the tenant is {keys.state}")
+        kek = current_of(keys)
         versions = stale = 0
         for use in await self._wraps.uses(tenant):
             if wish.fresh or use.kek != kek:

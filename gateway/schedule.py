@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway import keydesk
 from gateway.config import Settings
 from gateway.drill import EVERYTHING, KIND
 from gateway.duties import Duty, Ledger
@@ -53,6 +54,7 @@ def duties(settings: Settings, core: "Core") -> Sequence[Duty]:
         *(_reaping(settings, core) if settings.reaper.enabled else ()),
         *(_repairing(settings, core) if settings.repair.enabled else ()),
         *(_scrubbing(settings, core) if settings.scrub.enabled else ()),
+        *(_pushing(settings, core) if settings.rotation.enabled else ()),
         _purging(settings, core),
         *(_saving(settings, core) if settings.catalog_backup.enabled else ()),
         *(_drilling(settings, core) if settings.drill.enabled else ()),
@@ -104,6 +106,20 @@ def _scrubbing(settings: Settings, core: "Core") -> Sequence[Duty]:
         # At its rate it may take most of the day: others shall not wait for it.
         duties.append(Duty("scrub", target.name, every, verifying, retry, steady=True))
     return duties
+
+
+def _pushing(settings: Settings, core: "Core") -> Sequence[Duty]:
+    pushing = keydesk.pushing(settings, core)
+
+    def push(target: str) -> Duty:
+        async def work(_: Ledger) -> Mapping[str, object]:
+            return await pushing.shift(target)
+
+        every = timedelta(seconds=settings.rotation.push_every)
+        # At its rate it may take hours after a rotation: others shall not wait for it.
+        return Duty("push", target, every, work, REPAIR_RETRY, steady=True)
+
+    return [push(target.name) for target in core.targets]
 
 
 def _purging(settings: Settings, core: "Core") -> Duty:

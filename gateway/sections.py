@@ -97,6 +97,8 @@ class RotationSettings(Section):
     """How often keys are rotated where a tenant has no schedule of its own; 0: never. Seconds.
 
     `every` is how often a worker looks for what is due; what is not rotated `grace` after that is an alarm.
+    The rates hold for one process: envelopes that are rewrapped, and requests to targets, `parallel` at a
+    time each. A worker writes to targets what they lack `push_every` so often.
     """
 
     enabled: bool = True
@@ -106,6 +108,12 @@ class RotationSettings(Section):
     business_root: Annotated[float, Field(ge=0)] = 365 * 86400.0
     standard_kek: Annotated[float, Field(ge=0)] = 365 * 86400.0
     shared_root: Annotated[float, Field(ge=0)] = 365 * 86400.0
+    envelopes_per_second: Annotated[float, Field(ge=0)] = 1000.0
+    requests_per_second: Annotated[float, Field(ge=0)] = 500.0
+    parallel: Annotated[int, Field(ge=1, le=64)] = 8
+    lease: Annotated[float, Field(ge=5, le=3600)] = 120.0
+    push_every: Annotated[float, Field(ge=0.05, le=3600)] = 15.0
+    patience: Seconds = 300.0
 
 
 class WorkerSettings(Section):

@@ -29,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.catalog import contents, tables
 from gateway.catalog.clock import Clock
 from gateway.model import ReplicaState
-from gateway.ports import Stale
+from gateway.ports import Backlog, Stale
 
 WAIT: Final = timedelta(hours=1)  # until a replica is looked at again that has to be repaired first
 _ROUNDS: Final = 8  # pages of such that one claim looks at
@@ -70,6 +70,13 @@ def add_all(connection: Connection, versions: Iterable[str], kek: str, at: datet
             .where(_REPLICAS.c.version.in_(page), _REPLICAS.c.state != ReplicaState.DELETING.value)
         )
         add(connection, everywhere.order_by(_REPLICAS.c.version, _REPLICAS.c.target))
+
+
+def backlog(connection: Connection, target: str) -> Backlog:
+    """Implement `Wraps.backlog`."""
+    query = select(func.count().label("copies"), func.min(_STALE.c.since).label("oldest"))
+    row = connection.execute(query.where(_STALE.c.target == target)).one()
+    return Backlog(target, row.copies, row.oldest)
 
 
 def mark(connection: Connection, version: str, target: str, kek: str, clock: Clock) -> bool:

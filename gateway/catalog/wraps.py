@@ -14,7 +14,7 @@ from gateway.catalog.prepared import Prepared
 from gateway.catalog.references import beyond
 from gateway.errors import NotFound
 from gateway.model import ReplicaState, Version
-from gateway.ports import KekUse, Leftover, Rewrapped, Rotation, Stale, Wrapped
+from gateway.ports import Backlog, KekUse, Leftover, Rewrapped, Rotation, Stale, Wrapped
 
 _ATTACHMENTS = tables.attachments
 _LEFTOVERS = tables.leftovers
@@ -86,6 +86,10 @@ class SqlWraps:
     async def release_stale(self, stale_: Sequence[Stale]) -> None:
         """Implement `Wraps.release_stale`."""
         await self._database.write(bound(stale.release, stale_))
+
+    async def backlog(self, target: str) -> Backlog:
+        """Implement `Wraps.backlog`."""
+        return await self._database.read(bound(stale.backlog, target))
 
     async def mark_stale(self, version: str, target: str, kek: str) -> bool:
         """Implement `Wraps.mark_stale`."""

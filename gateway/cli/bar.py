@@ -7,12 +7,28 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
+
+
+class _Pace(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        """See `ProgressColumn`."""
+        return Text("" if task.speed is None else f"{task.speed:.0f}/s")
+
+
+_MEASURED = (DownloadColumn(binary_units=True), TransferSpeedColumn())
+_COUNTED = (MofNCompleteColumn(), _Pace())
 
 
 class Bar:
@@ -28,19 +44,19 @@ class Bar:
         return self._progress is not None
 
     def total(self, size: int) -> None:
-        """Say how many bytes it will be."""
+        """Say how many bytes, or things, it will be."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, total=size)
 
     def advance(self, size: int) -> None:
-        """Say that so many bytes more are done."""
+        """Say that so many more are done."""
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, size)
 
 
 @contextlib.contextmanager
-def bar(text: str, *, console: Console | None = None) -> Iterator[Bar]:
-    """Show a bar for as long as the block lasts; its total may come later."""
+def bar(text: str, *, things: bool = False, console: Console | None = None) -> Iterator[Bar]:
+    """Show a bar for as long as the block lasts; its total may come later. Of bytes, or of `things`."""
     console = console or Console(stderr=True)
     if not console.is_terminal:
         yield Bar()
@@ -48,8 +64,7 @@ def bar(text: str, *, console: Console | None = None) -> Iterator[Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        *(_COUNTED if things else _MEASURED),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True) as progress:

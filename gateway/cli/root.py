@@ -15,6 +15,7 @@ from gateway.cli import (
     reseal,
     restore,
     rotate,
+    rotate_kek,
     runs,
     scrub,
     serve,
@@ -45,7 +46,9 @@ cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
 cli.add_typer(trash.group, name="trash")
 cli.add_typer(keys.group, name="keys")
+cli.add_typer(rotate.group, name="rotate")
 cli.add_typer(failover.group, name="failover")
+rotate.group.command("kek", help=rotate_kek.HELP)(rotate_kek.kek)
 rotate.group.command("dek", help=reseal.HELP)(reseal.dek)
 cli.add_typer(rotate.group, name="rotate")
 cli.command("runs", help=runs.HELP)(runs.runs)

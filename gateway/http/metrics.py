@@ -11,6 +11,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.http.copy_figures import CopyFigures
+from gateway.http.key_figures import KeyFigures
 from gateway.http.scrub_figures import ScrubFigures
 from gateway.placing import Roster
 from gateway.quorum import Role
@@ -133,6 +134,7 @@ class Metrics:
         )
 
         self.copies = CopyFigures(self.registry, targets)
+        self.keys = KeyFigures(self.registry, targets)
         self.scrubs = ScrubFigures(self.registry, targets)
         self.connections = Gauge(
             "sealgate_connections",

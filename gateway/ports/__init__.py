@@ -14,9 +14,19 @@ from gateway.ports.replicas import Finding, Gap, Held, Holding, Kept, Lag, Repli
 from gateway.ports.runs import Run, Runs, RunState
 from gateway.ports.shreds import Shred, Shreds
 from gateway.ports.store import PartUpload, Piece, Stat, Store, Unfinished
-from gateway.ports.wraps import KekUse, Leftover, Rewrapped, Rotation, Stale, Wrapped, Wraps
+from gateway.ports.wraps import (
+    Backlog,
+    KekUse,
+    Leftover,
+    Rewrapped,
+    Rotation,
+    Stale,
+    Wrapped,
+    Wraps,
+)
 
 __all__ = [
+    "Backlog",
     "Bin",
     "Catalog",
     "Doomed",

@@ -57,6 +57,15 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """Stale copies on one target, and since when the one is that waits the longest."""
+
+    target: str
+    copies: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class KekUse:
     """What refers to one KEK, and so keeps it from being retired."""
 
@@ -135,6 +144,9 @@ class Wraps(Protocol):
 
     async def release_stale(self, stale: Sequence[Stale]) -> None:
         """Give them back untried, due at once."""
+
+    async def backlog(self, target: str) -> Backlog:
+        """Count the stale copies on a target. Reads a row for each."""
 
     async def mark_stale(self, version: str, target: str, kek: str) -> bool:
         """Record that a copy is under an older KEK; false if the version is under it, or is not there."""

@@ -8,7 +8,7 @@ from datetime import timedelta
 from envelope.envelope import decode
 from gateway.catalog import SqlCatalog
 from gateway.patience import Patience
-from gateway.ports import Store
+from gateway.ports import Backlog, Store
 from gateway.pushing import Pushing
 from gateway.quorum import Target
 from gateway.rate import Rate
@@ -24,9 +24,13 @@ class Told:
 
     done: list[str] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    left: dict[str, int] = field(default_factory=dict)
 
     def pushed(self, target: str) -> None:
         self.done.append(target)
+
+    def backlog(self, backlog: Backlog) -> None:
+        self.left[backlog.target] = backlog.copies
 
     def push_failed(self, target: str, reason: str) -> None:
         self.failures.append((target, reason))

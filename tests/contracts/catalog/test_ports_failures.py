@@ -98,6 +98,7 @@ EVERY_METHOD: dict[type, Calls] = {
         "failed_push": lambda c: c.wraps.failed_push(STALE, LEASE),
         "release_stale": lambda c: c.wraps.release_stale([STALE]),
         "mark_stale": lambda c: c.wraps.mark_stale(ID, "backup", "k1"),
+        "backlog": lambda c: c.wraps.backlog("backup"),
         "uses": lambda c: c.wraps.uses(ID),
         "retiring": lambda c: c.wraps.retiring(ID, "k1"),
         "not_retiring": lambda c: c.wraps.not_retiring("k1"),

@@ -10,7 +10,7 @@ import pytest
 from gateway.catalog import SqlCatalog
 from gateway.errors import NotFound
 from gateway.model import ReplicaState, Tenant, Version, new_id
-from gateway.ports import Finding, KekUse, Rewrapped, Rotation, Stale
+from gateway.ports import Backlog, Finding, KekUse, Rewrapped, Rotation, Stale
 from tests.contracts.catalog.samples import (
     ANY,
     START,
@@ -352,3 +352,18 @@ async def test_a_schedule_is_kept(catalog: SqlCatalog, tenant: str) -> None:
     ):
         with pytest.raises(NotFound):
             await call
+
+
+async def test_stale_copies_are_counted_by_target(
+    catalog: SqlCatalog, tenant: str, clock: FakeClock
+) -> None:
+    first, second = [await put(catalog, tenant, str(number)) for number in range(2)]
+    assert await catalog.wraps.backlog("backup") == Backlog("backup", 0, None)
+    await catalog.wraps.rewrap([change(first)])
+    began, clock.now = clock.now, clock.now + HOUR
+    await catalog.wraps.rewrap([change(second)])
+    assert await catalog.wraps.backlog("backup") == Backlog("backup", 2, began)
+    (stale, *_) = await claim(catalog, "backup")
+    assert await catalog.wraps.pushed(stale, stale.version.kek)
+    assert (await catalog.wraps.backlog("backup")).copies == 1
+    assert (await catalog.wraps.backlog("primary")).copies == 2

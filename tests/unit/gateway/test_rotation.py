@@ -70,7 +70,14 @@ async def test_everything_comes_under_the_new_kek(bench: Bench, tool: Tool) -> N
     await everything_is_readable(bench, names)
     (run,) = await bench.catalog.runs.history(KIND)
     assert (run.subject, run.state) == (bench.tenant, RunState.DONE)
-    assert run.outcome == {"rewrapped": 5, "pushed": 15, "failed": 0, "left": 0, "stale": 0}
+    assert run.outcome == {
+        "rewrapped": 5,
+        "pushed": 15,
+        "failed": 0,
+        "left": 0,
+        "uploads": 0,
+        "stale": 0,
+    }
 
 
 async def test_bodies_are_not_touched(bench: Bench, tool: Tool) -> None:
