@@ -279,7 +279,9 @@ def _wire(
         purger=Purger(catalog.bin, catalog.wraps, targets),
         repairer=work.repairer(settings, catalog.replicas, targets, metrics.copies),
         lags=work.lags(settings, catalog.replicas, metrics.copies),
-        scrub=work.scrub(settings, catalog.replicas, keys, targets, metrics.scrubs),
+        scrub=work.scrub(
+            settings, catalog.replicas, keys, targets, metrics.scrubs, wraps=catalog.wraps
+        ),
         inventory=work.inventory(settings, catalog, catalog.replicas, targets, metrics.scrubs),
         heartbeat=heartbeat,
         rescue=rescue(settings, catalog, keys, targets, background),

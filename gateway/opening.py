@@ -48,14 +48,7 @@ class Opening:
         Raises Locked, Unreadable when it is the catalog's own envelope that does not open, StoreDamaged
         (`unopened` where only keys could tell) and other StoreErrors.
         """
-        await rate.take(len(version.envelope), 1)
-        await check_envelope(store, version)
-        envelope = decode(await whole(store, envelope_key(version.tenant, version.blob)))
-        try:
-            dek, attributes = await self._unlock(envelope)
-        except (CannotUnwrap, EnvelopeError):
-            await self._blame(version)
-            raise StoreDamaged(_TEXT, reason=UNOPENED) from None
+        envelope, dek, attributes = await self._begin(store, version, rate)
         known = {name: value for name, value in attributes.digests.items() if name in _KNOWN}
         digests = Digests({*known, *(expected or ())})
         async with aclosing(_sealed(store, version, envelope, rate)) as pieces:
@@ -65,6 +58,25 @@ class Opening:
                 digests.verify(expected or {})
             except (EnvelopeError, DigestMismatch):
                 raise StoreDamaged(_TEXT, reason=UNOPENED) from None
+
+    async def envelope(self, store: Store, version: Version, rate: Rate) -> Envelope:
+        """Return a replica's envelope, whose key opens its attributes. Raises as `check`."""
+        envelope, _, _ = await self._begin(store, version, rate)
+        return envelope
+
+    async def _begin(
+        self, store: Store, version: Version, rate: Rate
+    ) -> tuple[Envelope, bytes, Attributes]:
+        """Read and open an envelope; return it with its key and attributes."""
+        await rate.take(len(version.envelope), 1)
+        await check_envelope(store, version)
+        envelope = decode(await whole(store, envelope_key(version.tenant, version.blob)))
+        try:
+            dek, attributes = await self._unlock(envelope)
+        except (CannotUnwrap, EnvelopeError):
+            await self._blame(version)
+            raise StoreDamaged(_TEXT, reason=UNOPENED) from None
+        return envelope, dek, attributes
 
     async def _unlock(self, envelope: Envelope) -> tuple[bytes, Attributes]:
         """Return key and attributes. Raises CannotUnwrap, EnvelopeErrors and Locked."""

@@ -191,7 +191,9 @@ class Rewrapping:
                 raise answer
             elif (new := _kek(answer)) != version.kek:
                 # One wrap alone: with it the older KEK is not needed any more.
-                made = replace(envelope, wraps=(Wrap(new, answer, at),))
+                # The clocks of two gateways may differ: it is the newest all the same.
+                created = max(at, envelope.newest.created + 1)
+                made = replace(envelope, wraps=(Wrap(new, answer, created),))
                 if not proved:
                     await self._prove(envelope, made, request_id)
                     proved = True

@@ -2,7 +2,9 @@
 
 Guarantees that every stored replica on a target is read and compared within a cycle, those that nobody
 verified yet first and then those that wait the longest; that what is found reaches the catalog, where
-repair finds it; and that a target which does not answer is never taken for damage. A run that was killed
+repair finds it; and that a target which does not answer is never taken for damage. An envelope under an older
+KEK than the catalog's is told as well, so that it is written again; of one that is newer, and opens, the
+catalog takes the wraps over. A run that was killed
 goes on where it was: what was verified is on record. It writes and deletes nothing in any store. What
 needs no reading, such as a missing object, `inventory` finds sooner.
 """
@@ -27,8 +29,9 @@ from gateway.errors import (
 )
 from gateway.findings import Findings, Kind, Ledger, Tally, TargetAway, Unwatched, Watch
 from gateway.model import ReplicaState, Version, new_id, now
+from gateway.newer import Newer
 from gateway.opening import Locked, Opening
-from gateway.ports import Held, Holding, Kept, Replicas, Store
+from gateway.ports import Held, Holding, Kept, Replicas, Store, Wraps
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.verify import Under, check_replica, stored_envelope, weigh_envelope
@@ -67,6 +70,7 @@ class Scrub:
     def __init__(
         self,
         replicas: Replicas,
+        wraps: Wraps,
         targets: Sequence[Target],
         opening: Opening,
         *,
@@ -78,6 +82,7 @@ class Scrub:
         self._replicas = replicas
         self._stores = {target.name: target.store for target in targets}
         self._opening = opening
+        self._newer = Newer(wraps, opening)
         self._rate = rate
         self._settings = settings
         self._watch = watch
@@ -266,6 +271,8 @@ class Scrub:
                 await store.check()
                 if version is not None and not isinstance(found, Under) and found[0] in _DOUBTED:
                     found = await self._weigh(findings.target, version, found)
+            if version is not None and isinstance(found, Under) and found.ahead:
+                found = await self._take(store, version, found, findings.tally)
         except StoreError as error:
             try:
                 await store.check()
@@ -280,6 +287,18 @@ class Scrub:
             return True
         await findings.bad(version.id, version.blob, *found)
         return found[0] is not Kind.UNMEASURED
+
+    async def _take(
+        self, store: Store, version: Version, under: Under, tally: Tally
+    ) -> Under | tuple[Kind, str]:
+        """Let the catalog have an envelope that is newer than its own, or say what is wrong with it."""
+        try:
+            await self._newer.take(store, version, self._rate)
+        except Locked:
+            tally.locked += 1
+        except (Unreadable, ObjectMissing, StoreDamaged) as error:
+            return _fault(error)
+        return under
 
     async def _look(self, store: Store, version: Version) -> Under | tuple[Kind, str]:
         """Return what a whole replica is under, or what is wrong with one.

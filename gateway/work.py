@@ -18,7 +18,7 @@ from gateway.keys import KeyService
 from gateway.lag import Lags
 from gateway.opening import Opening
 from gateway.policies import Policies
-from gateway.ports import Catalog, Replicas
+from gateway.ports import Catalog, Replicas, Wraps
 from gateway.pump import PumpSettings
 from gateway.quorum import Target
 from gateway.rate import Rate
@@ -69,11 +69,14 @@ def scrub(
     keys: KeyService,
     targets: Sequence[Target],
     figures: ScrubFigures,
+    *,
+    wraps: Wraps,
 ) -> Scrub:
     """Return what verifies replicas on these targets."""
     section = settings.scrub
     return Scrub(
         replicas,
+        wraps,
         targets,
         Opening(keys),
         rate=Rate(section.bytes_per_second, section.requests_per_second),

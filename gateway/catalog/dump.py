@@ -33,7 +33,7 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import schema, tables, ticks
+from gateway.catalog import keks, schema, stale, tables, ticks
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database
 from gateway.errors import CatalogConflict, Unreadable
@@ -87,6 +87,10 @@ class SqlDumps:
                 await session.run(partial(loading.take, record))
             loading.end()
             await session.run(ticks.count_anew)
+            await session.run(stale.doubt)
+            after: str | None = ""
+            while after is not None:  # of a dump that is older than the column
+                after = await session.run(partial(keks.fill, after=after))
         return loading.counts
 
 

@@ -97,6 +97,15 @@ def seen(connection: Connection, version: str, target: str, kek: str, clock: Clo
     connection.execute(waiting.values(due=tables.EPOCH))
 
 
+def doubt(connection: Connection) -> None:
+    """Take every copy for one that may be newer, in a catalog as it was once, and nobody's to write now."""
+    connection.execute(
+        update(_STALE).values(
+            unsure=True, due=tables.EPOCH, leased=tables.EPOCH, leased_until=tables.EPOCH
+        )
+    )
+
+
 def claim(
     connection: Connection,
     targets: Iterable[str],

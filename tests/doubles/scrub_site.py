@@ -109,6 +109,7 @@ class Site:
         chosen = ScrubSettings(parallel=2, patience=0.05, pause=0.01, sample=0.0)
         return Scrub(
             self.catalog.replicas,
+            self.catalog.wraps,
             self.targets,
             Opening(self.keys),
             rate=self.rate,

@@ -1,22 +1,18 @@
 """What `Dumps` promises: the same rows from either database into either, or nothing."""
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
 from sqlalchemy import select
 
-from gateway.catalog import SqlCatalog, migrate, open_catalog, tables
+from gateway.catalog import SqlCatalog, tables
 from gateway.catalog.dump import PAGE
 from gateway.errors import CatalogConflict, Unreadable
 from gateway.model import Retention, Tenant, Token, Version, new_id
 from gateway.ports import Recovered, RunState
-from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.samples import (
     ANY,
     START,
@@ -26,29 +22,7 @@ from tests.contracts.catalog.samples import (
     new_upload,
     put,
 )
-from tests.servers.postgres import Postgres
-
-Fresh = Callable[[str], Any]
-
-
-@pytest.fixture
-async def fresh(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock
-) -> AsyncIterator[Fresh]:
-    """Give a function that makes an empty catalog on a kind of database."""
-    async with AsyncExitStack() as stack:
-
-        async def make(kind: str) -> SqlCatalog:
-            url = f"sqlite:///{tmp_path}/{new_id()}.db"
-            if kind == "postgresql":
-                postgres: Postgres = request.getfixturevalue("postgres")
-                url = await asyncio.to_thread(postgres.new_database)
-            await migrate(url)
-            catalog = await open_catalog(url, patience=PATIENCE, clock=clock)
-            stack.push_async_callback(catalog.close)
-            return catalog
-
-        yield make
+from tests.contracts.recovery.dumps import Fresh, again, taken
 
 
 async def rows(catalog: SqlCatalog) -> dict[str, list[Any]]:
@@ -80,19 +54,6 @@ async def fill(catalog: SqlCatalog, count: int = 3) -> str:
     assert run is not None
     await catalog.runs.end(run, RunState.DONE, {"found": 3})
     return tenant.id
-
-
-async def taken(catalog: SqlCatalog) -> list[bytes]:
-    """Return a dump's pieces."""
-    async with aclosing(catalog.dumps.dump()) as pieces:
-        return [piece async for piece in pieces]
-
-
-async def again(pieces: list[bytes], step: int = 100_000) -> AsyncGenerator[bytes]:
-    """Stream a dump, cut in other places."""
-    whole = b"".join(pieces)
-    for start in range(0, len(whole), step):
-        yield whole[start : start + step]
 
 
 @pytest.mark.parametrize("to", ["sqlite", "postgresql"])

@@ -61,6 +61,7 @@ class Site:
         chosen = ScrubSettings(parallel=4, sample=0.0)
         return Scrub(
             self.catalog.replicas,
+            self.catalog.wraps,
             self.targets,
             Opening(MemoryKeys()),
             rate=Rate(),

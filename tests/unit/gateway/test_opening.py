@@ -71,7 +71,9 @@ async def test_a_wrap_that_opens_nothing_is_replaced_by_repair(bench: Bench) -> 
     wrong = Wrap("k9", wrap(os.urandom(32), "k9", os.urandom(32), b"elsewhere"), 99)
     await overwrite(bench.east, key, encode(replace(decode(good), wraps=(wrong,))))
     rate = Rate()
-    scrub = Scrub(bench.catalog.replicas, bench.targets, Opening(bench.keys), rate=rate)
+    scrub = Scrub(
+        bench.catalog.replicas, bench.catalog.wraps, bench.targets, Opening(bench.keys), rate=rate
+    )
 
     tally = await scrub.sample("east", 1)
 

@@ -1,0 +1,40 @@
+"""Wraps that a target has and the catalog lacks, since it was loaded from a dump of before a rotation.
+
+Guarantees that the catalog takes over nothing but what the key service opens, for exactly this version, and
+what opens the attributes that the catalog has; and only while nobody else rewraps the version. What it had is
+not lost by that: the key is the same. From then on every target's copy is stale until it is written again.
+"""
+
+from dataclasses import replace
+
+import structlog
+
+from envelope.envelope import encode
+from gateway.errors import StoreDamaged
+from gateway.model import Version
+from gateway.opening import Opening
+from gateway.ports import Rewrapped, Store, Wraps
+from gateway.rate import Rate
+from gateway.verify import known_envelope
+
+log = structlog.get_logger()
+
+
+class Newer:
+    """The mechanism, over one catalog and one key service."""
+
+    def __init__(self, wraps: Wraps, opening: Opening) -> None:
+        self._wraps = wraps
+        self._opening = opening
+
+    async def take(self, store: Store, version: Version, rate: Rate) -> None:
+        """Put a store's envelope of a version in place of the catalog's.
+
+        Raises CatalogErrors, and what `Opening.envelope` raises.
+        """
+        found, known = await self._opening.envelope(store, version, rate), known_envelope(version)
+        if (found.core, found.attributes, found.body) != (known.core, known.attributes, known.body):
+            raise StoreDamaged("an envelope changed while it was read", reason="flipped")
+        bare, kek = encode(replace(found, body=None)), found.newest.kek
+        if await self._wraps.rewrap([Rewrapped(version.id, version.blob, version.kek, kek, bare)]):
+            log.warning("the catalog was behind a target", version=version.id, kek=kek)
