@@ -164,7 +164,8 @@ class Pushing:
             # It is not ours any more. Whoever has it now may have found the target as slow.
             self._count(stale, "lease", tally)
         except ObjectMissing:
-            absent = Finding(version.id, stale.target, ReplicaState.MISSING, "absent")
+            missing = ReplicaState.MISSING
+            absent = Finding(version.id, stale.target, missing, "absent", version.blob)
             await self._replicas.report([absent])
             await self._failed(stale, "absent", tally)
         except StoreError as error:
