@@ -15,6 +15,7 @@ from keyservice.errors import KeyServiceError
 from keyservice.messages import (
     Because,
     DestroyRoot,
+    JournalView,
     Move,
     RateView,
     RetireKek,
@@ -27,7 +28,7 @@ from keyservice.messages import (
     VersionsView,
 )
 from keyservice.transport import Transport, checked, demand_tenant
-from keyservice.wire import Kek, Rate, RootVersions, ShredOrder, TenantKeys, TenantRoot
+from keyservice.wire import JournalPage, Kek, Rate, RootVersions, ShredOrder, TenantKeys, TenantRoot
 
 LONG = 60.0
 """Seconds for what asks the root about every KEK of a tenant, or about every tenant."""
@@ -48,6 +49,19 @@ class KeyControl:
         path = f"/v1/tenants/{tenant}"
         view = await self._transport.ask("GET", path, None, TenantView, request_id=request_id)
         return shown(view, tenant, self._transport)
+
+    async def journal(
+        self, tenant: str, *, after: int = 0, limit: int = 500, request_id: str = ""
+    ) -> JournalPage:
+        """Return lines of the tenant's key journal after a number; UnknownTenant."""
+        demand_tenant(tenant)
+        path = f"/v1/tenants/{tenant}/journal?after={after}&limit={limit}"
+        view = await self._transport.ask(
+            "GET", path, None, JournalView, request_id=request_id, seconds=LONG
+        )
+        if view.tenant != tenant or len(view.entries) > limit:
+            raise KeyServiceError("key service answered something else than was asked for")
+        return JournalPage(view.entries, view.head)
 
     async def rotate_kek(
         self, tenant: str, expected: str, *, reason: str, request_id: str = ""
@@ -183,7 +197,8 @@ def shown(view: TenantView, tenant: str, transport: Transport) -> TenantKeys:
         rate=Rate(rate.per_second, rate.burst) if rate else None,
         order=ShredOrder(**order.model_dump()) if order else None,
         keks=tuple(
-            Kek(kek.id, kek.state.value, kek.created, kek.root_version) for kek in view.keks
+            Kek(kek.id, kek.state.value, kek.created, kek.root_version, kek.last_used)
+            for kek in view.keks
         ),
     )
 

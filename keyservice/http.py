@@ -20,7 +20,7 @@ from keyservice import answers, asked, http_journal, http_lifecycle, views
 from keyservice.asked import CALLER, MAX_BODY, REQUEST_ID_KEY, TENANT, Asked
 from keyservice.callers import TokenCheck, of_certificate
 from keyservice.desk import Desk
-from keyservice.errors import KeyServiceError
+from keyservice.errors import KeyServiceError, Unavailable
 from keyservice.health import Health
 from keyservice.journal import Journal
 from keyservice.lifecycle import Lifecycle
@@ -112,7 +112,11 @@ class Api:
         """Return the tenant's tier, state and KEKs, without any key."""
         tenant = await self._asked.tenant(request, Operation.TENANT_STATUS)
         record = await self._cases.keys.tenant_status(asked.call(request, "status"), tenant)
-        return answers.json(views.tenant(record))
+        try:
+            used = await self._cases.journal.last_used(tenant)
+        except Unavailable:  # which is no reason not to tell the rest
+            used = {}
+        return answers.json(views.tenant(record, used))
 
     async def usable(self, request: web.Request) -> web.Response:
         """Tell that the tenant's keys may be used, and how long that may be remembered."""

@@ -8,7 +8,8 @@ from keyservice import answers
 from keyservice.asked import TENANT, Asked, call
 from keyservice.desk import Desk, Outcome
 from keyservice.errors import Invalid
-from keyservice.journal import Journal, Page
+from keyservice.journal import Journal
+from keyservice.journal_entry import JournalPage
 from keyservice.messages import JournalView
 from keyservice.policy import Operation
 
@@ -29,7 +30,7 @@ def routes(asked: Asked, desk: Desk, journal: Journal) -> list[web.RouteDef]:
             await asked.refuse(request, Operation.JOURNAL, error, tenant)
             raise
 
-        async def read() -> Outcome[Page]:
+        async def read() -> Outcome[JournalPage]:
             return Outcome("", await journal.page(tenant, after, limit))
 
         page = await desk.one(call(request, "journal"), tenant, Operation.JOURNAL, read)

@@ -22,7 +22,17 @@ from typing import Any, Final
 import structlog
 
 from keyservice.errors import Conflict, KeyServiceError, Unavailable, UnknownTenant
-from keyservice.journal_entry import BEGUN, DONE, GENESIS, REMOVED, USES, digest, from_text, to_text
+from keyservice.journal_entry import (
+    BEGUN,
+    DONE,
+    GENESIS,
+    REMOVED,
+    USES,
+    JournalPage,
+    digest,
+    from_text,
+    to_text,
+)
 from keyservice.ports import JournalStore
 from keyservice.records import is_tenant
 
@@ -44,6 +54,8 @@ _UNPROVEN: Final = frozenset(
     | {"unavailable"}
 )
 """Refusals that do not show that there is such a tenant: a stranger must not fill the store."""
+
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 log = structlog.get_logger(__name__)
 
@@ -73,14 +85,6 @@ class Draft:
     last: Mapping[str, str] = field(default_factory=dict)
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     tried: tuple[int, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Lines after a number, in order, and the number of the newest."""
-
-    lines: Sequence[str]
-    head: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,20 +191,20 @@ class Journal:
         if key in calls or self._room(1):
             calls[key] = calls.get(key, 0) + 1
 
-    async def last_used(self, tenant: str) -> Mapping[str, str]:
-        """Return when each KEK was last used, by what is written and what waits here.
+    async def last_used(self, tenant: str) -> Mapping[str, int]:
+        """Return when each KEK was last used, in microseconds, by what is written and what waits here.
 
         Other instances may have used one since they last wrote. Raises Unavailable.
         """
         found = dict((await self._follow(tenant)).last)
-        waiting = self._summaries.get(tenant)
         for draft in self._backlog.get(tenant, ()):
             _merge(found, draft.last)
-        if waiting is not None:
+        if (waiting := self._summaries.get(tenant)) is not None:
             _merge(found, _last(waiting))
-        return found
+        times = {kek: _microseconds(time) for kek, time in found.items()}
+        return {kek: time for kek, time in times.items() if time is not None}
 
-    async def page(self, tenant: str, after: int, limit: int) -> Page:
+    async def page(self, tenant: str, after: int, limit: int) -> JournalPage:
         """Return up to `limit` lines after a number. Raises UnknownTenant and Unavailable."""
         head = await self._store.head(tenant)
         if not head:
@@ -211,7 +215,7 @@ class Journal:
             numbers = range(after + 1, min(last, after + READ) + 1)
             lines += await self._read(tenant, numbers)
             after = numbers[-1]
-        return Page(lines, head)
+        return JournalPage(lines, head)
 
     async def _read(self, tenant: str, numbers: Sequence[int]) -> list[str]:
         lines: dict[int, str] = {}
@@ -375,9 +379,16 @@ def _last(summary: _Summary) -> dict[str, str]:
     return found
 
 
+def _microseconds(time: str) -> int | None:
+    try:
+        return (dt.datetime.fromisoformat(time) - _EPOCH) // dt.timedelta(microseconds=1)
+    except (ValueError, TypeError):  # of an entry that somebody forged
+        return None
+
+
 def _merge(found: dict[str, str], other: Mapping[str, str]) -> None:
     for kek, time in other.items():
         found[kek] = max(time, found.get(kek, ""))
 
 
-__all__ = ["BEGUN", "DONE", "NOBODY", "USES", "Asked", "Draft", "Journal", "Page"]
+__all__ = ["BEGUN", "DONE", "NOBODY", "USES", "Asked", "Draft", "Journal"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -87,6 +87,14 @@ def from_text(text: str) -> Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalPage:
+    """Lines in order, from the one asked for on, and the number of the newest that there is."""
+
+    lines: Sequence[str]
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """What is wrong with the journal, at which number."""
 
@@ -136,6 +144,7 @@ __all__ = [
     "Chain",
     "Entry",
     "Fault",
+    "JournalPage",
     "digest",
     "from_text",
     "to_text",

@@ -130,12 +130,13 @@ class Items(Message):
 
 
 class KekView(Message):
-    """What is told about a KEK."""
+    """What is told about a KEK; `last_used` is None where nobody knows of a use."""
 
     id: str
     state: KekState
     created: int
     root_version: int
+    last_used: int | None = None
 
 
 class RootView(Message):

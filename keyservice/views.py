@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from keyservice.messages import (
     KekView,
     OrderView,
@@ -14,8 +16,8 @@ from keyservice.ports import RootVersions
 from keyservice.records import ShredOrder, TenantRecord
 
 
-def tenant(record: TenantRecord) -> TenantView:
-    """Return the answer that describes a tenant."""
+def tenant(record: TenantRecord, used: Mapping[str, int] | None = None) -> TenantView:
+    """Return the answer that describes a tenant; `used` is when each KEK was last used."""
     allowance, root = record.allowance, record.root
     return TenantView(
         tenant=record.tenant,
@@ -29,7 +31,13 @@ def tenant(record: TenantRecord) -> TenantView:
         else None,
         order=order(record.order) if record.order else None,
         keks=tuple(
-            KekView(id=k.id, state=k.state, created=k.created, root_version=k.root_version)
+            KekView(
+                id=k.id,
+                state=k.state,
+                created=k.created,
+                root_version=k.root_version,
+                last_used=(used or {}).get(k.id),
+            )
             for k in record.keks
         ),
     )

@@ -24,6 +24,7 @@ from keyservice.errors import (
     UnknownTenant,
     WrongState,
 )
+from keyservice.journal_entry import Chain, Fault, JournalPage
 
 MAX_BATCH = 1000
 MAX_CONTEXT = 512
@@ -98,12 +99,14 @@ class Kek:
     """A KEK of a tenant: `current`, `retired` or `destroyed`; `created` in microseconds (UTC).
 
     `root_version` is the version of the root key that it is wrapped under, 0 when it is destroyed.
+    `last_used` in microseconds, too, is what the tenant's journal knows, None where it knows nothing.
     """
 
     id: str
     state: str
     created: int
     root_version: int
+    last_used: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +170,12 @@ __all__ = [
     "MAX_WRAPPED",
     "Altered",
     "CannotUnwrap",
+    "Chain",
     "DataKey",
     "Denied",
+    "Fault",
     "Invalid",
+    "JournalPage",
     "Kek",
     "KeyServiceError",
     "Rate",

@@ -7,6 +7,7 @@ from gateway.cli import (
     dev,
     drill,
     failover,
+    journal,
     keys,
     reap,
     rebuild,
@@ -45,6 +46,7 @@ cli.command("status", help=status.HELP)(status.status)
 cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
 cli.add_typer(trash.group, name="trash")
+keys.group.command("journal", help=journal.HELP)(journal.journal)
 cli.add_typer(keys.group, name="keys")
 cli.add_typer(rotate.group, name="rotate")
 cli.add_typer(failover.group, name="failover")

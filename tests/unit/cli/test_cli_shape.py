@@ -62,6 +62,7 @@ def test_every_command_is_here() -> None:
         "rebuild-catalog",
         "drill",
         "restore",
+        "keys journal",
         "report key",
         "report verify",
         "migrate",
@@ -90,7 +91,7 @@ def test_no_option_takes_a_secret(words: tuple[str, ...]) -> None:
     for parameter in COMMANDS[words].params:
         names = " ".join(parameter.opts)
         if "--private-key" in names:  # the file that it is in
-            assert parameter.type.name == "path"
+            assert parameter.type_descriptor.annotation is Path
             continue
         assert not re.search(r"secret|password|private|--token(?!-file)|--key", names)
 
@@ -114,6 +115,7 @@ def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]
         "rebuild-catalog": ["--from", "east"],
         "restore": ["--all"],
         "rotate dek": ["--all"],
+        "keys journal": ["--tenant", "0" * 32],
     }.get(" ".join(words), [])
     done = CliRunner().invoke(cli, [*words, *given], env={"SEALGATE_CONFIG": ""})
     assert done.exit_code == 2
