@@ -117,6 +117,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             root, store, capacity=settings.cache.capacity, max_ttl=settings.cache.max_ttl
         )
         metrics.watch(keyring)
+        metrics.watch_journal(journal)
         desk = Desk(gate, auditor, metrics, journal)
         cases = _use_cases(root, store, keyring, desk, journal=journal, cache=settings.cache)
         health = _health(

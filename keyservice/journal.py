@@ -134,6 +134,11 @@ class Journal:
         self.lost = 0
         """Uses that were not summed up, since too many waited to be written."""
 
+    @property
+    def waiting(self) -> int:
+        """How many sums and entries wait to be written."""
+        return self._size + sum(map(len, self._backlog.values()))
+
     def draft(self, tenant: str, kind: str, body: Mapping[str, Any]) -> Draft:
         """Return an entry of now."""
         return Draft(tenant, kind, body, self._now())

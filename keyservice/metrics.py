@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from keyservice.flight import FlightCache
+from keyservice.journal import Journal
 from keyservice.keyring import Keyring
 from keyservice.policy import Operation
 from keyservice.wire import ERRORS
@@ -75,6 +76,10 @@ class Metrics:
         """Publish the size and the hits of the keyring's caches."""
         self.registry.register(_Caches({"records": keyring.tenancies, "keks": keyring.keks}))
 
+    def watch_journal(self, journal: Journal) -> None:
+        """Publish how much of the key journals waits to be written, and what was lost."""
+        self.registry.register(_Journal(journal))
+
     def request(self, operation: Operation, outcome: str, seconds: float) -> None:
         """Count one answered request."""
         self._requests.labels(operation.value, outcome).inc()
@@ -91,6 +96,25 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return the figures in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class _Journal(Collector):
+    """Asks the journal when it is asked itself."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            f"{PREFIX}_journal_waiting",
+            "Sums of uses and ends of changes that are not on a key journal yet.",
+            value=self._journal.waiting,
+        )
+        yield CounterMetricFamily(
+            f"{PREFIX}_journal_lost",
+            "Uses that no key journal will tell of, since too many waited.",
+            value=self._journal.lost,
+        )
 
 
 class _Caches(Collector):
