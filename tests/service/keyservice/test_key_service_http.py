@@ -81,7 +81,7 @@ async def test_a_tenant_is_created_once(caller: Caller, tenant: str) -> None:
     assert (status, problem["type"]) == (400, PREFIX + "invalid")
     status, view, _ = await caller.ask("GET", f"/v1/tenants/{'b' * 32}")
     assert (status, view["tier"], view["state"]) == (200, "business", "active")
-    assert set(view["keks"][0]) == {"id", "state", "created", "root_version"}
+    assert set(view["keks"][0]) == {"id", "state", "created", "root_version", "last_used"}
 
 
 @pytest.mark.parametrize(
