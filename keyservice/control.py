@@ -187,11 +187,12 @@ def shown(view: TenantView, tenant: str, transport: Transport) -> TenantKeys:
     if view.tenant != tenant:
         raise KeyServiceError("key service answered for another tenant")
     transport.revisions.saw(tenant, view.revision, asked=0)
-    root, rate, order = view.root, view.rate, view.order
+    rate, order = view.rate, view.order
     return TenantKeys(
         tier=view.tier.value,
         state=view.state.value,
-        root=TenantRoot(root.custody.value, root.name, root.imported),
+        root=_root(view.root),
+        left=tuple(_root(root) for root in view.left),
         revision=view.revision,
         cache_ttl=view.cache_ttl,
         rate=Rate(rate.per_second, rate.burst) if rate else None,
@@ -201,6 +202,10 @@ def shown(view: TenantView, tenant: str, transport: Transport) -> TenantKeys:
             for kek in view.keks
         ),
     )
+
+
+def _root(view: RootView) -> TenantRoot:
+    return TenantRoot(view.custody.value, view.name, view.imported)
 
 
 def _versions(view: VersionsView) -> RootVersions:

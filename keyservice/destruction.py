@@ -148,8 +148,8 @@ def _is_dead(record: TenantRecord) -> bool:
 
 
 def _own_roots(told: Destruction, record: TenantRecord) -> list[RootRef]:
-    """Return the roots that are the tenant's alone in our keeping, each once."""
-    roots = (told.root, record.root)
+    """Return the roots that are the tenant's alone in our keeping, also those it was moved from."""
+    roots = (told.root, record.root, *record.left)
     return list(
         {(root.custody, root.name): root for root in roots if root.custody is Custody.OWN}.values()
     )

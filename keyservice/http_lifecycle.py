@@ -26,7 +26,7 @@ from keyservice.messages import (
 )
 from keyservice.policy import Operation
 from keyservice.ports import RootVersions
-from keyservice.records import Allowance, Custody, RootRef, TenantRecord
+from keyservice.records import Allowance, RootRef, TenantRecord
 from keyservice.shared_root import SharedRoot
 
 M = TypeVar("M", bound=BaseModel)
@@ -88,7 +88,7 @@ def routes(asked: Asked, cases: Lifecycle, shared: SharedRoot) -> list[web.Route
             "root/destroy",
             "retire-root",
             DestroyRoot,
-            lambda c, t, m: cases.destroy_root(c, t, RootRef(Custody.OWN, m.name)),
+            lambda c, t, m: cases.destroy_root(c, t, m.name),
         ),
         tenant("move", "move", Move, lambda c, t, m: cases.move(c, t, m.tier, _root(m.root))),
         tenant("settings", "settings", Settings, lambda c, t, m: cases.settings(c, t, _wanted(m))),

@@ -145,7 +145,12 @@ class Lifecycle:
             if root.imported and root != record.root:
                 raise Invalid("a root is imported, and not moved to")
             await self._root.create(tenant, root)
-            moved = replace(record, tier=tier, root=root)
+            if any(_same(each, root) for each in record.left):
+                raise WrongState("the tenant was moved away from this root: name a new one")
+            left = record.left
+            if record.root.custody is Custody.OWN:
+                left = (*left, record.root)
+            moved = replace(record, tier=tier, root=root, left=left)
             if tier is not record.tier:
                 moved = replace(moved, cache_ttl=self._cache_ttl[tier], allowance=None)
             return await self._each_kek(moved, lambda kek: self._wrap_anew(record, root, kek))
@@ -197,16 +202,26 @@ class Lifecycle:
 
         return await self._desk.one(call, tenant, Operation.TENANT_STATUS, look)
 
-    async def destroy_root(self, call: Call, tenant: str, root: RootRef) -> TenantRecord:
+    async def destroy_root(self, call: Call, tenant: str, name: str) -> TenantRecord:
         """Destroy an own root that the tenant was moved away from, and what remembers it."""
+        root = RootRef(Custody.OWN, name)
+
+        async def known(record: TenantRecord) -> TenantRecord:
+            _demand_active(record)
+            if _same(record.root, root):
+                raise WrongState("the tenant's KEKs are under this root: move it first")
+            return record
+
+        async def gone(record: TenantRecord) -> TenantRecord:
+            left = tuple(each for each in record.left if not _same(each, root))
+            return replace(await known(record), left=left)
 
         async def destroy() -> Outcome[TenantRecord]:
-            record = await self._changes.make(tenant, _as_it_is)
-            if root.custody is not Custody.OWN:
-                raise Invalid("only a root of the tenant's own can be destroyed")
-            if (record.root.custody, record.root.name) == (root.custody, root.name):
-                raise WrongState("the tenant's KEKs are under this root: move it first")
-            await self._root.destroy(tenant, root)
+            # Nothing moves to a root while it is among those left, so it is not in use.
+            record = await self._changes.make(tenant, known)
+            if any(_same(each, root) for each in record.left):
+                await self._root.destroy(tenant, root)
+                record = await self._changes.make(tenant, gone)
             await self._store.forget(tenant, record.revision)
             return Outcome("", record)
 
@@ -294,6 +309,11 @@ def _demand_active(record: TenantRecord) -> None:
         raise Shredding("tenant's keys are to be destroyed: undo the order first")
     if record.state is TenantState.SHREDDED:
         raise Shredded("tenant's keys are destroyed")
+
+
+def _same(one: RootRef, other: RootRef) -> bool:
+    """Say whether it is the same root key, whoever supplied it."""
+    return (one.custody, one.name) == (other.custody, other.name)
 
 
 def _retired(kek: KekVersion) -> KekVersion:

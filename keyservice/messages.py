@@ -176,6 +176,7 @@ class TenantView(Message):
     tier: Tier
     state: TenantState
     root: RootView
+    left: tuple[RootView, ...] = ()
     revision: Revision
     cache_ttl: float
     rate: RateView | None = None

@@ -126,6 +126,7 @@ class TenantRecord:
 
     `revision` is the version under which the key store holds it, so that one which was written back from
     the past is seen. `sealed` is the revision at which `seal` was made, which proves all of the rest.
+    `left` are own roots that the tenant was moved away from and that still exist.
     """
 
     tenant: str
@@ -139,6 +140,7 @@ class TenantRecord:
     order: ShredOrder | None = None
     sealed: int = 0
     seal: str = ""
+    left: tuple[RootRef, ...] = ()
 
     @property
     def current(self) -> KekVersion | None:
@@ -196,11 +198,8 @@ def to_document(record: TenantRecord) -> dict[str, Any]:
             }
             for kek in record.keks
         ],
-        "root": {
-            "custody": record.root.custody.value,
-            "name": record.root.name,
-            "imported": record.root.imported,
-        },
+        "root": _root_document(record.root),
+        "left": [_root_document(root) for root in record.left],
         "revision": record.revision,
         "allowance": asdict(record.allowance) if record.allowance else None,
         "order": asdict(record.order) if record.order else None,
@@ -236,12 +235,17 @@ def _read(document: Mapping[str, Any]) -> TenantRecord:
         cache_ttl=ttl,
         keks=keks,
         root=_read_root(document["root"]),
+        left=tuple(_read_root(root) for root in document["left"]),
         revision=_count(document["revision"]),
         allowance=_read_allowance(document["allowance"]),
         order=_read_order(document["order"]),
         sealed=_count(document["sealed"]),
         seal=_text(document["seal"]),
     )
+
+
+def _root_document(root: RootRef) -> dict[str, Any]:
+    return {"custody": root.custody.value, "name": root.name, "imported": root.imported}
 
 
 def _read_root(document: Mapping[str, Any]) -> RootRef:

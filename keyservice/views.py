@@ -13,17 +13,18 @@ from keyservice.messages import (
     VersionsView,
 )
 from keyservice.ports import RootVersions
-from keyservice.records import ShredOrder, TenantRecord
+from keyservice.records import RootRef, ShredOrder, TenantRecord
 
 
 def tenant(record: TenantRecord, used: Mapping[str, int] | None = None) -> TenantView:
     """Return the answer that describes a tenant; `used` is when each KEK was last used."""
-    allowance, root = record.allowance, record.root
+    allowance = record.allowance
     return TenantView(
         tenant=record.tenant,
         tier=record.tier,
         state=record.state,
-        root=RootView(custody=root.custody, name=root.name, imported=root.imported),
+        root=root(record.root),
+        left=tuple(root(each) for each in record.left),
         revision=record.revision,
         cache_ttl=record.cache_ttl,
         rate=RateView(per_second=allowance.per_second, burst=allowance.burst)
@@ -41,6 +42,11 @@ def tenant(record: TenantRecord, used: Mapping[str, int] | None = None) -> Tenan
             for k in record.keks
         ),
     )
+
+
+def root(found: RootRef) -> RootView:
+    """Return the answer that names a root."""
+    return RootView(custody=found.custody, name=found.name, imported=found.imported)
 
 
 def order(found: ShredOrder) -> OrderView:

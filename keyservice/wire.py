@@ -135,12 +135,14 @@ class TenantKeys:
     """What the key service knows of a tenant.
 
     `state` is `active`, `suspended`, `shredding` or `shredded`; `cache_ttl`, in seconds, bounds how long
-    a change takes to hold everywhere; `revision` grows with every change.
+    a change takes to hold everywhere; `revision` grows with every change. `left` are own roots that the
+    tenant was moved away from and that still exist.
     """
 
     tier: str
     state: str
     root: TenantRoot = TenantRoot("shared")
+    left: tuple[TenantRoot, ...] = ()
     revision: int = 0
     cache_ttl: float = 0.0
     rate: Rate | None = None

@@ -137,6 +137,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.held: dict[str, Versioned] = {}
+        self.history: dict[str, dict[int, TenantRecord]] = {}
         self.reads = 0
         self.down = False
 
@@ -157,10 +158,13 @@ class FakeStore:
         if (held.version if held else 0) != expected_version:
             raise Conflict("other version")
         self.held[record.tenant] = Versioned(record, expected_version + 1)
+        self.history.setdefault(record.tenant, {})[expected_version + 1] = record
         return expected_version + 1
 
     async def forget(self, tenant: str, before: int) -> None:
         await self.read(tenant)
+        kept = self.history.get(tenant, {})
+        self.history[tenant] = {n: record for n, record in kept.items() if n >= before}
 
     async def tenants(self) -> Sequence[str]:
         return sorted(self.held)
