@@ -1,0 +1,37 @@
+"""`sealgate rotate kek` in a forked process, in small steps, with little patience for the dead."""
+
+from datetime import timedelta
+from functools import partialmethod
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from tests.stack import forks
+
+
+def begin(config: Path, *words: str) -> BaseProcess:
+    """Start a rotation."""
+    process = forks._FORKS.Process(target=_run, args=(config, words), daemon=True)
+    process.start()
+    return process
+
+
+def _run(config: Path, words: tuple[str, ...]) -> None:
+    from gateway import pushing, renewal, rewrapping, rotation  # noqa: PLC0415 - in the forked process
+
+    lease = timedelta(milliseconds=500)
+    made = rotation.Rotation.__init__
+    rotation.Rotation.__init__ = partialmethod(made, lease=lease)  # type: ignore[method-assign,assignment]
+    rewrapping.BATCH, rewrapping.WRITE = 8, 3  # type: ignore[misc]
+    pushing.BATCH = 4
+    pushed = pushing.Pushing.__init__
+
+    def impatient(self: pushing.Pushing, *wired: Any, **options: Any) -> None:
+        pushed(self, *wired, **{**options, "lease": 0.3})
+
+    pushing.Pushing.__init__ = impatient  # type: ignore[method-assign]
+    renewal._MARGIN = timedelta()  # type: ignore[misc]
+    output = str(config.with_name("rotation"))
+    for name in (f"{output}.in", output, f"{output}.err"):
+        Path(name).write_text("")
+    forks._run(config, ("rotate", "kek", *words), output)
