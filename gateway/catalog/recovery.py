@@ -23,12 +23,12 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import tables, ticks
+from gateway.catalog import stale, tables, ticks
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database
 from gateway.catalog.references import storable
 from gateway.catalog.upsert import insert_new
-from gateway.model import ReplicaState, Tenant
+from gateway.model import ReplicaState, Tenant, Version
 from gateway.ports import Recovered, Settled
 
 UNSETTLED = datetime(5000, 1, 1, tzinfo=UTC)
@@ -71,7 +71,7 @@ class SqlRecovery:
         self, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str
     ) -> Mapping[str, str]:
         """Implement `Recovery.add`."""
-        return await self._database.write(lambda c: _add(c, tenants, found, target))
+        return await self._database.write(lambda c: _add(c, tenants, found, target, self._clock))
 
     async def settle(self) -> Settled:
         """Implement `Recovery.settle`."""
@@ -89,7 +89,11 @@ def _empty(connection: Connection) -> bool:
 
 
 def _add(
-    connection: Connection, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str
+    connection: Connection,
+    tenants: Sequence[Tenant],
+    found: Sequence[Recovered],
+    target: str,
+    clock: Clock,
 ) -> Mapping[str, str]:
     refused = {each.version.blob: "reference" for each in found if not storable(each.reference)}
     good = [each for each in found if each.version.blob not in refused]
@@ -103,7 +107,9 @@ def _add(
     _NEW_ATTACHMENT.each(connection, rows)
     refused |= _refused(connection, good)
     good = [each for each in good if each.version.blob not in refused]
-    _insert_versions(connection, good, target)
+    for version in _insert_versions(connection, good, target):
+        # One of two that rebuild at once has it from another target, under another KEK perhaps.
+        stale.doubt_one(connection, version.id, target, version.kek, clock)
     return refused
 
 
@@ -156,9 +162,12 @@ def _refused(connection: Connection, found: Sequence[Recovered]) -> dict[str, st
     return refused
 
 
-def _insert_versions(connection: Connection, found: Sequence[Recovered], target: str) -> None:
+def _insert_versions(
+    connection: Connection, found: Sequence[Recovered], target: str
+) -> Sequence[Version]:
+    """Add what is not there; return the rest."""
     if not found:
-        return
+        return []
     lowest = select(_VERSIONS.c.attachment, func.min(_VERSIONS.c.number)).where(
         _VERSIONS.c.attachment.in_({each.version.attachment for each in found})
     )
@@ -168,7 +177,7 @@ def _insert_versions(connection: Connection, found: Sequence[Recovered], target:
     }
     there = select(_VERSIONS.c.id).where(_VERSIONS.c.id.in_([each.version.id for each in found]))
     known = set(connection.scalars(there))
-    rows, replicas = [], []
+    rows, replicas, rest = [], [], []
     for version in sorted((each.version for each in found), key=lambda version: version.id):
         if version.id not in known:
             number = last[version.attachment] = last.get(version.attachment, 0) - 1
@@ -187,11 +196,14 @@ def _insert_versions(connection: Connection, found: Sequence[Recovered], target:
                     "inline": version.inline,
                 }
             )
+        else:
+            rest.append(version)
         replicas.append(
             {"version": version.id, "target": target, "state": ReplicaState.STORED.value}
         )
     _NEW_VERSION.each(connection, rows)
     _NEW_REPLICA.each(connection, replicas)
+    return rest
 
 
 def _settle(connection: Connection, at: datetime) -> Settled:

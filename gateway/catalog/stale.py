@@ -97,6 +97,13 @@ def seen(connection: Connection, version: str, target: str, kek: str, clock: Clo
     connection.execute(waiting.values(due=tables.EPOCH))
 
 
+def doubt_one(connection: Connection, version: str, target: str, kek: str, clock: Clock) -> None:
+    """Add a copy that is under another KEK than its version, be it an older one or a newer one."""
+    if mark(connection, version, target, kek, clock):
+        of = and_(_STALE.c.version == version, _STALE.c.target == target)
+        connection.execute(update(_STALE).where(of).values(unsure=True))
+
+
 def doubt(connection: Connection) -> None:
     """Take every copy for one that may be newer, in a catalog as it was once, and nobody's to write now."""
     connection.execute(
@@ -187,6 +194,8 @@ def _claim_on(
         if wanted <= 0:
             break
         rows = connection.execute(query.where(*passed).limit(wanted)).all()
+        if not rows:
+            break
         stored = _stored(connection, target, [row.version for row in rows])
         found += [row for row in rows if row.version in stored]
         if absent := [row.version for row in rows if row.version not in stored]:

@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from sqlalchemy import Connection, Engine, Pool, event
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.model import Tenant, new_id
+from gateway.ports import Finding, Rewrapped
 from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.samples import (
     ANY,
     LEASE,
     START,
     STORED,
+    kek_of,
     new_operation,
     new_upload,
     put,
@@ -114,6 +117,61 @@ async def test_everything_goes_by_an_index(catalog: SqlCatalog, full: str) -> No
         )
     (listing,) = (plan for statement, plan in plans.items() if "ORDER BY attachments" in statement)
     assert not [line for line in listing if "Sort" in line or "B-TREE" in line]
+
+
+async def test_a_rotation_goes_by_an_index(catalog: SqlCatalog, full: str) -> None:
+    old, new = kek_of(full), kek_of(full, 2)
+    found = [each.version for each in await catalog.wraps.on_kek(old)]
+    doomed = await catalog.trash(full, "3", ANY)
+    await catalog.trash(full, "4", ANY)
+    await catalog.bin.doom_now(full, doomed.id)
+    with _statements() as statements:
+        await catalog.wraps.on_kek(old, after=found[1].id, limit=3)
+        await catalog.wraps.on_kek(old, attachment=found[0].attachment)
+        changes = [Rewrapped(each.id, each.blob, old, new, b"") for each in found]
+        assert len(await catalog.wraps.rewrap(changes)) == len(found) - 1
+        first, second, *_ = await catalog.wraps.claim_stale(
+            tenant=full, targets=["primary", "backup"], lease=LEASE, limit=9
+        )
+        await catalog.wraps.claim_stale(tenant=None, targets=["backup"], lease=LEASE, limit=9)
+        await catalog.wraps.pushed(first, new)
+        await catalog.wraps.failed_push(second, LEASE)
+        await catalog.wraps.release_stale([second])
+        await catalog.wraps.mark_stale(first.version.id, "backup", old)
+        await catalog.wraps.uses(full)
+        blob = new_id()
+        await catalog.wraps.intend(first.version, blob, new)
+        await catalog.wraps.switch(replace(first.version, blob=blob), first.version.blob, STORED)
+        await catalog.wraps.leftovers(9)
+        await catalog.wraps.leftover_gone(blob)
+        seen = Finding(
+            second.version.id, "primary", STORED["primary"], "", second.version.blob, old
+        )
+        await catalog.replicas.report([seen])
+    plain = {s for s in statements if s.startswith(("SELECT", "UPDATE", "DELETE"))}
+    plans = await catalog._database.write(lambda c: {s: _plan(c, s) for s in plain})
+    for statement, plan in plans.items():
+        scans = [line for line in plan if "Seq Scan" in line or line.startswith("SCAN")]
+        assert not [line for line in scans if "COVERING INDEX" not in line], (statement, plan)
+    (walk,) = {
+        tuple(plan)
+        for statement, plan in plans.items()
+        if "ORDER BY versions.id" in statement and "versions.kek = " in statement
+        if "versions.attachment = " not in statement.partition("WHERE")[2]
+    }
+    assert not [line for line in walk if "Sort" in line or "B-TREE" in line]
+
+
+async def test_a_commit_costs_no_more_statements_than_it_writes(
+    catalog: SqlCatalog, full: str
+) -> None:
+    upload = new_upload(full)
+    version = version_of(upload, await catalog.begin(upload, "new"))
+    with _statements() as statements:
+        await catalog.commit(version, STORED, ANY, None)
+    words = [s.split()[0] for s in statements]
+    made = {word: words.count(word) for word in ("SELECT", "INSERT", "UPDATE", "DELETE")}
+    assert made == {"SELECT": 2, "INSERT": 3, "UPDATE": 1, "DELETE": 1}
 
 
 def _plan(connection: Connection, statement: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, column, insert, select, table, text, update
 
 from gateway.catalog import migrate, open_catalog, revisions, schema, tables
 from gateway.catalog.database import Database
@@ -21,6 +21,7 @@ from gateway.errors import CatalogUnavailable
 from gateway.model import ReplicaState, Retention, new_id, now
 from tests.contracts.catalog.conftest import PATIENCE
 from tests.contracts.catalog.samples import put
+from tests.doubles.blobs import rewrapped, seal
 from tests.servers.postgres import Postgres
 
 HOUR = timedelta(hours=1)
@@ -172,6 +173,45 @@ async def test_what_the_first_tables_held_is_kept(empty_urls: list[str]) -> None
     replaced = await _run(url, lambda c: c.execute(select(tables.replaced)).all())
     assert [(row.version, row.tenant) for row in replaced] == [(first, tenant)]
     assert abs(replaced[0].at - now()) < HOUR
+    await catalog.close()
+
+
+async def test_versions_get_the_keks_of_their_envelopes(empty_urls: list[str]) -> None:
+    url, tenant = empty_urls[0], new_id()
+    await _run(url, partial(revisions.upgrade, to="0002"))
+    sealed = seal(b"x").version
+    envelopes = [sealed.envelope, rewrapped(seal(b"y")).envelope, b"not one"]
+    tables_ = {
+        "tenants": [{"id": tenant, "tier": "standard", "created": 1}],
+        "attachments": [{"id": tenant, "tenant": tenant, "reference": "a", "created": 1}],
+        "versions": [
+            {
+                "id": f"{number:032}",
+                "attachment": tenant,
+                "number": number + 1,
+                "blob": f"{number:032}",
+                "created": 1,
+                "size": 1,
+                "body_size": 1,
+                "envelope": envelope,
+            }
+            for number, envelope in enumerate(envelopes)
+        ],
+    }
+    for name, rows in tables_.items():
+        into = table(name, *(column(each) for each in rows[0]))
+        await _run(url, lambda c, into=into, rows=rows: c.execute(insert(into), rows) and None)
+
+    await migrate(url)
+
+    keks = select(tables.versions.c.kek).order_by(tables.versions.c.id)
+    assert await _run(url, lambda c: list(c.scalars(keks))) == ["k1", "k2", ""]
+    catalog = await open_catalog(url, patience=PATIENCE)
+    assert [each.version.id for each in await catalog.wraps.on_kek("k2")] == [f"{1:032}"]
+    # As a gateway of the version before would write it.
+    older = update(tables.versions).where(tables.versions.c.kek == "k2").values(kek="")
+    await _run(url, lambda c: c.execute(older) and None)
+    assert [each.version.id for each in await catalog.wraps.on_kek("k2")] == [f"{1:032}"]
     await catalog.close()
 
 

@@ -1,5 +1,6 @@
 """What `Recovery` promises, on both databases."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -168,6 +169,19 @@ async def test_what_got_a_version_is_in_the_trash_for_all_of_its_time_again(
     assert [each.version.id for each in await catalog.bin.doomed(9)] == [other.id]
     await time.passes(timedelta(days=31))
     assert await catalog.bin.doom(9) == 2
+
+
+async def test_a_copy_under_another_kek_is_stale_and_perhaps_newer(catalog: SqlCatalog) -> None:
+    first = found()
+    await catalog.recovery.add([TENANT], [first, first], "east")
+    other = Recovered(replace(first.version, kek="k2"), first.reference)
+    await catalog.recovery.add([TENANT], [other], "west")
+    await catalog.recovery.settle()
+    assert (await catalog.find(TENANT.id, "report")).version == first.version
+    (stale,) = await catalog.wraps.claim_stale(
+        tenant=None, targets=["east", "west"], lease=timedelta(minutes=1), limit=9
+    )
+    assert (stale.target, stale.unsure, *stale.keks) == ("west", True, "k2")
 
 
 async def test_what_contradicts_is_refused(catalog: SqlCatalog) -> None:
