@@ -39,11 +39,12 @@ from gateway.http.server import application
 from gateway.http.services import Services
 from gateway.inventory import Inventory
 from gateway.lag import Lags
+from gateway.ledger_copies import LedgerCopies
 from gateway.listing import Listing
 from gateway.operations import Operations
 from gateway.placing import Placing
 from gateway.policies import Policies
-from gateway.ports import Bin, Catalog, Placements, Replicas, Runs, Wraps
+from gateway.ports import Bin, Catalog, Placements, Replicas, Runs, Shreds, Wraps
 from gateway.pump import PumpSettings
 from gateway.purger import Purger
 from gateway.quorum import Role, Target
@@ -53,6 +54,7 @@ from gateway.replica import Haste
 from gateway.replication import FanSettings, Replication
 from gateway.rescue import Rescue, rescue
 from gateway.scrub import Scrub
+from gateway.shreds import ShredOrders
 from gateway.stores.open import FolderSettings, open_store
 from gateway.stores.retrying import RetryingStore
 from gateway.stores.s3_settings import S3Settings
@@ -89,6 +91,9 @@ class Core:
     scrub: Scrub
     inventory: Inventory
     heartbeat: Heartbeat
+    shreds: Shreds
+    orders: ShredOrders
+    ledger_copies: LedgerCopies
     rescue: Rescue
     keys: KeyServiceClient
 
@@ -284,6 +289,9 @@ def _wire(
         ),
         inventory=work.inventory(settings, catalog, catalog.replicas, targets, metrics.scrubs),
         heartbeat=heartbeat,
+        shreds=catalog.shreds,
+        orders=ShredOrders(keys, keys.shreds, catalog, catalog.shreds),
+        ledger_copies=LedgerCopies(keys.shreds, catalog.shreds, targets),
         rescue=rescue(settings, catalog, keys, targets, background),
         keys=keys,
     )

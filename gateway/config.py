@@ -32,6 +32,7 @@ from gateway.sections import (
     ScrubSection,
     Seconds,
     Section,
+    ShredSection,
     WorkerSettings,
 )
 
@@ -204,6 +205,7 @@ class Settings(BaseSettings):
     reports: ReportsSettings = ReportsSettings()
     failover: FailoverSettings = FailoverSettings()
     rotation: RotationSettings = RotationSettings()
+    shred: ShredSection = ShredSection()
     worker: WorkerSettings = WorkerSettings()
     heartbeat: Annotated[float, Field(gt=0, le=60)] = 15.0
     workers: Annotated[int, Field(ge=1, le=256)] = 1

@@ -56,6 +56,7 @@ def duties(settings: Settings, core: "Core") -> Sequence[Duty]:
         *(_scrubbing(settings, core) if settings.scrub.enabled else ()),
         *(_pushing(settings, core) if settings.rotation.enabled else ()),
         _purging(settings, core),
+        *_shredding(settings, core),
         *(_saving(settings, core) if settings.catalog_backup.enabled else ()),
         *(_drilling(settings, core) if settings.drill.enabled else ()),
     ]
@@ -128,6 +129,28 @@ def _purging(settings: Settings, core: "Core") -> Duty:
 
     every = timedelta(seconds=settings.worker.purge_every)
     return Duty("purge", "", every, purge, _retry(settings))
+
+
+def _shredding(settings: Settings, core: "Core") -> Sequence[Duty]:
+    section, retry = settings.shred, timedelta(seconds=settings.shred.every)
+
+    async def shred(_: Ledger) -> Mapping[str, object]:
+        return asdict(await core.orders.run())
+
+    async def sweep(_: Ledger) -> Mapping[str, object]:
+        return asdict(await core.orders.sweep())
+
+    async def copy(_: Ledger) -> Mapping[str, object]:
+        copied = await core.ledger_copies.run()
+        if copied.failed or copied.refused:
+            raise DutyFailed("not every target holds the shred ledger", copied.as_json())
+        return copied.as_json()
+
+    return [
+        Duty("shred", "", timedelta(seconds=section.every), shred, retry),
+        Duty("shred-ledger", "", timedelta(seconds=section.ledger_every), copy, retry),
+        Duty("shred-sweep", "", timedelta(seconds=section.sweep_every), sweep, _retry(settings)),
+    ]
 
 
 def _saving(settings: Settings, core: "Core") -> Sequence[Duty]:

@@ -116,6 +116,17 @@ class RotationSettings(Section):
     patience: Seconds = 300.0
 
 
+class ShredSection(Section):
+    """How often orders to destroy keys are looked at, and the ledger of what was destroyed is copied.
+
+    Seconds. `sweep_every` is how often all tenants are asked after, for orders the catalog was not told of.
+    """
+
+    every: Annotated[float, Field(ge=0.05)] = 60.0
+    ledger_every: Annotated[float, Field(ge=0.05)] = 300.0
+    sweep_every: Annotated[float, Field(ge=1)] = 86400.0
+
+
 class WorkerSettings(Section):
     """The duties: what is done beside requests, by `sealgate worker`, or by a gateway if `embedded`.
 

@@ -26,7 +26,6 @@ from keyservice.callers import DEVELOPMENT, TokenCheck
 from keyservice.change import Changes
 from keyservice.config import (
     AppRole,
-    CacheSettings,
     ConfigError,
     HeldSettings,
     Kubernetes,
@@ -36,6 +35,7 @@ from keyservice.config import (
 )
 from keyservice.connection import Runner
 from keyservice.desk import Desk
+from keyservice.ends import Ends, open_ends
 from keyservice.files import read_secret
 from keyservice.health import Health
 from keyservice.http import Api, UseCases, probe_application
@@ -50,6 +50,7 @@ from keyservice.policy import Gate, allow_all
 from keyservice.policy_file import PolicyFile, load
 from keyservice.ports import KeyStore, Root, RootStatus
 from keyservice.records import Tier
+from keyservice.replay import Replay
 from keyservice.service import KeyService
 from keyservice.shared_root import SharedRoot
 from keyservice.tls import server_context
@@ -113,13 +114,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(sink.close)
         auditor = Auditor(sink)
         gate, policy = await _policy(settings, metrics)
+        ends = await open_ends(settings, store)
+        stack.push_async_callback(ends.ledger.close)
         keyring = Keyring(
-            root, store, capacity=settings.cache.capacity, max_ttl=settings.cache.max_ttl
+            root, ends.living, capacity=settings.cache.capacity, max_ttl=settings.cache.max_ttl
         )
         metrics.watch(keyring)
         metrics.watch_journal(journal)
         desk = Desk(gate, auditor, metrics, journal)
-        cases = _use_cases(root, store, keyring, desk, journal=journal, cache=settings.cache)
+        cases, replay = _use_cases(settings, root, ends, keyring, desk, journal=journal)
         health = _health(
             root=root,
             store=store,
@@ -145,32 +148,35 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 await asyncio.to_thread(_reload_certificate, settings, context)
 
         async with asyncio.TaskGroup() as tasks:
-            summaries = tasks.create_task(journal.keep())
+            own = [tasks.create_task(journal.keep()), tasks.create_task(replay.run())]
             watch = tasks.create_task(policy.watch()) if policy is not None else None
             try:
                 yield Running(url, probes_url, cases.keys, health, reload)
             finally:
                 health.draining = True
-                summaries.cancel()
+                for task in own:
+                    task.cancel()
                 if watch is not None:
                     watch.cancel()
 
 
 def _use_cases(
+    settings: Settings,
     root: Root,
-    store: KeyStore,
+    ends: Ends,
     keyring: Keyring,
     desk: Desk,
     *,
     journal: Journal,
-    cache: CacheSettings,
-) -> UseCases:
+) -> tuple[UseCases, Replay]:
+    cache, store = settings.cache, ends.living
     ttls = {Tier.STANDARD: cache.standard_ttl, Tier.BUSINESS: cache.business_ttl}
     keys = KeyService(root=root, store=store, keyring=keyring, desk=desk, cache_ttl=ttls)
     changes = Changes(root, store, keyring)
     lifecycle = Lifecycle(root=root, store=store, changes=changes, desk=desk, cache_ttl=ttls)
     shared = SharedRoot(root=root, store=store, keyring=keyring, desk=desk)
-    return UseCases(keys, lifecycle, shared, desk, journal)
+    shreddings, replay = ends.wire(settings, root, keyring, changes, desk)
+    return UseCases(keys, lifecycle, shared, shreddings, desk, journal), replay
 
 
 def check(settings: Settings) -> None:

@@ -29,6 +29,7 @@ from keyservice.messages import (
     UseKeys,
 )
 from keyservice.problems import from_problem
+from keyservice.shred_control import ShredControl
 from keyservice.transport import Transport, checked, demand_tenant
 from keyservice.wire import MAX_BATCH, DataKey, Status, TenantKeys, WrappedKey
 
@@ -72,6 +73,7 @@ class KeyServiceClient:
         )
         self._cache = DekCache(cache_size, cache_ttl, clock)
         self.control = KeyControl(self._transport, self._cache.forget)
+        self.shreds = ShredControl(self._transport, self.control, self._cache.forget)
 
     def __repr__(self) -> str:
         return f"KeyServiceClient({self._transport.url!r})"

@@ -173,6 +173,34 @@ class JournalSettings(_Section):
     every: Annotated[float, Field(ge=1, le=86400)] = 3600.0
 
 
+class LedgerSettings(_Section):
+    """The shred ledger: its file, the key that signs it, and public keys whose entries are taken, too.
+
+    Without names they lie beside the file of audit records.
+    """
+
+    file: Path | None = None
+    key_file: Path | None = None
+    trusted: tuple[str, ...] = ()
+
+
+class ShredSettings(_Section):
+    """How many days an order to destroy keys waits, and the least that one administrator may order.
+
+    `replay_every`, in seconds, is how often it is made sure that the dead are dead.
+    """
+
+    days: Annotated[int, Field(ge=0, le=3650)] = 30
+    least_days: Annotated[int, Field(ge=0, le=3650)] = 7
+    replay_every: Annotated[float, Field(ge=1, le=86400)] = 3600.0
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.days < self.least_days:
+            raise ValueError("days must not be less than least_days")
+        return self
+
+
 class CacheSettings(_Section):
     """How many KEKs are kept open, and how long for tenants that are created from now on."""
 
@@ -201,10 +229,22 @@ class Settings(BaseSettings):
     held: Annotated[tuple[HeldSettings, ...], Field(max_length=MAX_HELD)] = ()
     audit: AuditSettings
     journal: JournalSettings = JournalSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    shred: ShredSettings = ShredSettings()
     cache: CacheSettings = CacheSettings()
     policy_file: Path | None = None
     drain_timeout: Positive = 15.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def ledger_file(self) -> Path:
+        """Where the shred ledger is."""
+        return self.ledger.file or self.audit.file.with_suffix(".ledger")
+
+    @property
+    def ledger_key(self) -> Path:
+        """Where the key is that signs it."""
+        return self.ledger.key_file or self.ledger_file.with_suffix(".key")
 
     @model_validator(mode="after")
     def _trust(self) -> Self:

@@ -54,12 +54,17 @@ class Destroyer:
         self._clock = clock
 
     async def finished(self, entry: Entry) -> bool:
-        """Say whether the key store shows that nothing is left to do. Raises Unavailable."""
+        """Say whether the key store and the root show that nothing is left to do. Raises Unavailable."""
+        tenant = entry.destruction.tenant
         try:
-            record = (await self._store.read(entry.destruction.tenant)).record
+            record = (await self._store.read(tenant)).record
         except UnknownTenant:
             return False
-        return _is_dead(record) and record.order is not None and record.order.ended > 0
+        if not _is_dead(record) or record.order is None or not record.order.ended:
+            return False
+        return not any(
+            [await self._is_there(tenant, r) for r in _own_roots(entry.destruction, record)]
+        )
 
     async def carry_out(self, entry: Entry) -> bool:
         """Destroy what is left; return whether there was anything that still opened. Raises Unavailable."""
@@ -74,6 +79,13 @@ class Destroyer:
         if opened:
             log.warning("keys destroyed", tenant=tenant, index=entry.index, ledger=entry.ledger)
         return opened
+
+    async def _is_there(self, tenant: str, root: RootRef) -> bool:
+        try:
+            await self._root.versions(tenant, root)
+        except UnknownTenant:
+            return False
+        return True
 
     async def _bury(self, entry: Entry) -> tuple[Versioned, bool]:
         """Make the record SHREDDED and take the wrapped keys out of it; say whether it was not."""

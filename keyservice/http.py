@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 from aiohttp import web
 
-from keyservice import answers, asked, http_journal, http_lifecycle, views
+from keyservice import answers, asked, http_journal, http_lifecycle, http_shred, views
 from keyservice.asked import CALLER, MAX_BODY, REQUEST_ID_KEY, TENANT, Asked
 from keyservice.callers import TokenCheck, of_certificate
 from keyservice.desk import Desk
@@ -41,6 +41,7 @@ from keyservice.ports import RootKind
 from keyservice.problems import PREFIX, to_problem
 from keyservice.service import Batch, KeyService
 from keyservice.shared_root import SharedRoot
+from keyservice.shredding import Shreddings
 from keyservice.wire import DataKey, WrappedKey
 
 PROBES = ("/livez", "/readyz", "/metrics")
@@ -59,6 +60,7 @@ class UseCases:
     keys: KeyService
     lifecycle: Lifecycle
     shared: SharedRoot
+    shreddings: Shreddings
     desk: Desk
     journal: Journal
 
@@ -93,6 +95,7 @@ class Api:
                 web.post(f"{TENANT}/unwrap", self.unwrap, name=Operation.UNWRAP),
                 web.post(f"{TENANT}/rewrap", self.rewrap, name=Operation.REWRAP),
                 *http_lifecycle.routes(self._asked, self._cases.lifecycle, self._cases.shared),
+                *http_shred.routes(self._asked, self._cases.shreddings),
                 *http_journal.routes(self._asked, self._cases.desk, self._cases.journal),
                 web.get("/v1/status", self.status),
                 *_probes(self._health, self._metrics),

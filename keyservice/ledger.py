@@ -17,11 +17,11 @@ from typing import Any, Final, Protocol
 
 from envelope.signature import Kind, SignatureRefused, Signer, canonical, verify
 from keyservice.records import Custody, RootRef, Tier, is_tenant
+from keyservice.wire import MAX_ENTRY
 
 ENTRY: Final = Kind("entry", "sealgate shred ledger 1")
 FORMAT: Final = 1
 GENESIS: Final = "0" * 64
-MAX_ENTRY: Final = 128 * 1024
 _LEDGER = re.compile(r"[0-9a-f]{32}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 

@@ -19,10 +19,10 @@ from keyservice.records import TenantRecord, TenantState, Versioned
 class LedgeredStore:
     """See `KeyStore`. `risen` is told of a tenant that is dead and whose record is not."""
 
-    def __init__(self, store: KeyStore, ledger: Ledger, risen: Callable[[str], None]) -> None:
+    def __init__(self, store: KeyStore, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
-        self._risen = risen
+        self.risen: Callable[[str], None] = _nobody
 
     async def read(self, tenant: str) -> Versioned:
         """See `KeyStore.read`."""
@@ -41,7 +41,7 @@ class LedgeredStore:
             pass
         except Unavailable:
             return Versioned(tombstone(entry), 1)
-        self._risen(tenant)
+        self.risen(tenant)
         return Versioned(tombstone(entry), 1)
 
     async def write(self, record: TenantRecord, expected_version: int) -> int:
@@ -65,3 +65,7 @@ class LedgeredStore:
     async def close(self) -> None:
         """See `KeyStore.close`."""
         await self._store.close()
+
+
+def _nobody(_tenant: str) -> None:
+    """Tell nobody."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
@@ -22,7 +22,7 @@ from keyservice.records import (
     TenantState,
     Tier,
 )
-from keyservice.wire import MAX_BATCH, MAX_CONTEXT, MAX_REASON, MAX_WRAPPED
+from keyservice.wire import MAX_BATCH, MAX_CONTEXT, MAX_ENTRY, MAX_REASON, MAX_WRAPPED
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -207,9 +207,54 @@ class VersionsView(Message):
 
 
 class Because(Message):
-    """Body of what needs a reason only: `suspend`, `resume`, `root/rotate`, `root/rewrap`."""
+    """Body of what needs a reason only, such as `suspend` and `shred/undo`."""
 
     reason: Reason
+
+
+class OrderShred(Message):
+    """Body of `shred`: in how many days; left out, as the service is set."""
+
+    reason: Reason
+    days: Annotated[int, Field(ge=0, le=3650)] | None = None
+
+
+class ReceiptView(Message):
+    """Answer of `shred/execute` and `shred/receipt`: a signed report."""
+
+    receipt: dict[str, Any]
+
+
+class EntryView(Message):
+    """An entry of the shred ledger; `text` is the signed line, and all the rest stands in it."""
+
+    hash: str
+    tenant: Tenant
+    ledger: str
+    index: int
+    text: str
+
+
+class LedgerView(Message):
+    """Answer of `GET /v1/ledger`: a page in order of hash, empty behind the last one."""
+
+    public_key: str
+    entries: tuple[EntryView, ...]
+
+
+class AddToLedger(Message):
+    """Body of `POST /v1/ledger`: signed lines of other instances, or from copies."""
+
+    reason: Reason
+    entries: Annotated[
+        tuple[Annotated[str, Field(max_length=MAX_ENTRY)], ...], Field(max_length=MAX_BATCH)
+    ]
+
+
+class Taken(Message):
+    """Answer of `POST /v1/ledger`: those that were new."""
+
+    entries: tuple[EntryView, ...]
 
 
 class RotateKek(Message):

@@ -93,8 +93,10 @@ class Replay:
 
     async def _again(self, tenant: str) -> None:
         entry = self._ledger.of(tenant)
-        if entry is not None and await self._destroyer.carry_out(entry):
-            await self._tell(entry)
+        if entry is None or await self._destroyer.finished(entry):
+            return
+        await self._destroyer.carry_out(entry)
+        await self._tell(entry)
 
     async def _look(self) -> None:
         for tenant in self._ledger.tenants():

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from keyservice.errors import (
     Altered,
@@ -28,6 +30,7 @@ from keyservice.journal_entry import Chain, Fault, JournalPage
 
 MAX_BATCH = 1000
 MAX_CONTEXT = 512
+MAX_ENTRY = 128 * 1024  # of the shred ledger
 MAX_WRAPPED = 512
 MAX_REASON = 200
 MAX_REQUEST_ID = 64
@@ -163,10 +166,43 @@ class RootVersions:
     minimum: int
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """An entry of the shred ledger: which tenant is dead, and the signed line that says so."""
+
+    hash: str
+    tenant: str
+    ledger: str
+    index: int
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPage:
+    """Entries of the shred ledger in order of hash, and the public key that this instance signs with."""
+
+    public: str
+    entries: tuple[LedgerEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedReceipt:
+    """What was destroyed of a tenant, as a signed report: `sealgate report verify` verifies it."""
+
+    signed: Mapping[str, Any]
+
+    @property
+    def receipt(self) -> Mapping[str, Any]:
+        """What it states."""
+        stated: Mapping[str, Any] = self.signed["report"]
+        return stated
+
+
 __all__ = [
     "ERRORS",
     "MAX_BATCH",
     "MAX_CONTEXT",
+    "MAX_ENTRY",
     "MAX_REASON",
     "MAX_REQUEST_ID",
     "MAX_WRAPPED",
@@ -180,11 +216,14 @@ __all__ = [
     "JournalPage",
     "Kek",
     "KeyServiceError",
+    "LedgerEntry",
+    "LedgerPage",
     "Rate",
     "RootVersions",
     "ShredOrder",
     "Shredded",
     "Shredding",
+    "SignedReceipt",
     "Status",
     "Suspended",
     "SuspendedByOwner",

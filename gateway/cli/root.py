@@ -9,6 +9,7 @@ from gateway.cli import (
     failover,
     journal,
     keys,
+    ledger,
     reap,
     rebuild,
     repair,
@@ -21,6 +22,7 @@ from gateway.cli import (
     scrub,
     serve,
     settings,
+    shred,
     status,
     tenant,
     token,
@@ -47,6 +49,8 @@ cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
 cli.add_typer(trash.group, name="trash")
 keys.group.command("journal", help=journal.HELP)(journal.journal)
+keys.group.add_typer(shred.group, name="shred")
+keys.group.add_typer(ledger.group, name="ledger")
 cli.add_typer(keys.group, name="keys")
 cli.add_typer(rotate.group, name="rotate")
 cli.add_typer(failover.group, name="failover")

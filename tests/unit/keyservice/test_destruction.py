@@ -152,7 +152,8 @@ async def test_what_was_restored_from_before_is_destroyed_again(tmp_path: Path) 
     record = await business(root, store)
     backup = store.snapshot()
     risen: list[str] = []
-    seen = LedgeredStore(store, ledger, risen.append)
+    seen = LedgeredStore(store, ledger)
+    seen.risen = risen.append
     assert (await seen.read(TENANT)).record == record
     await ledger.add(told(record))
     async with replaying(ledger, root, store) as (replay, found):
@@ -181,7 +182,7 @@ async def test_the_dead_stay_dead_without_a_record_and_without_a_store(tmp_path:
     store, root, ledger = MortalStore(Fuse()), MortalRoot(Fuse()), ledger_in(tmp_path)
     record = await business(root, store)
     entry = await ledger.add(told(record))
-    seen = LedgeredStore(store, ledger, dropped)
+    seen = LedgeredStore(store, ledger)
     store.held.clear()
     assert (await seen.read(TENANT)).record == tombstone(entry)
     store.down = True

@@ -1,0 +1,236 @@
+"""The use cases of a tenant's end: order it, undo that, approve it, carry it out, and prove it.
+
+Guarantees: an order alone destroys nothing before its time, and can be undone until then; only somebody
+else than who ordered lets it happen at once, by identity; from the moment the destruction begins nothing
+undoes it, on any instance; and its entry is in the shred ledger, on the disk, before the first key goes.
+Every call may be repeated, by a client that lost the answer or after a crash. `destruction` does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from keyservice.change import Changes, Decide
+from keyservice.desk import Call, Desk, Outcome
+from keyservice.destruction import Destroyer, now
+from keyservice.errors import (
+    Denied,
+    Invalid,
+    KeyServiceError,
+    Shredded,
+    Unavailable,
+    WrongState,
+)
+from keyservice.ledger import Destruction, Entry, Ledger
+from keyservice.policy import Operation
+from keyservice.receipts import moment, receipt
+from keyservice.records import ShredOrder, TenantRecord, TenantState
+
+MAX_DAYS = 3650
+PAGE = 200
+PAGE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """How many days an order waits: what is usual, and what one administrator may not fall short of."""
+
+    usual: int = 30
+    least: int = 7
+
+
+class Shreddings:
+    """One for an instance; all methods may run any number of times at once."""
+
+    def __init__(
+        self,
+        *,
+        changes: Changes,
+        ledger: Ledger,
+        destroyer: Destroyer,
+        wake: Callable[[str], None],
+        desk: Desk,
+        notice: Notice | None = None,
+        clock: Callable[[], int] = now,
+    ) -> None:
+        self._changes = changes
+        self._ledger = ledger
+        self._destroyer = destroyer
+        self._wake = wake
+        self._desk = desk
+        self._notice = notice or Notice()
+        self._clock = clock
+
+    async def order(self, call: Call, tenant: str, days: int | None = None) -> TenantRecord:
+        """Order the destruction of a tenant's keys; no key is used from now on."""
+        wait = self._notice.usual if days is None else days
+
+        async def order() -> Outcome[TenantRecord]:
+            if not self._notice.least <= wait <= MAX_DAYS:
+                raise Invalid(
+                    f"days must be {self._notice.least} to {MAX_DAYS}: for less, a second "
+                    "administrator approves the order"
+                )
+            return Outcome(
+                "", await self._changes.make(tenant, self._ordered(call, wait), proven=False)
+            )
+
+        return await self._desk.one(call, tenant, Operation.SHRED, order)
+
+    async def undo(self, call: Call, tenant: str) -> TenantRecord:
+        """Undo an order: the tenant is what it was before."""
+
+        async def undo() -> Outcome[TenantRecord]:
+            return Outcome("", await self._changes.make(tenant, self._undone))
+
+        return await self._desk.one(call, tenant, Operation.UNDO_SHRED, undo)
+
+    async def approve(self, call: Call, tenant: str) -> TenantRecord:
+        """Let an order be carried out at once; only somebody else than who gave it can."""
+
+        async def approve() -> Outcome[TenantRecord]:
+            return Outcome("", await self._changes.make(tenant, _approved(call), proven=False))
+
+        return await self._desk.one(call, tenant, Operation.APPROVE_SHRED, approve)
+
+    async def execute(self, call: Call, tenant: str) -> dict[str, Any]:
+        """Carry out an order that is due or approved, or finish that; return the signed receipt."""
+
+        async def execute() -> list[Outcome[dict[str, Any]]]:
+            entry = self._ledger.of(tenant)
+            if entry is None:
+                record = await self._changes.make(tenant, self._begun, proven=False)
+                entry = await self._ledger.add(_destruction(record))
+            await self._destroyer.carry_out(entry)
+            signed = self._ledger.sign(receipt(entry))
+            return [Outcome(kek, signed) for kek in entry.destruction.keks] or [Outcome("", signed)]
+
+        answers = await self._desk.answer(call, tenant, Operation.EXECUTE_SHRED, 1, execute)
+        if isinstance(answers[0], KeyServiceError):
+            raise answers[0]
+        return answers[0]
+
+    async def receipt(self, call: Call, tenant: str) -> dict[str, Any]:
+        """Return the signed receipt of a destruction that has ended."""
+
+        async def show() -> Outcome[dict[str, Any]]:
+            entry = self._ledger.of(tenant)
+            if entry is None:
+                raise WrongState("tenant is not in this instance's shred ledger")
+            if not await self._destroyer.finished(entry):
+                raise WrongState("tenant's destruction has begun and not ended: execute it again")
+            return Outcome("", self._ledger.sign(receipt(entry)))
+
+        return await self._desk.one(call, tenant, Operation.TENANT_STATUS, show)
+
+    async def entries(self, call: Call, after: str) -> tuple[str, Sequence[Entry]]:
+        """Return a page of the ledger in order of hash behind `after`, and the key it is signed with."""
+
+        async def read() -> Outcome[Sequence[Entry]]:
+            found: list[Entry] = []
+            size = 0
+            for entry in self._ledger.page(after, PAGE):
+                size += len(entry.text)
+                if found and size > PAGE_BYTES:
+                    break
+                found.append(entry)
+            return Outcome("", found)
+
+        return self._ledger.public, await self._desk.one(call, "", Operation.LEDGER, read)
+
+    async def take(self, call: Call, texts: Sequence[str]) -> Sequence[Entry]:
+        """Take entries that trusted keys signed into the ledger; return those that were new."""
+
+        async def take() -> Outcome[Sequence[Entry]]:
+            new = await self._ledger.take(texts)
+            for entry in new:
+                self._wake(entry.destruction.tenant)
+            return Outcome("", new)
+
+        return await self._desk.one(call, "", Operation.LEDGER, take)
+
+    def _ordered(self, call: Call, days: int) -> Decide:
+        async def decide(record: TenantRecord) -> TenantRecord:
+            _demand_alive(record)
+            if record.state is TenantState.SHREDDING and record.order is not None:
+                if (record.order.by, record.order.reason) == (call.caller.name, call.reason):
+                    return record  # asked again, after an answer that was lost
+                raise WrongState(f"{_told(record.order)}: undo that to order it anew")
+            at = self._clock()
+            due = at + int(timedelta(days=days) / timedelta(microseconds=1))
+            order = ShredOrder(
+                at, due, call.caller.name, call.reason, call.caller.names, record.state
+            )
+            return replace(record, state=TenantState.SHREDDING, order=order)
+
+        return decide
+
+    async def _undone(self, record: TenantRecord) -> TenantRecord:
+        _demand_alive(record)
+        order = record.order
+        if record.state is not TenantState.SHREDDING or order is None:
+            return record
+        if order.began:
+            raise WrongState("tenant's destruction has begun: nothing undoes it")
+        if order.due <= self._clock():
+            raise WrongState("the order's time has run out: it is carried out, and not undone")
+        return replace(record, state=order.was, order=None)
+
+    async def _begun(self, record: TenantRecord) -> TenantRecord:
+        order = record.order
+        if order is None or record.state not in {TenantState.SHREDDING, TenantState.SHREDDED}:
+            _demand_alive(record)
+            raise WrongState("nobody ordered the destruction of this tenant's keys")
+        if order.began:
+            return record  # here or on another instance: to be finished
+        if not order.approved and self._clock() < order.due:
+            raise WrongState(
+                f"{_told(order)}: before that only with a second administrator's approval"
+            )
+        return replace(record, order=replace(order, began=self._clock()))
+
+
+def _approved(call: Call) -> Decide:
+    async def decide(record: TenantRecord) -> TenantRecord:
+        _demand_alive(record)
+        order = record.order
+        if record.state is not TenantState.SHREDDING or order is None:
+            raise WrongState("nobody ordered the destruction of this tenant's keys")
+        if {order.by, *order.names} & set(call.caller.names):
+            raise Denied("who ordered it cannot approve it: that is for a second administrator")
+        if order.approved or order.began:
+            return record
+        return replace(record, order=replace(order, approved=call.caller.name))
+
+    return decide
+
+
+def _demand_alive(record: TenantRecord) -> None:
+    if record.state is TenantState.SHREDDED:
+        raise Shredded("tenant's keys are destroyed")
+
+
+def _told(order: ShredOrder) -> str:
+    return f"destruction is ordered for {moment(order.due)}"
+
+
+def _destruction(record: TenantRecord) -> Destruction:
+    """Return what goes into the ledger; the same again, whichever instance asks."""
+    order = record.order
+    if order is None:
+        raise Unavailable("tenant record lost its order meanwhile: try again")
+    return Destruction(
+        tenant=record.tenant,
+        tier=record.tier,
+        root=record.root,
+        keks=tuple(kek.id for kek in record.keks),
+        at=order.began,
+        ordered=order.ordered,
+        due=order.due,
+        by=order.by,
+        reason=order.reason,
+        approved=order.approved,
+    )
