@@ -49,6 +49,8 @@ def test_every_command_is_here() -> None:
         "trash undelete",
         "trash purge",
         "trash empty",
+        *(f"keys shred {each}" for each in ("order", "undo", "approve", "execute")),
+        *("keys shred status", "keys shred receipt", "keys ledger show", "keys ledger verify"),
         "reap",
         "repair",
         "scrub",
@@ -98,7 +100,14 @@ def test_no_option_takes_a_secret(words: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("words", sorted(set(COMMANDS) - {("dev",), ("status",)}), ids=" ".join)
 def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]) -> None:
+    because = ["0" * 32, "--reason", "x", "--confirm", "0" * 32]
     given = {
+        "keys shred order": because,
+        "keys shred approve": because,
+        "keys shred execute": because,
+        "keys shred undo": because[:3],
+        "keys shred status": ["0" * 32],
+        "keys shred receipt": ["0" * 32],
         "tenant show": ["0" * 32],
         "tenant retention": ["0" * 32],
         "tenant rotation": ["0" * 32],
