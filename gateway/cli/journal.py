@@ -1,5 +1,6 @@
 """`sealgate keys journal`: what was done with a tenant's keys, exported, shown and verified."""
 
+import asyncio
 import json
 import sys
 from collections import Counter
@@ -76,7 +77,7 @@ async def _lines(settings: Settings, tenant: str) -> list[str]:
 
     logs.configure("warning")
     lines: list[str] = []
-    async with app.key_client(settings) as client:
+    async with await asyncio.to_thread(app.key_client, settings) as client:
         while True:
             page = await client.control.journal(tenant, after=len(lines), request_id="")
             lines += page.lines

@@ -1,0 +1,294 @@
+"""What the key journal says and what Vault's own audit log says agree, call by call."""
+
+import asyncio
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyservice.app import running
+from keyservice.client import KeyServiceClient
+from keyservice.journal import NOBODY
+from keyservice.journal_entry import Chain
+from keyservice.wire import DataKey, Suspended, WrappedKey
+from tests.servers.prepared import PreparedVault, prepare
+from tests.servers.vault import Vault
+from tests.service.keyservice.conftest import Site
+from tests.service.keyservice.test_key_service_on_vault import vault_root
+
+OWN, SHARED, OTHER = "a1" * 16, "b2" * 16, "c3" * 16
+CALL = {"reason": "test", "request_id": "r-1"}
+REASON = "the customer asked"
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """A Vault whose file audit device is on for as long as a test lasts."""
+
+    prepared: PreparedVault
+    file: Path
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Return every answered request of the key service's role, in order."""
+        entries = map(json.loads, self.file.read_text().splitlines())
+        policy = self.prepared.setup.policy
+        return [
+            entry
+            for entry in entries
+            if entry["type"] == "response"
+            and policy in entry.get("auth", {}).get("policies", [])
+            and not entry["request"]["path"].endswith("/login")
+        ]
+
+
+@pytest.fixture
+async def audited(vault: Vault, tmp_path: Path) -> AsyncIterator[Audited]:
+    """Turn the file audit device on."""
+    prepared = await asyncio.to_thread(prepare, vault, tmp_path)
+    file, name = tmp_path / "vault-audit.log", prepared.setup.policy
+
+    def turn(*, on: bool) -> None:
+        with vault.client() as client:
+            if on:
+                options = {"file_path": str(file)}
+                client.sys.enable_audit_device(device_type="file", path=name, options=options)
+            else:
+                client.sys.disable_audit_device(name)
+
+    await asyncio.to_thread(lambda: turn(on=True))
+    yield Audited(prepared, file)
+    await asyncio.to_thread(lambda: turn(on=False))
+
+
+@asynccontextmanager
+async def service(site: Site, audited: Audited) -> AsyncIterator[KeyServiceClient]:
+    """Run an instance, and end it, which writes what it summed up."""
+    root = dict(vault_root(audited.prepared)["vault"])
+    root |= {"timeout": 30.0, "deadline": 60.0}  # what is asked twice is twice in Vault's log
+    settings = site.tls_settings(root={"vault": root})
+    async with (
+        running(settings) as started,
+        site.tls_client(started.url, cache_size=0, timeout=30, attempt_timeout=30) as client,
+    ):
+        yield client
+
+
+async def journal(audited: Audited, tenant: str) -> list[dict[str, Any]]:
+    """Return the entries of a tenant, none of which was altered."""
+    session = audited.prepared.session()
+    store = audited.prepared.journal(session)
+    lines = [await store.read(tenant, n) or "" for n in range(1, await store.head(tenant) + 1)]
+    await session.close()
+    chain = Chain(tenant)
+    assert [fault for line in lines if (fault := chain.take(line))] == []
+    return [json.loads(line) for line in lines]
+
+
+def summed(entries: list[dict[str, Any]], of: str) -> Counter[str]:
+    """Return what the journal says of the calls of the root, or of the key store."""
+    found: Counter[str] = Counter()
+    for entry in entries:
+        for call in entry.get("calls", []):
+            if call["of"] == of:
+                assert call["outcome"] == "ok"
+                found[call["call"]] += call["count"]
+    return found
+
+
+def changed(entries: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+    """Return what was changed, of one kind."""
+    return [c for e in entries for c in e.get("changes", []) if c["what"] == what]
+
+
+def classified(audited: Audited) -> Counter[tuple[str, str]]:
+    """Return Vault's calls by what they were and the key or tenant, none of them left out."""
+    transit, kv = audited.prepared.setup.transit_mount, audited.prepared.setup.kv_mount
+    shapes = {
+        rf"read {transit}/keys/([^/]+)": "look",
+        rf"(?:create|update) {transit}/keys/([^/]+)": "create",
+        rf"update {transit}/keys/([^/]+)/rotate": "rotate",
+        rf"update {transit}/keys/([^/]+)/config": "retire",
+        rf"update {transit}/encrypt/([^/]+)": "wrap",
+        rf"update {transit}/decrypt/([^/]+)": "unwrap",
+        rf"update {transit}/rewrap/([^/]+)": "rewrap",
+        rf"read {kv}/data/tenants/([^/]+)": "read",
+        rf"(?:create|update) {kv}/data/tenants/([^/]+)": "write",
+        rf"read {kv}/metadata/tenants/([^/]+)": "remember",
+        rf"update {kv}/destroy/tenants/([^/]+)": "forget",
+        rf"list {kv}/metadata/(tenants)/?": "tenants",
+        rf"(?:create|read) {kv}/data/journal/([^/]+)/\d+": "journal",
+        rf"list {kv}/metadata/journal/([^/]+)/?": "journal",
+        r"update auth/token/(renew-self)": "token",
+    }
+    found: Counter[tuple[str, str]] = Counter()
+    for entry in audited.calls():
+        text = f"{entry['request']['operation']} {entry['request']['path']}"
+        matching = [
+            (name, match[1])
+            for shape, name in shapes.items()
+            if (match := re.fullmatch(shape, text))
+        ]
+        assert len(matching) == 1, f"nobody accounts for {text}"
+        found[matching[0]] += 1
+    return found
+
+
+async def use(client: KeyServiceClient, tenant: str) -> DataKey:
+    """Make keys and open them again."""
+    made = await client.data_keys(tenant, [b"one", b"two"], **CALL)
+    keys = [key for key in made if isinstance(key, DataKey)]
+    assert len(keys) == 2
+    items = [WrappedKey(keys[0].wrapped, b"one"), WrappedKey(keys[1].wrapped, b"two")]
+    assert await client.unwrap(tenant, items, **CALL) == [key.dek for key in keys]
+    return keys[0]
+
+
+async def lead_a_life(client: KeyServiceClient) -> list[bytes]:
+    """Create, use, rotate, suspend, resume and retire; return the data keys that were given out."""
+    control, deks = client.control, []
+    for tenant, tier in ((OWN, "business"), (SHARED, "standard"), (OTHER, "standard")):
+        await client.create_tenant(tenant, tier=tier)
+        deks.append((await use(client, tenant)).dek)
+    old = await use(client, OWN)
+    first = (await client.tenant(OWN)).current
+    assert first is not None
+    await control.rotate_kek(OWN, first.id, reason=REASON)
+    await control.rotate_kek(OWN, first.id, reason=REASON)  # again, and nothing happens
+    deks += [old.dek, (await use(client, OWN)).dek]
+    item = [WrappedKey(old.wrapped, b"one")]
+    (rewrapped,) = await client.rewrap(OWN, item, **CALL)
+    assert isinstance(rewrapped, bytes)
+    await control.rotate_root(OWN, reason=REASON)
+    await control.settings(OWN, reason=REASON, cache_ttl=0.0)
+    await control.suspend(OWN, reason=REASON)
+    with pytest.raises(Suspended):
+        await use(client, OWN)
+    await control.resume(OWN, reason=REASON)
+    deks.append((await use(client, OWN)).dek)
+    await control.retire_kek(OWN, first.id, reason=REASON)
+    latest = (await control.shared_root()).latest
+    await control.rotate_shared(latest, reason=REASON)
+    await control.rewrap_root(SHARED, reason=REASON)
+    return deks
+
+
+async def test_the_journal_and_vaults_audit_log_agree(site: Site, audited: Audited) -> None:
+    async with service(site, audited) as client:
+        deks = await lead_a_life(client)
+    vault = classified(audited)
+    own, shared, other, nobody = [
+        await journal(audited, tenant) for tenant in (OWN, SHARED, OTHER, NOBODY)
+    ]
+
+    key = f"tenant-{OWN}"
+    root = summed(own, "root")
+    for call in ("create", "wrap", "unwrap", "rewrap", "rotate", "retire"):
+        assert vault[call, key] == root[call], call
+    assert vault["look", key] == root["versions"] + 2 * root["rotate"] + root["retire"]
+    assert root["unwrap"] > 3  # its cache time was zero at the end
+    assert len(changed(own, "kek-created")) == root["wrap"] == 2
+    assert len(changed(own, "root-rotated")) == root["rotate"] == 1
+    assert len(changed(own, "kek-rewrapped")) == root["rewrap"] == 2
+    assert len(changed(own, "kek-destroyed")) == 1
+
+    sums = [summed(entries, "root") for entries in (shared, other, nobody)]
+    for call in ("wrap", "unwrap", "rewrap", "rotate", "retire"):
+        assert vault[call, "standard"] == sum(each[call] for each in sums), call
+    assert vault["create", "standard"] == 0
+    assert [len(changed(each, "kek-created")) for each in (shared, other)] == [1, 1]
+    assert len(changed(nobody, "root-rotated")) == 1
+    assert len(changed(shared, "kek-rewrapped")) == 1
+
+    for tenant, entries in ((OWN, own), (SHARED, shared), (OTHER, other)):
+        store = summed(entries, "store")
+        assert vault["write", tenant] == store["write"], tenant
+        misses = 1  # the look before it was created, which is no tenant's yet
+        assert vault["read", tenant] == store["read"] + misses, tenant
+        assert vault["remember", tenant] == store["forget"], tenant
+
+    assert set(vault) <= {
+        *((call, name) for call, name in vault if name in {key, "standard", OWN, SHARED, OTHER}),
+        ("journal", NOBODY),
+        ("read", NOBODY),  # whether the key store answers
+        ("tenants", "tenants"),
+        ("token", "renew-self"),
+    }
+    await nothing_secret(audited, deks)
+    told_in_time(audited, own)
+
+
+def told_in_time(audited: Audited, own: list[dict[str, Any]]) -> None:
+    """Whatever was changed was on the journal before Vault was asked for it."""
+    changing = [
+        entry
+        for entry in audited.calls()
+        if re.search(r"/(rotate|config)$|/data/tenants/|/destroy/", entry["request"]["path"])
+        and entry["request"]["operation"] != "read"
+        and OWN in entry["request"]["path"]
+    ]
+    spans = [
+        (_time(begun), _time(done))
+        for done in own
+        if done["kind"] == "done"
+        for begun in [own[done["of"] - 1]]
+    ]
+    assert len(changing) > 8
+    for entry in changing:
+        at = _time(entry)
+        assert any(begun <= at <= done for begun, done in spans), entry["request"]["path"]
+    operations = [entry["operation"] for entry in own if entry["kind"] == "done"]
+    assert operations == [
+        "create-tenant",
+        "rotate-kek",
+        "rotate-root",
+        "settings",
+        "suspend",
+        "resume",
+        "retire-kek",
+    ]
+    assert {entry["caller"] for entry in own if entry["kind"] == "done"} == {
+        "dns:gateway.sealgate.internal"
+    }
+
+
+def _time(entry: dict[str, Any]) -> datetime:
+    text = re.sub(r"(\.\d{6})\d*", r"\1", entry["time"])
+    return datetime.fromisoformat(text)
+
+
+async def nothing_secret(audited: Audited, deks: list[bytes]) -> None:
+    """No key is in either, in any form."""
+
+    def opened() -> Iterator[bytes]:
+        setup = audited.prepared.setup
+        with audited.prepared.server.client() as client:
+            for tenant, key in ((OWN, f"tenant-{OWN}"), (SHARED, "standard"), (OTHER, "standard")):
+                path = f"{setup.kv_mount}/data/tenants/{tenant}"
+                record = client.read(path)["data"]["data"]
+                context = base64.b64encode(tenant.encode()).decode()
+                for kek in record["keks"]:
+                    if kek["wrapped"]:
+                        body = {"ciphertext": kek["wrapped"], "context": context}
+                        path = f"{setup.transit_mount}/decrypt/{key}"
+                        found = client.write_data(path, data=body)["data"]["plaintext"]
+                        yield base64.b64decode(found)
+
+    keys = [*deks, *await asyncio.to_thread(lambda: list(opened()))]
+    assert len(keys) == len(deks) + 3
+    texts = [audited.file.read_text()]
+    for tenant in (OWN, SHARED, OTHER, NOBODY):
+        entries = json.dumps(await journal(audited, tenant))
+        assert "vault:v" not in entries
+        texts.append(entries)
+    for text in texts:
+        for key in keys:
+            assert key.hex() not in text
+            assert base64.b64encode(key).decode() not in text

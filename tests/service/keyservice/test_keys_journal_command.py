@@ -1,0 +1,149 @@
+"""`sealgate keys journal`: shown, exported and verified, against a key service on a socket."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway import app
+from gateway.cli.root import cli
+from keyservice.app import running
+from tests.service.keyservice.conftest import Site
+
+LOADED = app  # here, since a command would import it on its loop
+GATEWAY = """
+[keyservice]
+url = "{url}"
+token_file = "{token}"
+[catalog]
+url = "sqlite:////nowhere"
+[[targets]]
+name = "a"
+role = "primary"
+kind = "folder"
+path = "/nowhere"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where commands are typed."""
+
+    folder: Path
+    tenant: str
+    lines: Path  # where the key service keeps this tenant's journal
+
+    async def run(self, *words: str) -> Result:
+        """Run `sealgate keys journal`."""
+        config = {"SEALGATE_CONFIG": str(self.folder / "sealgate.toml")}
+        argv = ["keys", "journal", *words]
+        return await asyncio.to_thread(lambda: CliRunner().invoke(cli, argv, env=config))
+
+    async def export(self, name: str) -> Path:
+        """Export the journal into a file."""
+        done = await self.run("--tenant", self.tenant, "--json")
+        assert done.exit_code == 0, done.output
+        path = self.folder / name
+        path.write_text(done.stdout)
+        return path
+
+
+@pytest.fixture
+async def desk(site: Site, tenant: str, tmp_path: Path) -> AsyncIterator[Desk]:
+    """Give a tenant that was used, set, suspended and resumed."""
+    async with (
+        running(site.settings(journal={"every": 3600})) as first,
+        site.client(first.url) as client,
+    ):
+        await client.create_tenant(tenant, tier="business")
+        await client.data_keys(tenant, [b"c"] * 3, reason="test", request_id="r-1")
+    async with (
+        running(site.settings()) as service,
+        site.client(service.url) as client,
+    ):
+        await client.control.suspend(tenant, reason="a quiet week", request_id="r-2")
+        await client.control.resume(tenant, reason="back again", request_id="r-3")
+        text = GATEWAY.format(url=service.url, token=site.folder / "token")
+        (tmp_path / "sealgate.toml").write_text(text)
+        yield Desk(tmp_path, tenant, site.folder / "records" / "journal" / tenant)
+
+
+async def test_it_is_shown_to_people(desk: Desk) -> None:
+    done = await desk.run("--tenant", desk.tenant, "--verify")
+    assert done.exit_code == 0, done.output
+    head, *rows = done.stdout.splitlines()
+    assert head.split() == ["entry", "time", "what", "by", "request", "why"]
+    assert len(rows) == 4  # what began is folded into how it ended
+    assert "created own business, kek-created 1-" in rows[0]
+    assert "3 data-keys under 1-" in rows[1]
+    assert "1 root wrap" in rows[1]
+    assert "suspended" in rows[2]
+    assert rows[2].endswith("r-2  a quiet week")
+    assert "resumed" in rows[3]
+    assert "7 entries, none altered" in done.stderr
+
+
+async def test_it_is_exported_as_it_was_written(desk: Desk) -> None:
+    export = await desk.export("one.jsonl")
+    lines = export.read_text().splitlines()
+    assert [json.loads(line)["sequence"] for line in lines] == list(range(1, 8))
+    kept = sorted(desk.lines.glob("*.json"))
+    assert [path.read_text() for path in kept] == lines
+    done = await desk.run("--file", str(export), "--verify")
+    assert (done.exit_code, len(done.stdout.splitlines())) == (0, 5)
+    since = json.loads(lines[5])["time"][:19]
+    done = await desk.run("--tenant", desk.tenant, "--since", since, "--json")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-2:] == lines[-2:]
+    assert (await desk.run("--tenant", desk.tenant, "--since", "2999-01-01", "--json")).stdout == ""
+
+
+@pytest.mark.parametrize("how", ["altered", "removed", "cut"])
+async def test_tampering_is_found(desk: Desk, how: str) -> None:
+    earlier = await desk.export("earlier.jsonl")
+    path = desk.lines / ("0000000007.json" if how == "cut" else "0000000004.json")
+    if how == "altered":
+        path.write_text(path.read_text().replace("a quiet week", "an outage"))
+    else:
+        path.unlink()
+    done = await desk.run("--tenant", desk.tenant, "--verify")
+    if how == "cut":  # which the chain alone cannot show
+        assert done.exit_code == 0
+    else:
+        assert done.exit_code == 3
+        assert (
+            "entry 4: removed" if how == "removed" else "entry 5: does not follow"
+        ) in done.stderr
+    done = await desk.run("--tenant", desk.tenant, "--against", str(earlier))
+    assert done.exit_code == 3
+    assert f"entry {7 if how == 'cut' else 4}: " in done.stderr
+
+
+async def test_a_forged_entry_does_nothing_to_the_terminal(desk: Desk) -> None:
+    path = desk.lines / "0000000004.json"
+    path.write_text('{"kind": "done\\u001b[2J", "sequence": 4, "reason": "\\u001b]0;x\\u0007"}')
+    done = await desk.run("--tenant", desk.tenant)
+    assert done.exit_code == 0, done.output
+    assert "\x1b" not in done.stdout
+    path.write_text("no json")
+    assert "damaged" in (await desk.run("--tenant", desk.tenant)).stdout
+
+
+async def test_what_cannot_be_shown_is_said_in_one_line(desk: Desk) -> None:
+    for words, code, said in (
+        (["--tenant", "f" * 32], 1, "no key journal"),
+        (["--tenant", "nobody"], 1, "32 lower-case hex"),
+        (["--tenant", "shared"], 1, "no key journal"),
+        (["--tenant", desk.tenant, "--file", "x"], 2, "--tenant"),
+        ([], 2, "--tenant"),
+        (["--file", str(desk.folder / "missing")], 2, "cannot be read"),
+        (["--tenant", desk.tenant, "--certificate", "x"], 2, "--private-key"),
+    ):
+        done = await desk.run(*words)
+        assert (done.exit_code, done.stdout) == (code, ""), done.output
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
