@@ -135,8 +135,9 @@ class Reseal:
             now = await self._catalog.by_version(found.version.tenant, found.version.id)
         except NotFound:
             return Outcome.GONE
-        if now.version.blob == found.version.blob:  # it was taken for abandoned: a clock jumped
-            raise CatalogConflict("the catalog took this reseal for abandoned; try again")
+        if now.version.blob == found.version.blob:
+            # Its KEK is being retired, or a clock that jumped made it look abandoned.
+            raise CatalogConflict("the catalog refused this reseal: try again", retry_after=1.0)
         return Outcome.OVERTAKEN
 
     async def _intend(self, version: Version, blob: str, key: DataKey) -> None:
@@ -156,18 +157,16 @@ class Reseal:
         """Write the new blob, verify it, and switch to it; remove it when that cannot be."""
         old = opened.found.version
         fan = self._replication.fan(old.tenant, blob, await self._policies.of(old.tenant))
-        attempt = _Attempt()
         try:
             async with asyncio.TaskGroup() as group, fan:
                 keeping = group.create_task(self._keep(old, blob, key))
                 made = await self._write(opened, key, blob, fan)
                 roster = await self._judged(fan, made.stored)
                 await self._verify(made, roster)
-                await self._switch(made, old.blob, roster, attempt)
+                await self._switch(made, old.blob, roster)
                 keeping.cancel()
         except BaseException as error:
-            if attempt.certain:
-                self._background.start("discard a reseal", fan.clean_up())
+            self._background.start("discard a reseal", self._discard(fan, blob))
             if isinstance(error, BaseExceptionGroup):
                 raise first(error) from None
             raise
@@ -236,13 +235,12 @@ class Reseal:
                 return
         raise away or StoreUnavailable("no target gives back what it took")
 
-    async def _switch(self, made: _Made, old: str, roster: Roster, attempt: "_Attempt") -> None:
+    async def _switch(self, made: _Made, old: str, roster: Roster) -> None:
         """Make it the version's blob. Raises Overtaken, or CatalogUnavailable when that is not known."""
         states = {
             target.name: ReplicaState.STORED if target.name in made.stored else ReplicaState.MISSING
             for target in roster.targets
         }
-        attempt.certain = False  # until the catalog says no to the first question
         for asked in range(1, ASKED + 1):
             try:
                 switched = await self._wraps.switch(made.version, old, states)
@@ -253,13 +251,14 @@ class Reseal:
             else:
                 break
         if not switched:
-            # After a lost answer it may have been switched twice: what this one wrote may be in use.
-            attempt.certain = asked == 1
             raise Overtaken("the version changed meanwhile")
 
+    async def _discard(self, fan: Fan, blob: str) -> None:
+        """Remove what was written in vain; what cannot be removed now is left to the purger.
 
-@dataclass(slots=True)
-class _Attempt:
-    """Whether it is certain that the version does not have the new blob."""
-
-    certain: bool = True
+        The catalog gives the blob up first: one that was switched to after all, the answer lost or the
+        wait for it cancelled, keeps every byte.
+        """
+        if await self._wraps.abandon(blob):
+            await fan.clean_up()
+            await self._wraps.leftover_gone(blob)

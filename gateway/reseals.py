@@ -18,6 +18,7 @@ import structlog
 
 from gateway.errors import (
     Busy,
+    CatalogConflict,
     DigestMismatch,
     GatewayError,
     StoreError,
@@ -250,7 +251,7 @@ class _Work:
                 raise Unfinished("the tenant's keys cannot be used") from None
         except CannotUnwrap:
             self._failed(version, "its key cannot be opened")
-        except (Unreadable, DigestMismatch) as error:
+        except (Unreadable, DigestMismatch, CatalogConflict) as error:
             self._failed(version, str(error))
         except (StoreError, QuorumLost, Busy) as error:
             self._failed(version, str(error) or type(error).__name__)

@@ -82,6 +82,18 @@ def switch(
     )
     if connection.execute(written).rowcount == 0:
         return False
+    take_over(connection, version, row, replicas, clock)
+    return True
+
+
+def take_over(
+    connection: Connection,
+    version: Version,
+    row: Row[*tuple[Any, ...]],
+    replicas: Mapping[str, ReplicaState],
+    clock: Clock,
+) -> None:
+    """Make `version.blob` the blob of a version, whose locked row is given, and its last one a leftover."""
     _leave(connection, version, row, clock)
     connection.execute(
         update(_VERSIONS)
@@ -95,7 +107,15 @@ def switch(
         )
     )
     _place(connection, version, replicas, clock)
-    return True
+
+
+def abandon(connection: Connection, blob: str, clock: Clock) -> bool:
+    """Implement `Wraps.abandon`."""
+    over = update(_LEFTOVERS).where(_WRITTEN, _LEFTOVERS.c.blob == blob)
+    connection.execute(over.values(purging=clock(connection)))
+    never = and_(_LEFTOVERS.c.tick.is_(None), _LEFTOVERS.c.purging.is_not(None))
+    known = select(_LEFTOVERS.c.blob).where(_LEFTOVERS.c.blob == blob, never)
+    return connection.scalar(known) is not None
 
 
 def doom(connection: Connection, limit: int, clock: Clock) -> int:

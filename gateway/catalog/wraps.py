@@ -131,6 +131,10 @@ class SqlWraps:
         switch = bound(leftovers.switch, version, old, replicas, self._clock)
         return await self._database.write(switch)
 
+    async def abandon(self, blob: str) -> bool:
+        """Implement `Wraps.abandon`."""
+        return await self._database.write(bound(leftovers.abandon, blob, self._clock))
+
     async def doom_leftovers(self, limit: int) -> int:
         """Implement `Wraps.doom_leftovers`."""
         return await self._database.write(bound(leftovers.doom, limit, self._clock))

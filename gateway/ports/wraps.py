@@ -197,6 +197,13 @@ class Wraps(Protocol):
         intended, or was taken for abandoned since.
         """
 
+    async def abandon(self, blob: str) -> bool:
+        """Make sure that a blob that was intended can never be switched to; False when it already was.
+
+        True as well for one that was abandoned before, and until it is gone. Whoever removes what a reseal
+        wrote asks here first: a switch whose answer was lost counts.
+        """
+
     async def doom_leftovers(self, limit: int) -> int:
         """Begin the removal of leftovers whose time has come, as `Bin.doom` does; return how many."""
 

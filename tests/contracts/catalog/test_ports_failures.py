@@ -107,6 +107,7 @@ EVERY_METHOD: dict[type, Calls] = {
         "set_schedule": lambda c: c.wraps.set_schedule(ID, Rotation()),
         "intend": lambda c: c.wraps.intend(VERSION, ID, "k1"),
         "switch": lambda c: c.wraps.switch(VERSION, ID, {}),
+        "abandon": lambda c: c.wraps.abandon(ID),
         "doom_leftovers": lambda c: c.wraps.doom_leftovers(9),
         "leftovers": lambda c: c.wraps.leftovers(9),
         "leftover_gone": lambda c: c.wraps.leftover_gone(ID),

@@ -1,4 +1,4 @@
-"""A version gets another blob, on both databases: intent, compare and set, and what stays behind."""
+"""A version gets another blob, on both databases, and nothing of the old one speaks for the new."""
 
 import asyncio
 from dataclasses import replace
@@ -25,38 +25,6 @@ async def switched(catalog: SqlCatalog, version: Version) -> Version:
     assert await catalog.wraps.intend(version, new.blob, new.kek)
     assert await catalog.wraps.switch(new, version.blob, BOTH)
     return new
-
-
-async def test_a_version_gets_its_new_blob_once(catalog: SqlCatalog, tenant: str) -> None:
-    version = await put(catalog, tenant, "a", replicas=BOTH)
-    new = resealed(version)
-    assert not await catalog.wraps.switch(new, version.blob, BOTH)  # nobody said that it comes
-    assert await catalog.wraps.intend(version, new.blob, new.kek)
-    assert await catalog.wraps.intend(version, new.blob, new.kek)
-    assert await catalog.wraps.switch(new, version.blob, {"primary": STORED})
-    assert await catalog.wraps.switch(new, version.blob, {"primary": STORED})
-    found = await catalog.find(tenant, "a")
-    assert found.version == new
-    assert found.replicas == {"primary": STORED, "backup": MISSING}
-    assert await catalog.known([version.blob, new.blob]) == {version.blob, new.blob}
-    assert not await catalog.wraps.intend(version, new_id(), new.kek)
-
-
-async def test_of_two_that_reseal_at_once_one_is_in_vain(
-    several: list[SqlCatalog], tenant: str
-) -> None:
-    version = await put(several[0], tenant, "a", replicas=BOTH)
-    news = [resealed(version) for _ in several]
-    for catalog, new in zip(several, news, strict=True):
-        assert await catalog.wraps.intend(version, new.blob, new.kek)
-    done = await asyncio.gather(
-        *(
-            catalog.wraps.switch(new, version.blob, BOTH)
-            for catalog, new in zip(several, news, strict=True)
-        )
-    )
-    assert sorted(done) == [False] * (len(several) - 1) + [True]
-    assert (await several[0].find(tenant, "a")).version == news[done.index(True)]
 
 
 async def test_an_envelope_is_never_that_of_another_blob(catalog: SqlCatalog, tenant: str) -> None:
@@ -100,3 +68,38 @@ async def test_what_was_seen_of_the_old_blob_is_nothing_about_the_new(
     assert await catalog.replicas.report(late) == 0
     assert (await catalog.find(tenant, "a")).replicas == {"primary": STORED, "backup": MISSING}
     assert await catalog.replicas.report([replace(late[1], blob=new.blob)]) == 1
+
+
+async def test_what_was_abandoned_is_never_switched_to(catalog: SqlCatalog, tenant: str) -> None:
+    version = await put(catalog, tenant, "a", replicas=BOTH)
+    new, other = resealed(version), resealed(version)
+    for each in (new, other):
+        assert await catalog.wraps.intend(version, each.blob, each.kek)
+    for _ in range(2):
+        assert await catalog.wraps.abandon(new.blob)
+    assert not await catalog.wraps.switch(new, version.blob, BOTH)
+    assert not await catalog.wraps.intend(version, new.blob, new.kek)
+    (doomed,) = await catalog.wraps.leftovers(9)  # should whoever wrote it die before it is gone
+    assert doomed.blob == new.blob
+    await catalog.wraps.leftover_gone(new.blob)
+    assert not await catalog.wraps.abandon(new.blob)
+    assert await catalog.known([new.blob]) == set()
+    assert await catalog.wraps.switch(other, version.blob, BOTH)
+    for switched_to in (other.blob, version.blob, new_id()):
+        assert not await catalog.wraps.abandon(switched_to)
+    assert (await catalog.find(tenant, "a")).version == other
+
+
+async def test_an_abandoned_blob_and_a_switch_that_comes_at_the_same_time(
+    several: list[SqlCatalog], tenant: str
+) -> None:
+    for number in range(8):
+        version = await put(several[0], tenant, str(number), replicas=BOTH)
+        new = resealed(version)
+        assert await several[0].wraps.intend(version, new.blob, new.kek)
+        switched, abandoned = await asyncio.gather(
+            several[0].wraps.switch(new, version.blob, BOTH), several[1].wraps.abandon(new.blob)
+        )
+        assert switched is not abandoned
+        now = (await several[0].find(tenant, str(number))).version
+        assert now == (new if switched else version)
