@@ -239,4 +239,5 @@ def _recovered(blob: str, envelope: Envelope, dek: bytes | KeyServiceError) -> R
         kek=envelope.newest.kek,
         inline=envelope.body,
     )
-    return Recovered(version, attributes.reference)
+    again = None if core.resealed is None else moment(core.resealed)
+    return Recovered(version, attributes.reference, again)

@@ -22,7 +22,7 @@ from gateway.errors import CatalogConflict, CatalogError, GatewayError, RunLost,
 from gateway.keys import KeyService
 from gateway.model import microseconds, moment
 from gateway.patience import Patience
-from gateway.ports import Catalog, Recovery, Run, Runs, RunState, Settled
+from gateway.ports import REPLACED, Catalog, Recovery, Run, Runs, RunState, Settled
 from gateway.quorum import Target
 from gateway.record import take_over
 
@@ -64,6 +64,7 @@ class Report:
     envelopes: int = 0  # that the target holds
     known: int = 0  # of them, those that the catalog had
     added: int = 0
+    replaced: int = 0  # blobs that a reseal left behind: they are purged in time
     older: int = 0  # than the backup, and not in it: purged before, or of a clock that was slow
     tenants: set[str] = field(default_factory=set)
     refused: Counter[str] = field(default_factory=Counter)
@@ -105,6 +106,7 @@ class Report:
             "envelopes": self.envelopes,
             "known": self.known,
             "added": self.added,
+            "replaced": self.replaced,
             "older_than_backup": self.older,
             "tenants": len(self.tenants),
             "refused": dict(self.refused),
@@ -261,13 +263,17 @@ class Rebuild:
             found = [
                 each
                 for each in found
-                if each.version.created >= since or each.version.blob in pending
+                if (each.sealed or each.version.created) >= since or each.version.blob in pending
             ]
             report.older += len(batch.found) - len(found)
-        contradicted: Mapping[str, str] = {}
+        contradicted: dict[str, str] = {}
         if found and batch.keys is not None:
-            contradicted = await self._recovery.add([batch.keys], found, source.name)
+            contradicted = dict(await self._recovery.add([batch.keys], found, source.name))
+        replaced = [blob for blob, reason in contradicted.items() if reason == REPLACED]
         report.added += len(found) - len(contradicted)
+        report.replaced += len(replaced)
+        for blob in replaced:
+            del contradicted[blob]
         _count(replace(batch, refused={**batch.refused, **contradicted}), report)
 
     @asynccontextmanager

@@ -44,7 +44,7 @@ def intend(connection: Connection, version: Version, blob: str, kek: str, clock:
     retiring.share(connection)
     if retiring.among(connection, frozenset({kek})):
         return False
-    row = _locked(connection, version.id)
+    row = locked(connection, version.id)
     if row is None or row.purging is not None or row.blob != version.blob:
         return False
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
@@ -72,7 +72,7 @@ def switch(
     clock: Clock,
 ) -> bool:
     """Implement `Wraps.switch`."""
-    row = _locked(connection, version.id)
+    row = locked(connection, version.id)
     if row is None or row.purging is not None or row.blob not in {old, version.blob}:
         return False
     if row.blob == version.blob:  # the first answer was lost
@@ -171,7 +171,8 @@ def gone(connection: Connection, blob: str) -> None:
     connection.execute(dropped.where(_LEFTOVERS.c.purging.is_not(None)))
 
 
-def _locked(connection: Connection, version: str) -> Row[*tuple[Any, ...]] | None:
+def locked(connection: Connection, version: str) -> Row[*tuple[Any, ...]] | None:
+    """Read a version that nobody changes meanwhile."""
     columns = (_VERSIONS.c.blob, _VERSIONS.c.kek, _VERSIONS.c.purging, _VERSIONS.c.created)
     query = select(*columns).where(_VERSIONS.c.id == version).with_for_update(key_share=True)
     return connection.execute(query).first()

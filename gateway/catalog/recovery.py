@@ -23,9 +23,9 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.catalog import stale, tables, ticks
+from gateway.catalog import newest, stale, tables, ticks
 from gateway.catalog.clock import Clock
-from gateway.catalog.database import Database
+from gateway.catalog.database import Database, bound
 from gateway.catalog.references import storable
 from gateway.catalog.upsert import insert_new
 from gateway.model import ReplicaState, Tenant, Version
@@ -58,11 +58,10 @@ class SqlRecovery:
 
     async def missing(self, blobs: Sequence[str]) -> frozenset[str]:
         """Implement `Recovery.missing`."""
+        old = tables.leftovers.c.blob
         owned = union(
-            *(
-                select(owner.c.blob).where(owner.c.blob.in_(list(blobs)))
-                for owner in (_VERSIONS, tables.leftovers)
-            )
+            select(_VERSIONS.c.blob).where(_VERSIONS.c.blob.in_(list(blobs))),
+            select(old).where(old.in_(list(blobs)), newest.OVER),
         )
         found = await self._database.read(lambda c: frozenset(c.scalars(owned)))
         return frozenset(blobs) - found
@@ -71,7 +70,7 @@ class SqlRecovery:
         self, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str
     ) -> Mapping[str, str]:
         """Implement `Recovery.add`."""
-        return await self._database.write(lambda c: _add(c, tenants, found, target, self._clock))
+        return await self._database.write(bound(_add, tenants, found, target, self._clock))
 
     async def settle(self) -> Settled:
         """Implement `Recovery.settle`."""
@@ -106,11 +105,12 @@ def _add(
     rows = [_attachment_row(each) for _, each in sorted(first.items())]
     _NEW_ATTACHMENT.each(connection, rows)
     refused |= _refused(connection, good)
-    good = [each for each in good if each.version.blob not in refused]
-    for version in _insert_versions(connection, good, target):
+    chosen = newest.choose(connection, [e for e in good if e.version.blob not in refused])
+    for version in _insert_versions(connection, chosen.taken, target):
         # One of two that rebuild at once has it from another target, under another KEK perhaps.
         stale.doubt_one(connection, version.id, target, version.kek, clock)
-    return refused
+    newest.place(connection, chosen, target, clock)
+    return refused | chosen.refused
 
 
 def _attachment_row(found: Recovered) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _attachment_row(found: Recovered) -> dict[str, Any]:
 
 
 def _refused(connection: Connection, found: Sequence[Recovered]) -> dict[str, str]:
-    """Say what contradicts the rows that are there, or an earlier one of these."""
+    """Say what contradicts the rows that are there, or another one of these."""
     owners = {
         row.id: row
         for row in connection.execute(
@@ -138,15 +138,9 @@ def _refused(connection: Connection, found: Sequence[Recovered]) -> dict[str, st
         )
     }
     there = select(_VERSIONS.c.id, _VERSIONS.c.blob).where(
-        or_(
-            _VERSIONS.c.id.in_({each.version.id for each in found}),
-            _VERSIONS.c.blob.in_({each.version.blob for each in found}),
-        )
+        _VERSIONS.c.blob.in_({each.version.blob for each in found})
     )
-    blobs: dict[str, str] = {}  # of versions
-    versions: dict[str, str] = {}  # of blobs
-    for row in connection.execute(there):
-        blobs[row.id], versions[row.blob] = row.blob, row.id
+    versions = {row.blob: row.id for row in connection.execute(there)}  # of blobs
     refused = {}
     for each in found:
         version, owner = each.version, owners[each.version.attachment]
@@ -154,10 +148,7 @@ def _refused(connection: Connection, found: Sequence[Recovered]) -> dict[str, st
             refused[version.blob] = "foreign"
         elif owner.purging is not None:
             refused[version.blob] = "purged"
-        elif (
-            blobs.setdefault(version.id, version.blob) != version.blob
-            or versions.setdefault(version.blob, version.id) != version.id
-        ):
+        elif versions.setdefault(version.blob, version.id) != version.id:
             refused[version.blob] = "duplicate"
     return refused
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BindParameter,
     Connection,
     Row,
+    and_,
     bindparam,
     delete,
     exists,
@@ -207,9 +208,12 @@ def known(connection: Connection, blobs: Sequence[str]) -> frozenset[str]:
 
 def running(connection: Connection, blobs: Sequence[str]) -> frozenset[str]:
     """Implement `Catalog.running`."""
-    return frozenset(
-        connection.scalars(select(_UPLOADS.c.blob).where(_UPLOADS.c.blob.in_(list(blobs))))
+    resealing = and_(_LEFTOVERS.c.tick.is_(None), _LEFTOVERS.c.purging.is_(None))
+    owned = union(
+        select(_UPLOADS.c.blob).where(_UPLOADS.c.blob.in_(list(blobs))),
+        select(_LEFTOVERS.c.blob).where(_LEFTOVERS.c.blob.in_(list(blobs)), resealing),
     )
+    return frozenset(connection.scalars(owned))
 
 
 def _attachment_for(connection: Connection, upload: Upload, reference: str) -> Attachment:

@@ -9,7 +9,7 @@ or as if it had succeeded, never half visible.
 from gateway.ports.bin import Bin, Doomed, Trashed
 from gateway.ports.catalog import Catalog
 from gateway.ports.placement import Placement, Placements
-from gateway.ports.recovery import Dumps, Recovered, Recovery, Settled
+from gateway.ports.recovery import REPLACED, Dumps, Recovered, Recovery, Settled
 from gateway.ports.replicas import Finding, Gap, Held, Holding, Kept, Lag, Replicas
 from gateway.ports.runs import Run, Runs, RunState
 from gateway.ports.shreds import Shred, Shreds
@@ -26,6 +26,7 @@ from gateway.ports.wraps import (
 )
 
 __all__ = [
+    "REPLACED",
     "Backlog",
     "Bin",
     "Catalog",

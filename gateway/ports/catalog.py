@@ -118,7 +118,7 @@ class Catalog(Protocol):
         """
 
     async def running(self, blobs: Sequence[str]) -> frozenset[str]:
-        """Of these blobs, the ones that an upload row owns."""
+        """Of these blobs, the ones that an upload row owns, or a reseal that is under way."""
 
     async def find(self, tenant: str, reference: str, version: str | None = None) -> Found:
         """Return the current (or the named) version of a live attachment. Raises NotFound."""

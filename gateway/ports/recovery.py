@@ -2,17 +2,24 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import datetime
+from typing import Final, Protocol
 
 from gateway.model import Tenant, Version
+
+REPLACED: Final = "replaced"
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A version whose envelope was authenticated, and the reference that was sealed in it."""
+    """A version whose envelope was authenticated, and the reference that was sealed in it.
+
+    `sealed` is when its content was, if that was later than its creation.
+    """
 
     version: Version = field(repr=False)
     reference: str = field(repr=False)
+    sealed: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +42,22 @@ class Recovery(Protocol):
         """Tell whether there is no tenant, token or attachment, but for what was added and not settled."""
 
     async def missing(self, blobs: Sequence[str]) -> frozenset[str]:
-        """Of these blobs, the ones that no version and no reseal owns, be it settled or not."""
+        """Of these blobs, the ones that no version has, be it settled or not, and none had before.
+
+        Nor those whose reseal is known to have ended; one that was under way may have become a version's.
+        """
 
     async def add(
         self, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str
     ) -> Mapping[str, str]:
         """Add what is not there yet, as stored on `target`; tenants that are there stay as they are.
 
-        Returns why versions were refused, by blob: `duplicate` (there under another blob), `foreign`
+        Of several blobs of one version, those that are there included, the one that was sealed last is the
+        version's, on `target` alone as far as is known, and the others are leftovers from now on, as after
+        `Wraps.switch`.
+
+        Returns why versions were refused, by blob: `REPLACED` (it is such a leftover), `duplicate` (there
+        under another blob that was sealed at the same time), `foreign`
         (the attachment is there as another tenant's or under another reference), `purged` (it is
         being purged), or `reference` (one that no catalog can hold).
         """

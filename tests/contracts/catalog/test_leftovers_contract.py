@@ -69,7 +69,9 @@ async def test_what_a_reseal_writes_and_replaces_is_owned(catalog: SqlCatalog, t
     assert await catalog.known([version.blob, new.blob]) == {version.blob}
     await catalog.wraps.intend(version, new.blob, new.kek)
     assert await catalog.known([version.blob, new.blob]) == {version.blob, new.blob}
-    assert await catalog.recovery.missing([new.blob]) == set()
+    # A copy of the catalog that says so may be older than the switch.
+    assert await catalog.recovery.missing([new.blob]) == {new.blob}
+    assert await catalog.running([new.blob]) == {new.blob}
     await catalog.wraps.switch(new, version.blob, FIRST)
     assert await catalog.known([version.blob, new.blob]) == {version.blob, new.blob}
     assert await catalog.recovery.missing([version.blob, new.blob]) == set()
