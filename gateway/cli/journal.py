@@ -116,7 +116,7 @@ def _show(lines: Sequence[str], since: datetime | None, *, as_json: bool) -> Non
         sys.stdout.writelines(f"{line}\n" for line in lines)
         return
     rows = [_row(each) for each in _folded(list(_documents(lines)))]
-    show_rows(("entry", "time", "what", "by", "request", "why"), rows)
+    show_rows(("entry", "time", "by", "request", "why", "what"), rows)
 
 
 def _older(line: str, first: str) -> bool:
@@ -145,8 +145,8 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     by = entry.get("caller") or ("" if kind == "uses" else "the key service")
     if kind == "uses":
         by = entry.get("instance", "")
-    texts = (entry.get("sequence"), time, what(entry), by, entry.get("request_id", ""))
-    return (*(_plain(text) for text in texts), _plain(entry.get("reason", "")))
+    texts = (entry.get("sequence"), time, by, entry.get("request_id", ""))
+    return tuple(map(_plain, (*texts, entry.get("reason", ""), what(entry))))
 
 
 def _plain(text: object) -> str:
