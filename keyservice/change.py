@@ -2,8 +2,9 @@
 
 Guarantees: what is decided upon is the newest record, authentic, and none that was altered or written
 back; of several changes at once each is decided upon the outcome of the other; what is written is
-sealed at the version under which the key store keeps it, and its current KEK was opened before; what
-this instance has cached of the tenant is dropped, also when nobody knows whether the write happened.
+readable and sealed at the version under which the key store keeps it, and its current KEK was opened
+before; what this instance has cached of the tenant is dropped, also when nobody knows whether the write
+happened.
 Whoever decides must stand being asked again, and to repeat a whole change must be safe.
 """
 
@@ -17,7 +18,7 @@ from keyservice import seal
 from keyservice.errors import Altered, Conflict, KeyServiceError, Unavailable
 from keyservice.keyring import Keyring
 from keyservice.ports import KeyStore, Root
-from keyservice.records import TenantRecord, TenantState
+from keyservice.records import TenantRecord, TenantState, from_document, to_document
 
 ATTEMPTS = 8
 SEAL_TIMEOUT = 2.0
@@ -49,6 +50,7 @@ class Changes:
                 self._keyring.drop(tenant)  # what is cached may be older
                 return decided
             new = await self._sealed(held.record, replace(decided, revision=held.version + 1))
+            _demand_readable(new)
             try:
                 await self._store.write(new, held.version)
             except Conflict:
@@ -81,3 +83,13 @@ class Changes:
         if current is None:
             raise KeyServiceError("tenant record has no current KEK")
         return await self._root.unwrap(record.tenant, record.root, current.wrapped)
+
+
+def _demand_readable(record: TenantRecord) -> None:
+    """Raise an error of ours before a record is written that nobody could read again."""
+    try:
+        same = from_document(to_document(record)) == record
+    except ValueError:
+        same = False
+    if not same:
+        raise KeyServiceError("tenant record would not be readable any more")

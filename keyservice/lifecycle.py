@@ -36,6 +36,7 @@ from keyservice.records import (
     TenantRecord,
     TenantState,
     Tier,
+    is_root,
 )
 
 CUSTODIES: Mapping[Tier, frozenset[Custody]] = {
@@ -140,6 +141,10 @@ class Lifecycle:
             _demand_active(record)
             if (record.tier, record.root) == (tier, root):
                 return record
+            if not is_root(root):
+                raise Invalid(
+                    "a new own root is named by 8 hex characters, a held one as configured"
+                )
             if root.custody not in CUSTODIES[tier]:
                 raise Invalid(f"a {tier.value} tenant has no root of that kind")
             if root.imported and root != record.root:

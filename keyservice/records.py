@@ -175,6 +175,11 @@ def is_tenant(text: str) -> bool:
     return TENANT.fullmatch(text) is not None
 
 
+def is_root(root: RootRef) -> bool:
+    """Say whether a tenant can have a root of that kind and name."""
+    return _ROOT_NAMES[root.custody].fullmatch(root.name) is not None
+
+
 def demand_tenant(tenant: str) -> None:
     """Refuse, as UnknownTenant, an id that could lead to another path."""
     if not is_tenant(tenant):
@@ -253,7 +258,7 @@ def _read_root(document: Mapping[str, Any]) -> RootRef:
     if not isinstance(imported, bool):
         raise TypeError
     root = RootRef(Custody(document["custody"]), name, imported)
-    if not _ROOT_NAMES[root.custody].fullmatch(name):
+    if not is_root(root):
         raise ValueError("tenant record names an impossible root")
     return root
 
