@@ -12,6 +12,7 @@ from gateway.pushing import Pushing
 from gateway.rate import Rate
 from gateway.renewal import Renewal
 from gateway.rewrapping import Rewrapping
+from gateway.roots import Roots
 from gateway.rotation import Rotation as KekRotation
 
 if TYPE_CHECKING:
@@ -78,3 +79,9 @@ def rotation(
             ahead=settings.keyservice.cache_ttl,
         ),
     )
+
+
+def roots(settings: Settings, core: "Core") -> Roots:
+    """Return what rotates root keys."""
+    patience = Patience(settings.rotation.patience, tries=THROTTLED)
+    return Roots(core.catalog, core.runs, core.keys.control, patience=patience)

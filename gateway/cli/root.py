@@ -18,6 +18,7 @@ from gateway.cli import (
     restore,
     rotate,
     rotate_kek,
+    rotate_root,
     runs,
     scrub,
     serve,
@@ -54,6 +55,7 @@ keys.group.add_typer(ledger.group, name="ledger")
 cli.add_typer(keys.group, name="keys")
 cli.add_typer(rotate.group, name="rotate")
 cli.add_typer(failover.group, name="failover")
+rotate.group.command("root", help=rotate_root.HELP)(rotate_root.root)
 rotate.group.command("kek", help=rotate_kek.HELP)(rotate_kek.kek)
 rotate.group.command("dek", help=reseal.HELP)(reseal.dek)
 cli.add_typer(rotate.group, name="rotate")
