@@ -39,6 +39,7 @@ from keyservice.ends import Ends, open_ends
 from keyservice.files import read_secret
 from keyservice.health import Health
 from keyservice.http import Api, UseCases, probe_application
+from keyservice.importing import Importing
 from keyservice.journal import Journal
 from keyservice.journalled import JournalledRoot, JournalledStore
 from keyservice.keyring import Keyring
@@ -48,12 +49,14 @@ from keyservice.metrics import Metrics
 from keyservice.open_root import open_root
 from keyservice.policy import Gate, allow_all
 from keyservice.policy_file import PolicyFile, load
-from keyservice.ports import KeyStore, Root, RootStatus
+from keyservice.ports import KeyImport, KeyStore, Root, RootStatus
 from keyservice.records import Tier
 from keyservice.replay import Replay
+from keyservice.rewrapping import Rewrapping
 from keyservice.service import KeyService
 from keyservice.shared_root import SharedRoot
 from keyservice.tls import server_context
+from keyservice.told_import import ToldImport
 
 MIN_TOKEN = 32
 
@@ -108,6 +111,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         # After the last request, and before the adapters are closed.
         stack.push_async_callback(journal.close, settings.drain_timeout)
         root = JournalledRoot(MeteredRoot(adapters.root, metrics.root_call), journal)
+        imports = ToldImport(adapters.imports, journal, metrics.root_call)
         store = JournalledStore(adapters.store, journal)
         audit = settings.audit
         sink = await asyncio.to_thread(FileAuditSink, audit.file, fsync=audit.fsync)
@@ -122,7 +126,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         metrics.watch(keyring)
         metrics.watch_journal(journal)
         desk = Desk(gate, auditor, metrics, journal)
-        cases, replay = _use_cases(settings, root, ends, keyring, desk, journal=journal)
+        cases, replay = _use_cases(
+            settings, root, ends, keyring, desk, imports=imports, journal=journal
+        )
         health = _health(
             root=root,
             store=store,
@@ -167,16 +173,27 @@ def _use_cases(
     keyring: Keyring,
     desk: Desk,
     *,
+    imports: KeyImport,
     journal: Journal,
 ) -> tuple[UseCases, Replay]:
     cache, store = settings.cache, ends.living
     ttls = {Tier.STANDARD: cache.standard_ttl, Tier.BUSINESS: cache.business_ttl}
     keys = KeyService(root=root, store=store, keyring=keyring, desk=desk, cache_ttl=ttls)
-    changes = Changes(root, store, keyring)
-    lifecycle = Lifecycle(root=root, store=store, changes=changes, desk=desk, cache_ttl=ttls)
+    changes, rewrapping = Changes(root, store, keyring), Rewrapping(root)
+    lifecycle = Lifecycle(
+        root=root,
+        store=store,
+        changes=changes,
+        rewrapping=rewrapping,
+        desk=desk,
+        cache_ttl=ttls,
+    )
+    importing = Importing(
+        imports=imports, root=root, rewrapping=rewrapping, changes=changes, desk=desk
+    )
     shared = SharedRoot(root=root, store=store, keyring=keyring, desk=desk)
     shreddings, replay = ends.wire(settings, root, keyring, changes, desk)
-    return UseCases(keys, lifecycle, shared, shreddings, desk, journal), replay
+    return UseCases(keys, lifecycle, importing, shared, shreddings, desk, journal), replay
 
 
 def check(settings: Settings) -> None:

@@ -69,7 +69,7 @@ class Asked:
         await self._desk.refuse(
             Call(request.get(CALLER, NOBODY), request[REQUEST_ID_KEY], ""),
             tenant if is_tenant(tenant) else "",
-            Operation(name.partition(".")[0]) if name else None,
+            operation_of(name) if name else None,
             error,
         )
 
@@ -78,6 +78,11 @@ class Asked:
     ) -> None:
         """Put on record that a request of a known caller could not be understood."""
         await self._desk.refuse(call(request, ""), tenant, operation, error)
+
+
+def operation_of(route: str) -> Operation:
+    """Return the operation that a route is named for; `_` stands for `-` where Python has a keyword."""
+    return Operation(route.partition(".")[0].replace("_", "-"))
 
 
 def call(request: web.Request, reason: str) -> Call:

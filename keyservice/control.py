@@ -11,10 +11,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from keyservice import parcel
 from keyservice.errors import KeyServiceError
 from keyservice.messages import (
     Because,
     DestroyRoot,
+    ImportRoot,
     JournalView,
     Move,
     RateView,
@@ -26,6 +28,7 @@ from keyservice.messages import (
     Settings,
     TenantView,
     VersionsView,
+    WrappingKey,
 )
 from keyservice.transport import Transport, checked, demand_tenant
 from keyservice.wire import JournalPage, Kek, Rate, RootVersions, ShredOrder, TenantKeys, TenantRoot
@@ -94,6 +97,54 @@ class KeyControl:
         return _versions(
             await self._transport.ask("GET", path, None, VersionsView, request_id=request_id)
         )
+
+    async def import_root(
+        self,
+        tenant: str,
+        key: bytes,
+        *,
+        reason: str,
+        rotatable: bool = False,
+        new_version: bool = False,
+        request_id: str = "",
+    ) -> TenantKeys:
+        """Bring a root key of 32 bytes, as a new root or as the next version of the one supplied.
+
+        It is packed here, for the root behind the key service, and leaves this process in no other form.
+        """
+        demand_tenant(tenant)
+        packed = parcel.pack(await self.wrapping_key(request_id=request_id), key)
+        return await self.import_parcel(
+            tenant,
+            packed,
+            reason=reason,
+            rotatable=rotatable,
+            new_version=new_version,
+            request_id=request_id,
+        )
+
+    async def wrapping_key(self, *, request_id: str = "") -> str:
+        """Return the public key, in PEM, for which root keys are packed."""
+        view = await self._transport.ask(
+            "GET", "/v1/import-key", None, WrappingKey, request_id=request_id, seconds=LONG
+        )
+        return view.public_key
+
+    async def import_parcel(
+        self,
+        tenant: str,
+        packed: bytes,
+        *,
+        reason: str,
+        rotatable: bool = False,
+        new_version: bool = False,
+        request_id: str = "",
+    ) -> TenantKeys:
+        """Bring a root key that was packed elsewhere."""
+        message = checked(
+            ImportRoot, reason=reason, parcel=packed, rotatable=rotatable, new_version=new_version
+        )
+        return await self.change(tenant, "root/import", message, request_id=request_id)
 
     async def destroy_root(
         self, tenant: str, name: str, *, reason: str, request_id: str = ""

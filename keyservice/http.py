@@ -16,12 +16,21 @@ from typing import TypeVar
 import structlog
 from aiohttp import web
 
-from keyservice import answers, asked, http_journal, http_lifecycle, http_shred, views
+from keyservice import (
+    answers,
+    asked,
+    http_import,
+    http_journal,
+    http_lifecycle,
+    http_shred,
+    views,
+)
 from keyservice.asked import CALLER, MAX_BODY, REQUEST_ID_KEY, TENANT, Asked
 from keyservice.callers import TokenCheck, of_certificate
 from keyservice.desk import Desk
 from keyservice.errors import KeyServiceError, Unavailable
 from keyservice.health import Health
+from keyservice.importing import Importing
 from keyservice.journal import Journal
 from keyservice.lifecycle import Lifecycle
 from keyservice.messages import (
@@ -59,6 +68,7 @@ class UseCases:
 
     keys: KeyService
     lifecycle: Lifecycle
+    importing: Importing
     shared: SharedRoot
     shreddings: Shreddings
     desk: Desk
@@ -96,6 +106,7 @@ class Api:
                 web.post(f"{TENANT}/rewrap", self.rewrap, name=Operation.REWRAP),
                 *http_lifecycle.routes(self._asked, self._cases.lifecycle, self._cases.shared),
                 *http_shred.routes(self._asked, self._cases.shreddings),
+                *http_import.routes(self._asked, self._cases.importing),
                 *http_journal.routes(self._asked, self._cases.desk, self._cases.journal),
                 web.get("/v1/status", self.status),
                 *_probes(self._health, self._metrics),

@@ -143,8 +143,8 @@ class JournalledRoot:
 
     async def create(self, tenant: str, root: RootRef) -> None:
         """See `Root.create`."""
-        await self._changing(
-            "create", tenant, lambda: self._root.create(tenant, root), lambda _: []
+        await change_of_root(
+            self._journal, "create", tenant, lambda: self._root.create(tenant, root), lambda _: []
         )
 
     async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
@@ -164,11 +164,12 @@ class JournalledRoot:
 
     async def rotate(self, tenant: str, root: RootRef) -> int:
         """See `Root.rotate`."""
-        return await self._changing(
+        return await change_of_root(
+            self._journal,
             "rotate",
             _owner(tenant, root),
             lambda: self._root.rotate(tenant, root),
-            lambda version: [{"what": "root-rotated", "root": _root(root), "version": version}],
+            lambda version: [{"what": "root-rotated", "root": root_text(root), "version": version}],
         )
 
     async def versions(self, tenant: str, root: RootRef) -> RootVersions:
@@ -178,20 +179,22 @@ class JournalledRoot:
 
     async def retire(self, tenant: str, root: RootRef, minimum: int) -> None:
         """See `Root.retire`."""
-        await self._changing(
+        await change_of_root(
+            self._journal,
             "retire",
             _owner(tenant, root),
             lambda: self._root.retire(tenant, root, minimum),
-            lambda _: [{"what": "root-retired", "root": _root(root), "minimum": minimum}],
+            lambda _: [{"what": "root-retired", "root": root_text(root), "minimum": minimum}],
         )
 
     async def destroy(self, tenant: str, root: RootRef) -> None:
         """See `Root.destroy`."""
-        await self._changing(
+        await change_of_root(
+            self._journal,
             "destroy",
             _owner(tenant, root),
             lambda: self._root.destroy(tenant, root),
-            lambda _: [{"what": "root-destroyed", "root": _root(root)}],
+            lambda _: [{"what": "root-destroyed", "root": root_text(root)}],
         )
 
     async def status(self) -> RootStatus:
@@ -202,28 +205,30 @@ class JournalledRoot:
         """See `Root.close`."""
         await self._root.close()
 
-    async def _changing(
-        self,
-        call: str,
-        tenant: str,
-        work: Callable[[], Awaitable[T]],
-        facts: Callable[[T], Facts],
-    ) -> T:
-        async with _change(self._journal) as change:
-            await change.begin(tenant)
-            try:
-                with self._counted(tenant, call):
-                    found = await work()
-            except Unavailable:
-                change.note(tenant, [{"what": f"root-{call}"}], sure=False)
-                raise
-            change.note(tenant, facts(found))
-            return found
-
     @contextlib.contextmanager
     def _counted(self, tenant: str, call: str) -> Iterator[None]:
         with _counted(self._journal, tenant, "root", call):
             yield
+
+
+async def change_of_root(
+    journal: Journal,
+    call: str,
+    tenant: str,
+    work: Callable[[], Awaitable[T]],
+    facts: Callable[[T], Facts],
+) -> T:
+    """Do what changes a root key, and tell: that it begins, what came of it, that it was called."""
+    async with _change(journal) as change:
+        await change.begin(tenant)
+        try:
+            with _counted(journal, tenant, "root", call):
+                found = await work()
+        except Unavailable:
+            change.note(tenant, [{"what": f"root-{call}"}], sure=False)
+            raise
+        change.note(tenant, facts(found))
+        return found
 
 
 class JournalledStore:
@@ -301,15 +306,15 @@ class JournalledStore:
 def changes(before: TenantRecord | None, after: TenantRecord) -> Facts:
     """Tell how a record differs from the one before it, with ids and without anything secret."""
     if before is None:
-        told: Facts = [{"what": "created", "tier": after.tier.value, "root": _root(after.root)}]
+        told: Facts = [{"what": "created", "tier": after.tier.value, "root": root_text(after.root)}]
         return told + [{"what": "kek-created", "kek": kek.id} for kek in after.keks]
     facts = _state(before, after)
     if before.tier is not after.tier or before.root != after.root:
         facts.append(
             {
                 "what": "moved",
-                "from": {"tier": before.tier.value, "root": _root(before.root)},
-                "to": {"tier": after.tier.value, "root": _root(after.root)},
+                "from": {"tier": before.tier.value, "root": root_text(before.root)},
+                "to": {"tier": after.tier.value, "root": root_text(after.root)},
             }
         )
     if (before.cache_ttl, before.allowance) != (after.cache_ttl, after.allowance):
@@ -354,7 +359,8 @@ def _settings(record: TenantRecord) -> dict[str, object]:
     return {"cache_ttl": record.cache_ttl, "rate": rate}
 
 
-def _root(root: RootRef) -> str:
+def root_text(root: RootRef) -> str:
+    """Return how the journal names a root."""
     return "/".join([root.custody.value, *([root.name] if root.name else [])])
 
 

@@ -9,8 +9,7 @@ the one that answers follow within the tenant's cache time.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from keyservice import kek as keks
@@ -18,10 +17,7 @@ from keyservice.change import Changes, Decide
 from keyservice.desk import Call, Desk, Outcome
 from keyservice.errors import (
     Invalid,
-    KeyServiceError,
     Shredded,
-    Shredding,
-    Suspended,
     WrongState,
 )
 from keyservice.policy import Operation
@@ -38,6 +34,7 @@ from keyservice.records import (
     Tier,
     is_root,
 )
+from keyservice.rewrapping import Rewrapping, demand_active, oldest, same
 
 CUSTODIES: Mapping[Tier, frozenset[Custody]] = {
     Tier.STANDARD: frozenset({Custody.SHARED}),
@@ -64,12 +61,14 @@ class Lifecycle:
         root: Root,
         store: KeyStore,
         changes: Changes,
+        rewrapping: Rewrapping,
         desk: Desk,
         cache_ttl: Mapping[Tier, float],
     ) -> None:
         self._root = root
         self._store = store
         self._changes = changes
+        self._rewrapping = rewrapping
         self._desk = desk
         self._cache_ttl = cache_ttl
 
@@ -77,7 +76,7 @@ class Lifecycle:
         """Give the tenant a new current KEK in place of `expected`; another one current is left."""
 
         async def decide(record: TenantRecord) -> TenantRecord:
-            _demand_active(record)
+            demand_active(record)
             if record.current is None or record.current.id != expected:
                 return record
             _, new = await keks.draw(self._root, tenant, record.root, keks.last_number(record) + 1)
@@ -93,7 +92,7 @@ class Lifecycle:
         """
 
         async def decide(record: TenantRecord) -> TenantRecord:
-            _demand_active(record)
+            demand_active(record)
             found = next((each for each in record.keks if each.id == kek), None)
             if found is None:
                 raise Invalid("tenant has no such KEK")
@@ -115,21 +114,28 @@ class Lifecycle:
         A rotation that was begun, by whomever, is finished and no other is begun.
         """
 
+        async def newest(record: TenantRecord) -> TenantRecord:
+            return await self._rewrapping.newest(await _rotates_its_root(record))
+
         async def rotate() -> Outcome[TenantRecord]:
             record = await self._changes.make(tenant, _rotates_its_root)
             versions = await self._root.versions(tenant, record.root)
             if versions.latest == versions.minimum:
                 await self._root.rotate(tenant, record.root)
-            record = await self._changes.make(tenant, self._rewrapped(_rotates_its_root))
-            await self._root.retire(tenant, record.root, _oldest(record))
+            record = await self._changes.make(tenant, newest)
+            await self._root.retire(tenant, record.root, oldest(record))
             return Outcome("", record)
 
         return await self._desk.one(call, tenant, Operation.ROTATE_ROOT, rotate)
 
     async def rewrap_root(self, call: Call, tenant: str) -> TenantRecord:
         """Wrap all KEKs under the newest version of the tenant's root, whichever that is."""
-        decide = self._rewrapped(_as_it_is)
-        return await self._change(call, tenant, Operation.ROTATE_ROOT, decide)
+
+        async def newest(record: TenantRecord) -> TenantRecord:
+            demand_active(record)
+            return await self._rewrapping.newest(record)
+
+        return await self._change(call, tenant, Operation.ROTATE_ROOT, newest)
 
     async def move(self, call: Call, tenant: str, tier: Tier, root: RootRef) -> TenantRecord:
         """Wrap the KEKs under another root, of the same or the other tier; nothing else moves.
@@ -138,7 +144,7 @@ class Lifecycle:
         """
 
         async def decide(record: TenantRecord) -> TenantRecord:
-            _demand_active(record)
+            demand_active(record)
             if (record.tier, record.root) == (tier, root):
                 return record
             if not is_root(root):
@@ -149,16 +155,13 @@ class Lifecycle:
                 raise Invalid(f"a {tier.value} tenant has no root of that kind")
             if root.imported and root != record.root:
                 raise Invalid("a root is imported, and not moved to")
-            await self._root.create(tenant, root)
-            if any(_same(each, root) for each in record.left):
+            if any(same(each, root) for each in record.left):
                 raise WrongState("the tenant was moved away from this root: name a new one")
-            left = record.left
-            if record.root.custody is Custody.OWN:
-                left = (*left, record.root)
-            moved = replace(record, tier=tier, root=root, left=left)
+            await self._root.create(tenant, root)
+            moved = replace(await self._rewrapping.moved(record, root), tier=tier)
             if tier is not record.tier:
                 moved = replace(moved, cache_ttl=self._cache_ttl[tier], allowance=None)
-            return await self._each_kek(moved, lambda kek: self._wrap_anew(record, root, kek))
+            return moved
 
         return await self._change(call, tenant, Operation.MOVE, decide)
 
@@ -166,7 +169,7 @@ class Lifecycle:
         """Set a business tenant's own cache time and rate."""
 
         async def decide(record: TenantRecord) -> TenantRecord:
-            _demand_active(record)
+            demand_active(record)
             if record.tier is not Tier.BUSINESS:
                 raise WrongState("a standard tenant has the settings of all: move it to business")
             ttl = record.cache_ttl if wanted.cache_ttl is None else wanted.cache_ttl
@@ -193,7 +196,7 @@ class Lifecycle:
         async def decide(record: TenantRecord) -> TenantRecord:
             if record.state is TenantState.SUSPENDED:
                 return replace(record, state=TenantState.ACTIVE)
-            _demand_active(record)
+            demand_active(record)
             return record
 
         return await self._change(call, tenant, Operation.RESUME, decide)
@@ -212,19 +215,19 @@ class Lifecycle:
         root = RootRef(Custody.OWN, name)
 
         async def known(record: TenantRecord) -> TenantRecord:
-            _demand_active(record)
-            if _same(record.root, root):
+            demand_active(record)
+            if same(record.root, root):
                 raise WrongState("the tenant's KEKs are under this root: move it first")
             return record
 
         async def gone(record: TenantRecord) -> TenantRecord:
-            left = tuple(each for each in record.left if not _same(each, root))
+            left = tuple(each for each in record.left if not same(each, root))
             return replace(await known(record), left=left)
 
         async def destroy() -> Outcome[TenantRecord]:
             # Nothing moves to a root while it is among those left, so it is not in use.
             record = await self._changes.make(tenant, known)
-            if any(_same(each, root) for each in record.left):
+            if any(same(each, root) for each in record.left):
                 await self._root.destroy(tenant, root)
                 record = await self._changes.make(tenant, gone)
             await self._store.forget(tenant, record.revision)
@@ -247,57 +250,18 @@ class Lifecycle:
 
         return await self._desk.one(call, tenant, operation, change)
 
-    def _rewrapped(self, first: Decide) -> Decide:
-        """Return the decision that all KEKs be under the newest version of the root."""
-
-        async def decide(record: TenantRecord) -> TenantRecord:
-            record = await first(record)
-            latest = (await self._root.versions(record.tenant, record.root)).latest
-
-            async def newest(kek: KekVersion) -> str:
-                if kek.root_version == latest:
-                    return kek.wrapped
-                return await self._root.rewrap(record.tenant, record.root, kek.wrapped)
-
-            return await self._each_kek(record, newest)
-
-        return decide
-
-    async def _wrap_anew(self, record: TenantRecord, root: RootRef, kek: KekVersion) -> str:
-        key = await self._root.unwrap(record.tenant, record.root, kek.wrapped)
-        return await self._root.wrap(record.tenant, root, key)
-
-    async def _each_kek(
-        self, record: TenantRecord, work: Callable[[KekVersion], Awaitable[str]]
-    ) -> TenantRecord:
-        """Return the record with every KEK that still exists wrapped by `work`, a few at once."""
-        slots = asyncio.Semaphore(AT_ONCE)
-
-        async def one(kek: KekVersion) -> KekVersion:
-            if kek.state is KekState.DESTROYED:
-                return kek
-            async with slots:
-                return replace(kek, wrapped=await work(kek))
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(kek)) for kek in record.keks]
-        except* KeyServiceError as failed:
-            raise failed.exceptions[0] from None
-        return replace(record, keks=tuple(task.result() for task in tasks))
-
 
 async def _unchanged(record: TenantRecord) -> TenantRecord:
     return record
 
 
 async def _as_it_is(record: TenantRecord) -> TenantRecord:
-    _demand_active(record)
+    demand_active(record)
     return record
 
 
 async def _rotates_its_root(record: TenantRecord) -> TenantRecord:
-    _demand_active(record)
+    demand_active(record)
     if record.root.custody is Custody.SHARED:
         raise WrongState("the tenant shares its root: rotate the shared one, then rewrap")
     if record.root.custody is Custody.HELD:
@@ -305,20 +269,6 @@ async def _rotates_its_root(record: TenantRecord) -> TenantRecord:
     if record.root.imported:
         raise WrongState("the owner supplies the versions of this root: import the next one")
     return record
-
-
-def _demand_active(record: TenantRecord) -> None:
-    if record.state is TenantState.SUSPENDED:
-        raise Suspended("tenant is suspended: resume it first")
-    if record.state is TenantState.SHREDDING:
-        raise Shredding("tenant's keys are to be destroyed: undo the order first")
-    if record.state is TenantState.SHREDDED:
-        raise Shredded("tenant's keys are destroyed")
-
-
-def _same(one: RootRef, other: RootRef) -> bool:
-    """Say whether it is the same root key, whoever supplied it."""
-    return (one.custody, one.name) == (other.custody, other.name)
 
 
 def _retired(kek: KekVersion) -> KekVersion:
@@ -333,8 +283,3 @@ def _room(known: tuple[KekVersion, ...]) -> tuple[KekVersion, ...]:
     if oldest is None:
         raise WrongState("tenant has as many KEKs as a record holds: retire old ones first")
     return tuple(kek for kek in known if kek is not oldest)
-
-
-def _oldest(record: TenantRecord) -> int:
-    """Return the oldest version of the root that the record still needs."""
-    return min(kek.root_version for kek in record.keks if kek.state is not KekState.DESTROYED)

@@ -25,6 +25,8 @@ from keyservice.records import (
 from keyservice.wire import MAX_BATCH, MAX_CONTEXT, MAX_ENTRY, MAX_REASON, MAX_WRAPPED
 
 M = TypeVar("M", bound=BaseModel)
+MAX_PARCEL = 1200
+MAX_PEM = 4096
 
 
 def _decode(value: object) -> bytes:
@@ -47,6 +49,7 @@ def _bytes(value: bytes | str) -> bytes:
 Base64 = Annotated[bytes, BeforeValidator(_bytes), PlainSerializer(_encode, when_used="json")]
 Context = Annotated[Base64, Field(min_length=1, max_length=MAX_CONTEXT)]
 Wrapped = Annotated[Base64, Field(min_length=1, max_length=MAX_WRAPPED)]
+Parcel = Annotated[Base64, Field(min_length=1, max_length=MAX_PARCEL)]
 Secret = Annotated[Base64, Field(min_length=32, max_length=32)]
 Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=r"^[\x20-\x7e]+$")]
 Revision = Annotated[int, Field(ge=0, lt=1 << 53)]
@@ -286,6 +289,21 @@ class Settings(Message):
     cache_ttl: Seconds | None = None
     rate: RateView | None = None
     unlimited: bool = False
+
+
+class ImportRoot(Message):
+    """Body of `root/import`: `parcel` is the root key, packed for the wrapping key."""
+
+    reason: Reason
+    parcel: Parcel
+    rotatable: bool = False
+    new_version: bool = False
+
+
+class WrappingKey(Message):
+    """Answer of `GET /v1/import-key`: a public key in PEM."""
+
+    public_key: Annotated[str, Field(max_length=MAX_PEM)]
 
 
 class DestroyRoot(Message):

@@ -20,7 +20,10 @@ from keyservice.policy import Operation
 from keyservice.wire import ERRORS
 
 PREFIX = "sealgate_keyservice"
-ROOT_CALLS = ("create", "wrap", "unwrap", "rewrap", "rotate", "versions", "retire", "destroy")
+ROOT_CALLS = (
+    *("create", "wrap", "unwrap", "rewrap", "rotate", "versions", "retire", "destroy"),
+    *("wrapping-key", "import", "import-version"),
+)
 
 
 class Metrics:

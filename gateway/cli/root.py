@@ -7,6 +7,7 @@ from gateway.cli import (
     dev,
     drill,
     failover,
+    importing,
     journal,
     keys,
     ledger,
@@ -53,12 +54,13 @@ keys.group.command("journal", help=journal.HELP)(journal.journal)
 keys.group.add_typer(shred.group, name="shred")
 keys.group.add_typer(ledger.group, name="ledger")
 cli.add_typer(keys.group, name="keys")
+keys.group.command("import", help=importing.IMPORT)(importing.import_key)
+keys.group.command("generate", help=importing.GENERATE)(importing.generate)
 cli.add_typer(rotate.group, name="rotate")
 cli.add_typer(failover.group, name="failover")
 rotate.group.command("root", help=rotate_root.HELP)(rotate_root.root)
 rotate.group.command("kek", help=rotate_kek.HELP)(rotate_kek.kek)
 rotate.group.command("dek", help=reseal.HELP)(reseal.dek)
-cli.add_typer(rotate.group, name="rotate")
 cli.command("runs", help=runs.HELP)(runs.runs)
 cli.command("reap", help=reap.HELP)(reap.reap)
 cli.command("repair", help=repair.HELP)(repair.repair)

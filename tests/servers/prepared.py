@@ -55,8 +55,11 @@ class PreparedVault:
         return VaultJournal(session, mount=self.setup.kv_mount)
 
 
-def prepare(server: Vault, folder: Path) -> PreparedVault:
-    """Set the server up for one more key service; its credentials go into `folder`."""
+def prepare(server: Vault, folder: Path, *, wrapping_key: bool = False) -> PreparedVault:
+    """Set the server up for one more key service; its credentials go into `folder`.
+
+    Keys can be imported at once only with `wrapping_key`, which takes seconds to make.
+    """
     tag = secrets.token_hex(4)
     setup = VaultSetup(
         transit_mount=f"transit-{tag}",
@@ -66,6 +69,8 @@ def prepare(server: Vault, folder: Path) -> PreparedVault:
     )
     with setup_vault.administrator(server.address, server.root_token, ca_file=server.ca) as send:
         setup_vault.apply(setup, send)
+        if wrapping_key:
+            setup_vault.make_wrapping_key(setup, send)
         credentials = setup_vault.draw_credentials(setup, send)
     login = AppRoleLogin(folder / f"{tag}.role", folder / f"{tag}.secret", setup.approle_mount)
     login.role_id_file.write_text(credentials.role_id + "\n")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from keyservice import setup_vault
 from keyservice.errors import CannotUnwrap, Invalid, UnknownTenant, WrongState
 from keyservice.local import LocalRoot
 from keyservice.local_import import LocalImport
@@ -41,11 +40,7 @@ def place(
     """Give mounts, or a folder, that all tests share: a wrapping key takes seconds to make."""
     folder = tmp_path_factory.mktemp("import")
     if request.param == "vault":
-        prepared = prepare(request.getfixturevalue("vault"), folder)
-        server = prepared.server
-        with setup_vault.administrator(server.address, server.root_token) as send:
-            setup_vault.make_wrapping_key(prepared.setup, send)
-        return prepared
+        return prepare(request.getfixturevalue("vault"), folder, wrapping_key=True)
     return folder / "root.key"
 
 

@@ -14,6 +14,7 @@ from keyservice.metrics import Metrics
 from keyservice.policy import Caller, Gate, allow_all
 from keyservice.ports import KeyStore, Root
 from keyservice.records import Custody, KekState, RootRef, TenantRecord, Tier
+from keyservice.rewrapping import Rewrapping
 from keyservice.service import KeyService
 from keyservice.shared_root import SharedRoot
 from keyservice.spending import Buckets
@@ -56,7 +57,12 @@ class Instance:
             rates=Buckets(clock=self.clock),
         )
         self.lifecycle = Lifecycle(
-            root=root, store=store, changes=self.changes, desk=desk, cache_ttl=TTLS
+            root=root,
+            store=store,
+            changes=self.changes,
+            rewrapping=Rewrapping(root),
+            desk=desk,
+            cache_ttl=TTLS,
         )
         self.shared = SharedRoot(root=root, store=store, keyring=self.keyring, desk=desk)
 
