@@ -16,7 +16,7 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 
-from gateway import keydesk, schedule, work
+from gateway import schedule, work
 from gateway.admission import Admission
 from gateway.ahead import KeysAhead
 from gateway.background import Background
@@ -25,7 +25,6 @@ from gateway.catalog import SqlCatalog, open_catalog
 from gateway.config import ConfigError, FolderTarget, Settings, secret
 from gateway.config import Target as TargetSettings
 from gateway.downloads import Downloads
-from gateway.due import Schedules
 from gateway.entrance import Entrance
 from gateway.failover import Failover
 from gateway.healing import Healing
@@ -38,6 +37,7 @@ from gateway.http.pace import Pace
 from gateway.http.server import application
 from gateway.http.services import Services
 from gateway.inventory import Inventory
+from gateway.keydesk import Custody, custody
 from gateway.lag import Lags
 from gateway.ledger_copies import LedgerCopies
 from gateway.listing import Listing
@@ -80,7 +80,7 @@ class Core:
     bin: Bin
     placements: Placements
     wraps: Wraps
-    schedules: Schedules
+    custody: Custody
     targets: tuple[Target, ...]
     placing: Placing
     failover: Failover
@@ -276,7 +276,7 @@ def _wire(
         bin=catalog.bin,
         placements=catalog.placements,
         wraps=catalog.wraps,
-        schedules=keydesk.schedules(settings, catalog.wraps),
+        custody=custody(settings, catalog, catalog.wraps, keys.control, targets),
         targets=targets,
         placing=placing,
         failover=Failover(catalog.placements, catalog.replicas, targets),

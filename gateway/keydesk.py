@@ -1,24 +1,63 @@
 """The composition root's page of keys: from settings to what an administrator does with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings
 from gateway.due import Schedules
+from gateway.key_status import KeyStatuses
+from gateway.keys import KeyControl
 from gateway.patience import Patience
-from gateway.ports import Rotation, Wraps
+from gateway.ports import Catalog, Rotation, Wraps
 from gateway.pushing import Pushing
+from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.renewal import Renewal
+from gateway.retirement import Retirement
 from gateway.rewrapping import Rewrapping
 from gateway.roots import Roots
 from gateway.rotation import Rotation as KekRotation
+from gateway.tiers import Tiers
+from gateway.verification import Verification
 
 if TYPE_CHECKING:
     from gateway.app import Core
 
 THROTTLED = 1000  # times that one call is throttled while others pass
+
+
+@dataclass(frozen=True, slots=True)
+class Custody:
+    """What an administrator does with keys."""
+
+    control: KeyControl
+    schedules: Schedules
+    statuses: KeyStatuses
+    retirement: Retirement
+    verification: Verification
+    tiers: Tiers
+
+
+def custody(
+    settings: Settings,
+    catalog: Catalog,
+    wraps: Wraps,
+    control: KeyControl,
+    targets: Sequence[Target],
+) -> Custody:
+    """Wire it over one catalog and one key service."""
+    turns = schedules(settings, wraps)
+    statuses = KeyStatuses(catalog, control, wraps, turns)
+    return Custody(
+        control=control,
+        schedules=turns,
+        statuses=statuses,
+        retirement=Retirement(control, wraps, statuses),
+        verification=Verification(catalog, wraps, targets),
+        tiers=Tiers(catalog, control),
+    )
 
 
 def schedules(settings: Settings, wraps: Wraps) -> Schedules:

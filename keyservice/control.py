@@ -260,4 +260,4 @@ def _root(view: RootView) -> TenantRoot:
 
 
 def _versions(view: VersionsView) -> RootVersions:
-    return RootVersions(view.latest, view.minimum)
+    return RootVersions(view.latest, view.minimum, view.created)

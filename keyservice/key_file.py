@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,11 +23,15 @@ KEY_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class Generations:
-    """The versions of a root key, the first at index 0; `supplied` is who makes them: the tenant."""
+    """The versions of a root key, the first at index 0; `supplied` is who makes them: the tenant.
+
+    The last was made at `created`, in microseconds since the epoch.
+    """
 
     minimum: int
     keys: tuple[bytes, ...] = field(repr=False)
     supplied: bool = False
+    created: int = field(default_factory=lambda: time.time_ns() // 1000)
 
     @property
     def latest(self) -> int:
@@ -39,7 +44,7 @@ class Generations:
 
     def extended(self, key: bytes) -> Generations:
         """Return these and that one."""
-        return replace(self, keys=(*self.keys, key))
+        return replace(self, keys=(*self.keys, key), created=time.time_ns() // 1000)
 
     def retired(self, minimum: int) -> Generations:
         """Return these with none older than `minimum` in use; never a lower one than before."""
@@ -61,14 +66,15 @@ def read(path: Path) -> Generations:
         document = json.loads(read_secret(path))
         keys = tuple(base64.b64decode(key, validate=True) for key in document["keys"])
         minimum, supplied = document["minimum"], document.get("supplied", False)
+        created = document["created"]
     except (KeyError, TypeError) as error:
         raise ValueError("root key file is not one of ours") from error
-    if not (isinstance(minimum, int) and 1 <= minimum <= len(keys)):
-        raise ValueError("root key file names an impossible version")
+    if not (isinstance(minimum, int) and 1 <= minimum <= len(keys) and isinstance(created, int)):
+        raise ValueError("root key file names an impossible version or time")
     if any(len(key) != KEY_SIZE for key in keys):
         msg = f"root key file must hold keys of exactly {KEY_SIZE} bytes"
         raise ValueError(msg)
-    return Generations(minimum, keys, supplied is True)
+    return Generations(minimum, keys, supplied is True, created)
 
 
 def change(path: Path, decide: Callable[[Generations], Generations]) -> Generations:
@@ -89,7 +95,12 @@ def remove(path: Path) -> None:
 
 def _encode(found: Generations) -> bytes:
     keys = [base64.b64encode(key).decode("ascii") for key in found.keys]
-    document = {"minimum": found.minimum, "keys": keys, "supplied": found.supplied}
+    document = {
+        "minimum": found.minimum,
+        "keys": keys,
+        "supplied": found.supplied,
+        "created": found.created,
+    }
     return json.dumps(document).encode("ascii")
 
 

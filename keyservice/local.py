@@ -75,7 +75,7 @@ class LocalRoot:
     async def versions(self, tenant: str, root: RootRef) -> RootVersions:
         """See `Root.versions`."""
         found = await self._read(tenant, root)
-        return RootVersions(found.latest, found.minimum)
+        return RootVersions(found.latest, found.minimum, found.created)
 
     async def retire(self, tenant: str, root: RootRef, minimum: int) -> None:
         """See `Root.retire`; the file keeps the old versions, and none of them is used."""

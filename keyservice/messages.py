@@ -203,10 +203,11 @@ class JournalView(Message):
 
 
 class VersionsView(Message):
-    """A root key's newest version, and the oldest that still unwraps."""
+    """A root key's newest version, made when `created` says, and the oldest that still unwraps."""
 
     latest: int
     minimum: int
+    created: int
 
 
 class Because(Message):

@@ -8,7 +8,7 @@ time. Cancelling a call is always safe. `tests/contracts/keyservice` runs one su
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from keyservice.records import RootRef, TenantRecord, Versioned
@@ -26,10 +26,14 @@ class RootStatus:
 
 @dataclass(frozen=True, slots=True)
 class RootVersions:
-    """A root key's newest version, which wraps, and the oldest that still unwraps; from 1."""
+    """A root key's newest version, which wraps, and the oldest that still unwraps; from 1.
+
+    `created` is when the newest was made, in microseconds since the epoch; 0 where the root does not tell.
+    """
 
     latest: int
     minimum: int
+    created: int = field(default=0, compare=False)
 
 
 class Root(Protocol):

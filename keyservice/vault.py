@@ -177,7 +177,9 @@ class VaultRoot:
     async def _look(self, name: str, root: RootRef) -> RootVersions:
         found = await self._key(name, root)
         try:
-            return RootVersions(int(found["latest_version"]), int(found["min_decryption_version"]))
+            latest = int(found["latest_version"])
+            made = int(found["keys"][str(latest)])  # in seconds
+            return RootVersions(latest, int(found["min_decryption_version"]), made * 1_000_000)
         except (KeyError, TypeError, ValueError):
             raise Unavailable(NONSENSE) from None
 

@@ -64,4 +64,4 @@ def order(found: ShredOrder) -> OrderView:
 
 def versions(found: RootVersions) -> VersionsView:
     """Return the answer that describes a root key."""
-    return VersionsView(latest=found.latest, minimum=found.minimum)
+    return VersionsView(latest=found.latest, minimum=found.minimum, created=found.created)

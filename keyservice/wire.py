@@ -160,10 +160,14 @@ class TenantKeys:
 
 @dataclass(frozen=True, slots=True)
 class RootVersions:
-    """A root key's newest version, and the oldest that still unwraps."""
+    """A root key's newest version, and the oldest that still unwraps.
+
+    `created` is when the newest was made, in microseconds since the epoch; 0 where that is not known.
+    """
 
     latest: int
     minimum: int
+    created: int = 0
 
 
 @dataclass(frozen=True, slots=True)

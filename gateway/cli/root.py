@@ -10,6 +10,10 @@ from gateway.cli import (
     importing,
     journal,
     keys,
+    keys_move,
+    keys_retire,
+    keys_state,
+    keys_status,
     ledger,
     reap,
     rebuild,
@@ -50,6 +54,12 @@ cli.command("status", help=status.HELP)(status.status)
 cli.add_typer(tenant.group, name="tenant")
 cli.add_typer(token.group, name="token")
 cli.add_typer(trash.group, name="trash")
+keys.group.command("status", help=keys_status.HELP)(keys_status.status)
+keys.group.command("retire", help=keys_retire.HELP)(keys_retire.retire)
+keys.group.command("suspend", help=keys_state.SUSPEND)(keys_state.suspend)
+keys.group.command("resume", help=keys_state.RESUME)(keys_state.resume)
+keys.group.command("move", help=keys_move.MOVE)(keys_move.move)
+keys.group.command("settings", help=keys_move.SETTINGS)(keys_move.change)
 keys.group.command("journal", help=journal.HELP)(journal.journal)
 keys.group.add_typer(shred.group, name="shred")
 keys.group.add_typer(ledger.group, name="ledger")

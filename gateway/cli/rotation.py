@@ -89,7 +89,7 @@ async def _set(
             root = now.root if wanted.root is None else wanted.root
             await wired.wraps.set_schedule(tenant, Rotation(kek, root))
         tier = (await wired.services.tenants.get(tenant)).tier
-        return await wired.schedules.of(tenant, tier)
+        return await wired.custody.schedules.of(tenant, tier)
 
 
 def _show(schedule: "Schedule", *, as_json: bool) -> None:

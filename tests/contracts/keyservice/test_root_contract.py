@@ -1,6 +1,7 @@
 """What every root promises (keyservice.ports.Root)."""
 
 import asyncio
+import datetime as dt
 import itertools
 import secrets
 from collections.abc import Callable
@@ -120,6 +121,8 @@ async def test_a_rotated_root_opens_what_is_old_and_wraps_anew(root: Root, ref: 
     old = await root.wrap(tenant, ref, kek)
     before = await root.versions(tenant, ref)
     assert before.minimum == before.latest == _version(old)
+    made = dt.datetime.fromtimestamp(before.created / 1e6, dt.UTC)
+    assert abs(dt.datetime.now(dt.UTC) - made) < dt.timedelta(hours=1)
     assert await root.rotate(tenant, ref) == before.latest + 1
     assert await root.versions(tenant, ref) == RootVersions(before.latest + 1, before.minimum)
     new = await root.rewrap(tenant, ref, old)

@@ -32,13 +32,15 @@ KEY = base64.b64encode(bytes(32)).decode()
 BROKEN = [
     json.dumps(document).encode()
     for document in (
-        {"minimum": 1, "keys": []},
-        {"minimum": 0, "keys": [KEY]},
-        {"minimum": 2, "keys": [KEY]},
-        {"minimum": "1", "keys": [KEY]},
-        {"minimum": 1, "keys": ["AAAA"]},
-        {"minimum": 1, "keys": [1]},
-        {"keys": [KEY]},
+        {"minimum": 1, "keys": [], "created": 1},
+        {"minimum": 0, "keys": [KEY], "created": 1},
+        {"minimum": 2, "keys": [KEY], "created": 1},
+        {"minimum": "1", "keys": [KEY], "created": 1},
+        {"minimum": 1, "keys": ["AAAA"], "created": 1},
+        {"minimum": 1, "keys": [1], "created": 1},
+        {"keys": [KEY], "created": 1},
+        {"minimum": 1, "keys": [KEY]},
+        {"minimum": 1, "keys": [KEY], "created": "1"},
     )
 ]
 
