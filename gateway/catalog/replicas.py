@@ -190,12 +190,13 @@ def _report(connection: Connection, findings: Sequence[Finding], clock: Clock) -
     at, changed = clock(connection), 0
     before: dict[tuple[str, str], str] = {}
     for page in _pages(sorted(last)):
-        # Not by pairs, for which SQLite has no use of an index.
+        # Not by pairs, for which SQLite has no use of an index, and not by the targets' own index, along
+        # which it would go through all that they have.
         versions, targets = (set(each) for each in zip(*page, strict=True))
         known = select(_REPLICAS).where(
             _REPLICAS.c.version.in_(versions),
-            _REPLICAS.c.target.in_(targets),
-            _REPLICAS.c.state.in_(_KNOWN),
+            _REPLICAS.c.target.concat("").in_(targets),
+            _REPLICAS.c.state.concat("").in_(_KNOWN),
         )
         rows = connection.execute(known.order_by(*_ROW).with_for_update())
         found = {(row.version, row.target): row.state for row in rows}

@@ -224,12 +224,11 @@ def _void(connection: Connection, target: str, at: datetime) -> None:
 
 
 def _stored(connection: Connection, target: str, versions: Sequence[str]) -> set[str]:
-    there = select(_REPLICAS.c.version).where(
-        _REPLICAS.c.version.in_(versions),
-        _REPLICAS.c.target == target,
-        _REPLICAS.c.state == ReplicaState.STORED.value,
-    )
-    return set(connection.scalars(there))
+    # Told apart here: SQLite would go through all that the target has stored.
+    columns = (_REPLICAS.c.version, _REPLICAS.c.target, _REPLICAS.c.state)
+    there = select(*columns).where(_REPLICAS.c.version.in_(versions))
+    stored = (target, ReplicaState.STORED.value)
+    return {row.version for row in connection.execute(there) if row[1:] == stored}
 
 
 def _held_version(connection: Connection, version: str) -> Row[*tuple[Any, ...]] | None:
