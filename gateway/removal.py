@@ -17,6 +17,6 @@ async def remove(store: Store, tenant: str, blob: str) -> None:
 
 async def remove_leftovers(store: Store, tenant: str, blob: str) -> None:
     """Remove what unfinished uploads left of it as well. Raises StoreErrors."""
-    async for unfinished in store.unfinished(body_key(tenant, blob)):
+    async for unfinished in store.unfinished(body_key(tenant, blob).removesuffix("body")):
         await store.discard(unfinished)
     await remove(store, tenant, blob)
