@@ -78,6 +78,20 @@ class Signer:
         }
         return {kind.field: dict(document), "signature": signature}
 
+    def mark(self, line: str, words: str) -> str:
+        """Return the signature, in base64, of a line of text under words that say what it is."""
+        return base64.b64encode(self.private.sign(_line(line, words))).decode()
+
+
+def marked(line: str, words: str, mark: str, public: str) -> bool:
+    """Say whether `Signer.mark` of this key made the mark. Raises SignatureRefused for a bad key."""
+    key = _public(public)
+    try:
+        key.verify(base64.b64decode(mark, validate=True), _line(line, words))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
 
 def new_signer() -> Signer:
     """Return a signer with a fresh key."""
@@ -137,6 +151,10 @@ def demand_public(text: str) -> str:
     """Return a public key's text if it is one. Raises SignatureRefused."""
     _public(text)
     return text.strip()
+
+
+def _line(line: str, words: str) -> bytes:
+    return f"{words}\n{line}".encode()
 
 
 def _public(text: str) -> Ed25519PublicKey:

@@ -35,7 +35,7 @@ from keyservice.config import (
 )
 from keyservice.connection import Runner
 from keyservice.desk import Desk
-from keyservice.ends import Ends, open_ends
+from keyservice.ends import Ends, ledger_signer, open_ends
 from keyservice.files import read_secret
 from keyservice.health import Health
 from keyservice.http import Api, UseCases, probe_application
@@ -106,6 +106,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         journal = Journal(
             adapters.journal,
             instance=f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}",
+            signer=await asyncio.to_thread(ledger_signer, settings),
             every=settings.journal.every,
         )
         # After the last request, and before the adapters are closed.

@@ -7,13 +7,14 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from envelope.signature import Signer
 from keyservice.change import Changes
 from keyservice.config import ConfigError, Settings
 from keyservice.desk import Call, Desk
 from keyservice.destruction import Destroyer
 from keyservice.keyring import Keyring
 from keyservice.ledger import Entry
-from keyservice.ledger_file import LedgerFile
+from keyservice.ledger_file import LedgerFile, ensure_key
 from keyservice.ledgered import LedgeredStore
 from keyservice.policy import Caller, Operation
 from keyservice.ports import KeyStore, Root
@@ -50,6 +51,14 @@ class Ends:
             notice=notice,
         )
         return shreddings, replay
+
+
+def ledger_signer(settings: Settings) -> Signer:
+    """Return what signs for this instance, its key made unless it is there. Blocks; raises ConfigError."""
+    try:
+        return ensure_key(settings.ledger_key)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"ledger: {error}") from None
 
 
 async def open_ends(settings: Settings, store: KeyStore) -> Ends:

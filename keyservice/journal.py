@@ -15,12 +15,13 @@ import random
 import secrets
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
+from envelope.signature import Signer
 from keyservice.errors import Conflict, KeyServiceError, Unavailable, UnknownTenant
 from keyservice.journal_entry import (
     BEGUN,
@@ -33,12 +34,12 @@ from keyservice.journal_entry import (
     from_text,
     to_text,
 )
+from keyservice.journal_uses import Summary, merge
 from keyservice.ports import JournalStore
 from keyservice.records import is_tenant
 
 EVERY: Final = 3600.0
 TRIES: Final = 30
-LINES: Final = 200  # of uses in one entry
 HEADS: Final = 10_000
 CAPACITY: Final = 100_000  # distinct uses that wait to be written
 AT_ONCE: Final = 8
@@ -94,41 +95,28 @@ class _Head:
     last: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Use:
-    count: int
-    last: str
-
-
-@dataclass(slots=True)
-class _Summary:
-    """What was used since it was last written."""
-
-    since: str
-    uses: dict[tuple[str, str, str], _Use] = field(default_factory=dict)  # operation, kek, outcome
-    calls: dict[tuple[str, str, str], int] = field(default_factory=dict)  # of, call, outcome
-
-
 class Journal:
-    """One for all tenants of an instance, which `instance` names."""
+    """One for all tenants of an instance, which `instance` names and `signer` signs for."""
 
     def __init__(
         self,
         store: JournalStore,
         *,
         instance: str,
+        signer: Signer | None = None,
         every: float = EVERY,
         capacity: int = CAPACITY,
         clock: Callable[[], dt.datetime] = _utc,
     ) -> None:
         self._store = store
         self._instance = instance
+        self._signer = signer
         self._every = every
         self._capacity = capacity
         self._clock = clock
         self._heads: OrderedDict[str, _Head] = OrderedDict()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._summaries: dict[str, _Summary] = {}
+        self._summaries: dict[str, Summary] = {}
         self._backlog: dict[str, list[Draft]] = {}
         self._size = 0
         self.lost = 0
@@ -180,21 +168,18 @@ class Journal:
                 continue
             found = self._summary(tenant)
             key = (operation, kek, outcome)
-            if key in found.uses:
-                found.uses[key].count += count
-                found.uses[key].last = self._now()
-            elif self._room(count):
-                found.uses[key] = _Use(count, self._now())
+            if key in found.uses or self._room(count):
+                found.used(key, count, self._now())
 
     def called(self, tenant: str, of: str, call: str, outcome: str) -> None:
         """Sum up a call of the root or of the key store for a tenant."""
         tenant = tenant if is_tenant(tenant) else NOBODY
         if outcome in _UNPROVEN and not self._knows(tenant):
             return
-        calls = self._summary(tenant).calls
+        found = self._summary(tenant)
         key = (of, call, outcome)
-        if key in calls or self._room(1):
-            calls[key] = calls.get(key, 0) + 1
+        if key in found.calls or self._room(1):
+            found.calls[key] += 1
 
     async def last_used(self, tenant: str) -> Mapping[str, int]:
         """Return when each KEK was last used, in microseconds, by what is written and what waits here.
@@ -203,9 +188,9 @@ class Journal:
         """
         found = dict((await self._follow(tenant)).last)
         for draft in self._backlog.get(tenant, ()):
-            _merge(found, draft.last)
+            merge(found, draft.last)
         if (waiting := self._summaries.get(tenant)) is not None:
-            _merge(found, _last(waiting))
+            merge(found, waiting.last)
         times = {kek: _microseconds(time) for kek, time in found.items()}
         return {kek: time for kek, time in times.items() if time is not None}
 
@@ -286,32 +271,15 @@ class Journal:
         summary = self._summaries.pop(tenant, None)
         if summary is None:
             return
-        self._size -= len(summary.uses) + len(summary.calls)
-        for draft in self._drafts(tenant, summary):
-            self.postpone(draft)
+        self._size -= len(summary)
+        until, last = self._now(), summary.last
+        for body in summary.bodies():
+            self.postpone(Draft(tenant, USES, body, until, last))
         await self._flush(tenant)
-
-    def _drafts(self, tenant: str, summary: _Summary) -> Iterator[Draft]:
-        uses = [
-            {"operation": o, "kek": k, "outcome": c, "count": use.count, "last": use.last}
-            for (o, k, c), use in sorted(summary.uses.items())
-        ]
-        calls = [
-            {"of": of, "call": call, "outcome": outcome, "count": count}
-            for (of, call, outcome), count in sorted(summary.calls.items())
-        ]
-        last, until = _last(summary), self._now()
-        for start in range(0, max(len(uses), 1), LINES):
-            body = {
-                "since": summary.since,
-                "uses": uses[start : start + LINES],
-                "calls": calls if start == 0 else [],
-            }
-            yield Draft(tenant, USES, body, until, last)
 
     def _line(self, draft: Draft, head: _Head) -> tuple[int, str, Mapping[str, str]]:
         last = dict(head.last)
-        _merge(last, draft.last)
+        merge(last, draft.last)
         newest = sorted(last, key=lambda kek: last[kek], reverse=True)[:MAX_LAST]
         kept = {kek: last[kek] for kek in newest}
         document = {
@@ -324,7 +292,7 @@ class Journal:
             "kind": draft.kind,
             "last": kept,
         }
-        return head.sequence + 1, to_text({**draft.body, **document}), kept
+        return head.sequence + 1, to_text({**draft.body, **document}, self._signer), kept
 
     async def _follow(self, tenant: str) -> _Head:
         """Return the newest entry, whoever wrote it."""
@@ -350,8 +318,8 @@ class Journal:
             (head := self._heads.get(tenant)) and head.sequence
         )
 
-    def _summary(self, tenant: str) -> _Summary:
-        return self._summaries.setdefault(tenant, _Summary(self._now()))
+    def _summary(self, tenant: str) -> Summary:
+        return self._summaries.setdefault(tenant, Summary(self._now()))
 
     def _room(self, count: int) -> bool:
         if self._size >= self._capacity:
@@ -376,24 +344,11 @@ def _after(head: _Head, text: str) -> _Head:
     return _Head(head.sequence + 1, digest(text), last)
 
 
-def _last(summary: _Summary) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for (_, kek, outcome), use in summary.uses.items():
-        if kek and outcome == "ok":
-            _merge(found, {kek: use.last})
-    return found
-
-
 def _microseconds(time: str) -> int | None:
     try:
         return (dt.datetime.fromisoformat(time) - _EPOCH) // dt.timedelta(microseconds=1)
     except (ValueError, TypeError):  # of an entry that somebody forged
         return None
-
-
-def _merge(found: dict[str, str], other: Mapping[str, str]) -> None:
-    for kek, time in other.items():
-        found[kek] = max(time, found.get(kek, ""))
 
 
 __all__ = ["BEGUN", "DONE", "NOBODY", "USES", "Asked", "Draft", "Journal"]

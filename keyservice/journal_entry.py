@@ -1,23 +1,30 @@
 """One entry of a tenant's key journal, and the chain that entries make.
 
 An entry is one line of JSON. It carries its number and the SHA-256 of the line before it, so that a line
-which was altered, removed, added or moved is seen by whoever has the others (`Chain`). It holds key ids,
-counts, who, when and why, and never a key. What the chain alone cannot show: that the last lines were
-removed, or that all lines from one on were made anew. Keep an export: whoever has one sees both.
+which was altered, removed, added or moved is seen by whoever has the others (`Chain`). The instance that
+wrote it signed it, so that whoever has the public keys of the instances sees a line that somebody else made.
+It holds key ids, counts, who, when and why, and never a key. What this cannot show: that the last
+lines were removed. Keep an export: whoever has one sees that, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from envelope.signature import Signer, demand_public, marked
 
 FORMAT: Final = 1
 GENESIS: Final = "0" * 64
 REMOVED: Final = ""
 """In the place of a line that is there no more."""
+
+WORDS: Final = "sealgate key journal 1"
+_SIGNED: Final = re.compile(r'(?P<head>\{.*),"signature":"(?P<mark>[A-Za-z0-9+/=]+)"\}')
 
 BEGUN, DONE, USES = "begun", "done", "uses"
 _FIELDS: Final[Mapping[str, type]] = {
@@ -58,9 +65,15 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def to_text(document: Mapping[str, Any]) -> str:
-    """Return the line of a document: one for each, ASCII."""
-    return json.dumps({"format": FORMAT, **document}, separators=(",", ":"), sort_keys=True)
+def to_text(document: Mapping[str, Any], signer: Signer | None = None) -> str:
+    """Return the line of a document, ASCII; the signature is the last field, over all before it."""
+    named = {} if signer is None else {"public_key": signer.public}
+    text = json.dumps(
+        {"format": FORMAT, **document, **named}, separators=(",", ":"), sort_keys=True
+    )
+    if signer is None:
+        return text
+    return f'{text[:-1]},"signature":"{signer.mark(text, WORDS)}"}}'
 
 
 def from_text(text: str) -> Entry:
@@ -105,8 +118,13 @@ class Fault:
 class Chain:
     """Takes a tenant's lines from the first on, and tells what does not fit."""
 
-    def __init__(self, tenant: str) -> None:
+    def __init__(self, tenant: str, trusted: Collection[str] = ()) -> None:
+        """Demand of each line that one of the `trusted` public keys signed it, where there are any.
+
+        Raises SignatureRefused for what is no public key.
+        """
         self._tenant = tenant
+        self._trusted = [demand_public(key) for key in trusted]
         self._previous: str | None = GENESIS
         self.sequence = 0
 
@@ -123,16 +141,32 @@ class Chain:
             self._previous = None  # nobody can tell what it was
             return Fault(self.sequence, "removed")
         try:
-            entry = from_text(text)
+            what = self._misfit(from_text(text), previous)
         except ValueError as error:
-            return Fault(self.sequence, str(error))
+            what = str(error)
+        return Fault(self.sequence, what) if what else None
+
+    def _misfit(self, entry: Entry, previous: str | None) -> str:
+        """Say what is wrong with an entry after one of that hash, or nothing."""
         if entry.tenant != self._tenant:
-            return Fault(self.sequence, "belongs to another tenant")
+            return "belongs to another tenant"
         if entry.sequence != self.sequence:
-            return Fault(self.sequence, f"says that it is entry {entry.sequence}")
+            return f"says that it is entry {entry.sequence}"
         if previous is not None and entry.previous != previous:
-            return Fault(self.sequence, "does not follow the entry before it: one was altered")
-        return None
+            return "does not follow the entry before it: one was altered"
+        if self._trusted and not _signed(entry, self._trusted):
+            return "is not as a key that is trusted signed it"
+        return ""
+
+
+def _signed(entry: Entry, trusted: Collection[str]) -> bool:
+    found = _SIGNED.fullmatch(entry.text)
+    if found is None:
+        return False
+    claimed = entry.document.get("public_key")
+    return any(
+        claimed == key and marked(found["head"] + "}", WORDS, found["mark"], key) for key in trusted
+    )
 
 
 __all__ = [

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from envelope.signature import SignatureRefused
 from gateway.cli import keys
 from gateway.cli.command import FINDINGS, USAGE, Config, fail, run, show_rows, teach
 from gateway.config import Settings
@@ -24,6 +25,7 @@ HELP = teach(
     "with key ids, by whom and why; and how often each key was used, summed up once an hour by default. Each "
     "entry holds the SHA-256 of the one before it: --verify sees what was altered, removed or moved, and "
     "--against compares with an earlier export, which also shows that the newest entries were taken away. "
+    "Each is signed as the shred ledger is: with --public-key, it sees what anybody else made. "
     "Keep exports where nobody who runs Vault can write. The journal of the root key that standard tenants "
     "share is that of --tenant shared.",
     "sealgate keys journal --tenant ID",
@@ -50,6 +52,14 @@ def journal(
     file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Read an export, not the key service.")
     ] = None,
+    public: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--public-key",
+            metavar="BASE64",
+            help="Demand that one of these keys signed each entry; repeatable.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the entries as JSON lines, as they were written.")
     ] = False,
@@ -68,8 +78,8 @@ def journal(
         lines = _export(file)
         tenant = next((str(each.get("tenant")) for each in _documents(lines)), "")
     _show(lines, since, as_json=as_json)
-    if verify or against is not None:
-        _verify(tenant, lines, _export(against) if against is not None else [])
+    if verify or against is not None or public:
+        _verify(tenant, lines, _export(against) if against is not None else [], public or [])
 
 
 async def _lines(settings: Settings, tenant: str) -> list[str]:
@@ -92,8 +102,13 @@ def _export(file: Path | None) -> list[str]:
         fail(f"{file} cannot be read: {type(error).__name__}", USAGE)
 
 
-def _verify(tenant: str, lines: Sequence[str], earlier: Sequence[str]) -> None:
-    chain = Chain(tenant)
+def _verify(
+    tenant: str, lines: Sequence[str], earlier: Sequence[str], public: Sequence[str]
+) -> None:
+    try:
+        chain = Chain(tenant, public)
+    except SignatureRefused as error:
+        fail(str(error), USAGE)
     faults = [fault for line in lines if (fault := chain.take(line)) is not None]
     for number, line in enumerate(earlier, 1):
         if number > len(lines):

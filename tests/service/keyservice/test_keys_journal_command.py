@@ -1,6 +1,7 @@
 """`sealgate keys journal`: shown, exported and verified, against a key service on a socket."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from envelope.signature import new_signer
 from gateway import app
 from gateway.cli.root import cli
 from keyservice.app import running
@@ -90,10 +92,17 @@ async def test_it_is_exported_as_it_was_written(desk: Desk) -> None:
     export = await desk.export("one.jsonl")
     lines = export.read_text().splitlines()
     assert [json.loads(line)["sequence"] for line in lines] == list(range(1, 8))
+    head = hashlib.sha256(lines[-1].encode()).hexdigest()
     kept = sorted(desk.lines.glob("*.json"))
     assert [path.read_text() for path in kept] == lines
     done = await desk.run("--file", str(export), "--verify")
     assert (done.exit_code, len(done.stdout.splitlines())) == (0, 5)
+    public = json.loads(lines[0])["public_key"]
+    done = await desk.run("--file", str(export), "--public-key", public)
+    assert (done.exit_code, done.stderr) == (0, f"7 entries, none altered; newest {head}\n")
+    done = await desk.run("--file", str(export), "--public-key", new_signer().public)
+    assert done.exit_code == 3
+    assert (await desk.run("--file", str(export), "--public-key", "x")).exit_code == 2
     since = json.loads(lines[5])["time"][:19]
     done = await desk.run("--tenant", desk.tenant, "--since", since, "--json")
     assert done.exit_code == 0, done.output

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from envelope.signature import SignatureRefused, new_signer
 from keyservice.journal import Journal
-from keyservice.journal_entry import Fault, from_text, to_text
+from keyservice.journal_entry import Chain, Fault, from_text, to_text
 from keyservice.journalled import changes
 from keyservice.records import (
     SHARED,
@@ -65,6 +66,37 @@ async def test_writing_goes_on_after_tampering(written: FakeJournal) -> None:
     journal = Journal(written, instance="later")
     await journal.append(journal.draft(A, "uses", {}))
     assert [fault.sequence for fault in faults(written)] == [6]
+
+
+async def test_whoever_has_the_key_sees_a_line_that_somebody_else_made() -> None:
+    signer, thief = new_signer(), new_signer()
+    lines = FakeJournal()
+    journal = Journal(lines, instance="here", signer=signer)
+    for number in range(3):
+        await journal.append(journal.draft(A, "uses", {"n": number, "ttl": 1.5}))
+
+    def verified(*keys: str) -> list[int]:
+        chain = Chain(A, keys)
+        faults = [chain.take(lines.lines[A, number]) for number in (1, 2, 3)]
+        return [fault.sequence for fault in faults if fault is not None]
+
+    assert verified() == verified(signer.public) == verified(thief.public, signer.public) == []
+    assert verified(thief.public) == [1, 2, 3]
+    last = json.loads(lines.lines[A, 3])
+    kept = {name: last[name] for name in last if name not in {"signature", "public_key", "format"}}
+    forged = [
+        to_text(kept | {"n": 7}),
+        to_text(kept | {"n": 7}, thief),
+        lines.lines[A, 3].replace('"n":2', '"n":7'),
+        to_text(kept, thief).replace(thief.public, signer.public),
+        lines.lines[A, 3].replace('"signature":"', '"signature":"A'),
+    ]
+    for line in forged:
+        lines.lines[A, 3] = line
+        assert verified() == []  # nothing follows it that would show it
+        assert verified(signer.public) == [3]
+    with pytest.raises(SignatureRefused):
+        Chain(A, ["no key"])
 
 
 @pytest.mark.parametrize(
