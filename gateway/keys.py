@@ -115,6 +115,11 @@ class KeyControl(Protocol):
     async def resume(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
         """End a suspension."""
 
+    async def mend(
+        self, tenant: str, revision: int, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Bring back the newest genuine record, of that revision, after it was written over."""
+
     async def shared_root(self, *, request_id: str = "") -> RootVersions:
         """Return which versions the root has that standard tenants share."""
 

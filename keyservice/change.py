@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from keyservice import seal
-from keyservice.errors import Altered, Conflict, KeyServiceError, Unavailable
+from keyservice.errors import Altered, Conflict, KeyServiceError, Unavailable, WrongState
 from keyservice.keyring import Keyring
 from keyservice.ports import KeyStore, Root
 from keyservice.records import TenantRecord, TenantState, from_document, to_document
 
 ATTEMPTS = 8
+HISTORY = 100  # versions back
 SEAL_TIMEOUT = 2.0
 Decide = Callable[[TenantRecord], Awaitable[TenantRecord]]
 
@@ -59,6 +60,41 @@ class Changes:
                 self._keyring.drop(tenant)
             return new
         raise Unavailable("tenant's record keeps changing", retry_after=1.0)
+
+    async def mend(self, tenant: str, revision: int) -> TenantRecord:
+        """Write the record of that revision anew, over what was altered or written back since.
+
+        It must be the newest that is genuine. Raises WrongState when it is not, or when nothing needs to
+        be mended; UnknownTenant and Unavailable.
+        """
+        held = await self._store.read(tenant)
+        for version in range(held.version, max(0, held.version - HISTORY), -1):
+            record = await self._store.past(tenant, version)
+            if record is None or not await self._genuine(record, tenant, version):
+                continue
+            if version == held.version:
+                raise WrongState("tenant record is genuine: there is nothing to mend")
+            if version != revision:
+                raise WrongState(f"the newest genuine record is of revision {version}")
+            new = replace(record, revision=held.version + 1)
+            new = seal.seal(await self._open(new), new)
+            try:
+                await self._store.write(new, held.version)
+            except Conflict:
+                raise Unavailable("tenant's record keeps changing", retry_after=1.0) from None
+            finally:
+                self._keyring.drop(tenant)
+            return new
+        raise WrongState("no genuine record is left in the key store: restore one from a copy")
+
+    async def _genuine(self, record: TenantRecord, tenant: str, version: int) -> bool:
+        if record.tenant != tenant or record.revision != version or record.current is None:
+            return False
+        try:
+            await self._prove(record)
+        except Altered:
+            return False
+        return True
 
     async def _sealed(self, old: TenantRecord, new: TenantRecord) -> TenantRecord:
         if new.state is TenantState.ACTIVE:

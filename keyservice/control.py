@@ -18,6 +18,7 @@ from keyservice.messages import (
     DestroyRoot,
     ImportRoot,
     JournalView,
+    Mend,
     Move,
     RateView,
     RetireKek,
@@ -187,6 +188,13 @@ class KeyControl:
         """End a suspension."""
         message = checked(Because, reason=reason)
         return await self.change(tenant, "resume", message, request_id=request_id)
+
+    async def mend(
+        self, tenant: str, revision: int, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        """Bring back the newest genuine record, of that revision, after it was written over."""
+        message = checked(Mend, reason=reason, revision=revision)
+        return await self.change(tenant, "mend", message, request_id=request_id)
 
     async def shared_root(self, *, request_id: str = "") -> RootVersions:
         """Return which versions the root has that standard tenants share."""

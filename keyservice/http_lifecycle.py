@@ -15,6 +15,7 @@ from keyservice.lifecycle import Lifecycle, Wanted
 from keyservice.messages import (
     Because,
     DestroyRoot,
+    Mend,
     Move,
     RateView,
     RetireKek,
@@ -94,6 +95,7 @@ def routes(asked: Asked, cases: Lifecycle, shared: SharedRoot) -> list[web.Route
         tenant("settings", "settings", Settings, lambda c, t, m: cases.settings(c, t, _wanted(m))),
         tenant("suspend", "suspend", Because, lambda c, t, _: cases.suspend(c, t)),
         tenant("resume", "resume", Because, lambda c, t, _: cases.resume(c, t)),
+        tenant("mend", "mend", Mend, lambda c, t, m: cases.mend(c, t, m.revision)),
         web.get(f"{TENANT}/root", tenant_root, name="tenant-status.root"),
         web.get("/v1/root", shared_root, name="tenant-status.shared"),
         root(

@@ -263,6 +263,11 @@ class JournalledStore:
             change.seen[tenant] = Versioned(record, version)
             return version
 
+    async def past(self, tenant: str, version: int) -> TenantRecord | None:
+        """See `KeyStore.past`."""
+        with self._counted(tenant, "read"):
+            return await self._store.past(tenant, version)
+
     async def forget(self, tenant: str, before: int) -> None:
         """See `KeyStore.forget`."""
         async with _change(self._journal) as change:

@@ -50,6 +50,12 @@ class LedgeredStore:
             raise Shredded("tenant's keys are destroyed")
         return await self._store.write(record, expected_version)
 
+    async def past(self, tenant: str, version: int) -> TenantRecord | None:
+        """See `KeyStore.past`."""
+        if self._ledger.of(tenant) is not None:
+            return None
+        return await self._store.past(tenant, version)
+
     async def forget(self, tenant: str, before: int) -> None:
         """See `KeyStore.forget`."""
         await self._store.forget(tenant, before)

@@ -201,6 +201,17 @@ class Lifecycle:
 
         return await self._change(call, tenant, Operation.RESUME, decide)
 
+    async def mend(self, call: Call, tenant: str, revision: int) -> TenantRecord:
+        """Bring back the tenant's newest genuine record, after another was written over it.
+
+        `revision` is the one that the caller expects: an attacker may have destroyed the newest.
+        """
+
+        async def mend() -> Outcome[TenantRecord]:
+            return Outcome("", await self._changes.mend(tenant, revision))
+
+        return await self._desk.one(call, tenant, Operation.MEND, mend)
+
     async def root_versions(self, call: Call, tenant: str) -> RootVersions:
         """Return which versions the tenant's root has."""
 

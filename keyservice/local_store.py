@@ -50,6 +50,11 @@ class FolderKeyStore:
         with os_unavailable("tenant record cannot be written"):
             return await asyncio.to_thread(self._write, record, expected_version)
 
+    async def past(self, tenant: str, version: int) -> TenantRecord | None:
+        """See `KeyStore.past`; there is never more than the newest version."""
+        held = await self.read(tenant)
+        return held.record if held.version == version else None
+
     async def forget(self, tenant: str, before: int) -> None:  # noqa: ARG002 - keeps the newest only
         """See `KeyStore.forget`; there is never more than the newest version."""
         await self.read(tenant)

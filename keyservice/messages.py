@@ -314,6 +314,13 @@ class DestroyRoot(Message):
     name: RootName
 
 
+class Mend(Message):
+    """Body of `mend`: the revision of the newest genuine record, as the key journal tells it."""
+
+    reason: Reason
+    revision: Annotated[int, Field(ge=1, lt=1 << 53)]
+
+
 class RotateShared(Message):
     """Body of `POST /v1/root/rotate`: `expected` is the version that is to be replaced."""
 

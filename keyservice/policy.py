@@ -39,6 +39,7 @@ class Operation(enum.StrEnum):
     SETTINGS = "settings"
     SUSPEND = "suspend"
     RESUME = "resume"
+    MEND = "mend"
     SHRED = "shred"
     APPROVE_SHRED = "approve-shred"
     UNDO_SHRED = "undo-shred"

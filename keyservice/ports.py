@@ -168,6 +168,13 @@ class KeyStore(Protocol):
         """
         ...
 
+    async def past(self, tenant: str, version: int) -> TenantRecord | None:
+        """Return the record as it was written at that version; None when it is gone or damaged.
+
+        For finding the last genuine record behind one that was altered. Raises Unavailable.
+        """
+        ...
+
     async def forget(self, tenant: str, before: int) -> None:
         """Destroy all versions of the record that are older than `before`, for good.
 

@@ -67,6 +67,16 @@ class VaultKeyStore:
             raise Conflict("tenant record is at another version")
         raise unexpected(answer, "kv")
 
+    async def past(self, tenant: str, version: int) -> TenantRecord | None:
+        """See `KeyStore.past`."""
+        answer = await self._session.call("get", f"{self._path(tenant)}?version={version}")
+        if answer.status not in {OK, NOT_FOUND}:
+            raise unexpected(answer, "kv")
+        try:
+            return from_document(answer.data["data"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
     async def forget(self, tenant: str, before: int) -> None:
         """See `KeyStore.forget`."""
         answer = await self._session.call("get", self._path(tenant, "metadata"))

@@ -113,6 +113,20 @@ async def test_what_is_older_is_forgotten_and_the_newest_stays(store: KeyStore) 
         await store.forget(secrets.token_hex(16), 1)
 
 
+async def test_what_was_written_before_can_be_looked_at(store: KeyStore) -> None:
+    record = new_record()
+    first = await store.write(record, 0)
+    assert await store.past(record.tenant, first) == record
+    second = await store.write(dataclasses.replace(record, cache_ttl=1.0), first)
+    assert await store.past(record.tenant, first) in {record, None}  # where it is kept
+    newest = await store.past(record.tenant, second)
+    assert newest is not None
+    assert newest.cache_ttl == 1.0
+    assert await store.past(record.tenant, second + 1) is None
+    await store.forget(record.tenant, second)
+    assert await store.past(record.tenant, first) is None
+
+
 async def test_every_tenant_is_listed(store: KeyStore) -> None:
     assert list(await store.tenants()) == []
     records = [new_record() for _ in range(3)]

@@ -24,7 +24,6 @@ from keyservice.wire import (
     Invalid,
     KeyServiceError,
     Rate,
-    RootVersions,
     Suspended,
     TenantRoot,
     Throttled,
@@ -98,7 +97,8 @@ async def test_a_tenant_goes_all_the_way(two: Two, tenant: str) -> None:
     assert (keys.cache_ttl, keys.rate) == (0.0, Rate(100, 100))
     keys = await control.rotate_root(tenant, reason=WHY)
     assert {kek.root_version for kek in keys.keks} == {2}
-    assert await control.root(tenant) == RootVersions(2, 2)
+    versions = await control.root(tenant)
+    assert (versions.latest, versions.minimum) == (2, 2)
     assert (await two.other.control.rewrap_root(tenant, reason=WHY)).keks == keys.keks
     assert await opened(other, tenant, first) == first.dek
 
@@ -130,7 +130,7 @@ async def test_the_shared_root_rotates_beneath_its_tenants(two: Two, tenant: str
         await control.retire_shared(before.latest + 1, reason=WHY)
     await control.rewrap_root(tenant, reason=WHY)
     found = await control.retire_shared(before.latest + 1, reason=WHY)
-    assert found == RootVersions(before.latest + 1, before.latest + 1)
+    assert found.latest == found.minimum == before.latest + 1
     assert await opened(two.other, tenant, key) == key.dek
     with pytest.raises(WrongState):
         await control.rotate_root(tenant, reason=WHY)
@@ -246,6 +246,7 @@ async def test_a_record_that_vault_rolled_back_is_refused(two: Two, tenant: str)
                 mount_point=mount,
             )
 
+    revision = (await two.one.tenant(tenant)).revision
     for version in (1, 2, 3):
         await asyncio.to_thread(roll_back, version)
         for client in (two.one, two.other):
@@ -255,6 +256,14 @@ async def test_a_record_that_vault_rolled_back_is_refused(two: Two, tenant: str)
                 await client.control.resume(tenant, reason=WHY)
             with pytest.raises(Altered):
                 await client.tenant(tenant)
+    with pytest.raises(WrongState, match=f"revision {revision}"):
+        await two.other.control.mend(tenant, revision - 1, reason=WHY)
+    mended = await two.other.control.mend(tenant, revision, reason=WHY)
+    assert (mended.state, mended.revision) == ("suspended", revision + 4)
+    with pytest.raises(WrongState, match="nothing to mend"):
+        await two.one.control.mend(tenant, revision, reason=WHY)
+    await two.other.control.resume(tenant, reason=WHY)
+    assert await opened(two.one, tenant, key) == key.dek
 
 
 LIMITED = f"""
@@ -310,6 +319,7 @@ ROUTES = [
     "settings",
     "suspend",
     "resume",
+    "mend",
 ]
 
 

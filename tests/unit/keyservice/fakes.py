@@ -161,6 +161,9 @@ class FakeStore:
         self.history.setdefault(record.tenant, {})[expected_version + 1] = record
         return expected_version + 1
 
+    async def past(self, tenant: str, version: int) -> TenantRecord | None:
+        return self.history.get(tenant, {}).get(version)
+
     async def forget(self, tenant: str, before: int) -> None:
         await self.read(tenant)
         kept = self.history.get(tenant, {})
