@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from keyservice.differences import root_text
 from keyservice.errors import KeyServiceError
 from keyservice.journal import Journal
-from keyservice.journalled import change_of_root, root_text
+from keyservice.journalled import change_of_root
 from keyservice.ports import KeyImport
 from keyservice.records import RootRef
 
