@@ -132,10 +132,11 @@ class Tokens:
         """Forget the token that Vault refused, unless it was replaced already.
 
         False, and nothing is forgotten, where a fresh token was refused a moment ago: then it was
-        the path, and to log in again would cost all who share the token.
+        the path, and to log in again would cost all who share the token. With other credentials than
+        it was fetched with, another log-in may help.
         """
         with self._lock:
-            if self._clock() < self._forbidden_until:
+            if self._clock() < self._forbidden_until and not self._has_others():
                 return False
             if self._token is not None and self._token.value == value:
                 self._token = None
@@ -145,6 +146,12 @@ class Tokens:
         """Note that Vault refused a path to a token that had just been fetched."""
         with self._lock:
             self._forbidden_until = self._clock() + HOLD
+
+    def _has_others(self) -> bool:
+        try:
+            return self._login.fingerprint() != self._used
+        except Unavailable:
+            return False
 
     def _log_in(self, now: float) -> str:
         credentials = self._login.fingerprint()
@@ -157,7 +164,7 @@ class Tokens:
             self._hold = min(LONGEST_HOLD, self._hold * 2) if again else HOLD
             self._held_until, self._refused = self._clock() + self._hold, credentials
             raise Refused("vault refuses the log-in", retry_after=self._hold) from None
-        self._refused = b""
+        self._refused, self._used = b"", credentials
         self._keep(token, now)
         return token.value
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -54,12 +54,16 @@ class Bucket:
 
 @dataclass(slots=True)
 class Stack:
-    """One stack below `home`. `extra` adds gateway settings by section, `top` those above them."""
+    """One stack below `home`. `extra` adds gateway settings by section, `top` those above them.
+
+    `held` are customers' own Vaults, as sections of the key service's settings.
+    """
 
     home: Path
     targets: Mapping[str, Bucket | Path]
     catalog: str
     vault: PreparedVault | None = None
+    held: Sequence[Mapping[str, Any]] = ()
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     top: Mapping[str, Any] = field(default_factory=dict)
     keys: Daemon = field(init=False)
@@ -152,6 +156,7 @@ class Stack:
             },
             "probes": {"host": LOOPBACK, "port": probes},
             "audit": {"file": str(self.home / "audit.jsonl"), "fsync": False},
+            "held": list(self.held),
         }
         if self.vault is None:
             settings["root.local"] = {
@@ -217,8 +222,15 @@ class Stack:
             for table in tables:
                 if isinstance(table, dict):
                     lines.append(f"[[{section}]]" if isinstance(values, list) else f"[{section}]")
-                    lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+                    lines += [f"{key} = {_inline(value)}" for key, value in table.items()]
         (self.home / name).write_text("\n".join(lines) + "\n")
+
+
+def _inline(value: object) -> str:
+    """Return a value as TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_inline(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(value)
 
 
 def apart(make: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -164,6 +164,17 @@ def test_credentials_refused_again_and_again_are_tried_ever_more_rarely(
     assert tokens.current()
 
 
+def test_other_credentials_help_a_token_that_was_refused_its_path(
+    tokens: Tokens, approle: AppRoleLogin
+) -> None:
+    first = tokens.current()
+    tokens.forbidden()
+    assert not tokens.lost(first)
+    approle.secret_id_file.write_text("another-secret")
+    assert tokens.lost(first)
+    assert tokens.current() != first
+
+
 def test_other_credentials_are_tried_at_once(
     vault: FakeVault, tokens: Tokens, approle: AppRoleLogin
 ) -> None:
