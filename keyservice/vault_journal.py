@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from keyservice.errors import Conflict, Unavailable
 from keyservice.records import demand_tenant
-from keyservice.vault_login import Refused
-from keyservice.vault_session import VaultSession, unexpected
+from keyservice.vault_session import ANSWERS, VaultSession, unexpected
 
 KV_MOUNT = "sealgate-kv"
 FOLDER = "journal"
 OK = 200
+FORBIDDEN = 403
 NOT_FOUND = 404
 
 
@@ -41,14 +41,15 @@ class VaultJournal:
         """See `JournalStore.add`."""
         body = {"options": {"cas": 0}, "data": {"entry": text}}
         path = self._path(tenant, sequence)
-        try:
-            # Twice would be a conflict with ourselves, where once was a success.
-            answer = await self._session.call("post", path, body, repeatable=False)
-        except Refused:
-            # We may create and not write anew, so a number that is taken is forbidden.
+        # Twice would be a conflict with ourselves, where once was a success.
+        answer = await self._session.call(
+            "post", path, body, repeatable=False, readable=ANSWERS | {FORBIDDEN}
+        )
+        if answer.status == FORBIDDEN:
+            # We may create and not write anew, so a number that is taken is forbidden, too.
             if await self.read(tenant, sequence) is not None:
-                raise Conflict("journal has another entry there") from None
-            raise
+                raise Conflict("journal has another entry there")
+            answer = await self._session.call("post", path, body, repeatable=False)
         if "check-and-set" in answer.errors:
             raise Conflict("journal has another entry there")
         if answer.status != OK:

@@ -136,7 +136,8 @@ class VaultSession:
 
         `path` follows `/v1/`. Raises Refused when Vault forbids the path, else Unavailable.
         Set `repeatable` to false when doing it twice differs from doing it once; `deadline`, in
-        seconds, may only shorten the session's own. Statuses beyond `readable` are failures.
+        seconds, may only shorten the session's own. Statuses beyond `readable` are failures; with 403
+        in it, a token that Vault has lost is the caller's to tell from a path that it forbids.
         """
         if self._closing.is_set():
             raise Unavailable("vault session is closed")
@@ -177,7 +178,7 @@ class VaultSession:
                 delay = min(LONGEST_DELAY, FIRST_DELAY * 2**attempt)
                 self._closing.wait(random.uniform(delay / 2, delay))  # noqa: S311 - jitter
                 continue
-            if answer.status != requests.codes.forbidden:
+            if answer.status != requests.codes.forbidden or answer.status in request.readable:
                 return answer
             # A token revoked meanwhile looks like a forbidden path: log in once and see.
             if fresh:
