@@ -58,6 +58,7 @@ format: $(DEV) ## Format the code and mend what ruff can mend
 bench: $(DEV) ## Measure ratios to a plain proxy and direct S3 (QUICK=1: two minutes)
 	@$(PY) -m tests.servers.install
 	@$(PY) -m benchmarks $(if $(QUICK),--quick)
+	@$(PY) -m benchmarks.rotation --sizes $(if $(QUICK),2000,10000)
 
 .PHONY: soak
 soak: $(DEV) ## Run the long proofs (5 GiB, 200 kills)
