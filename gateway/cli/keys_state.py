@@ -72,6 +72,7 @@ def show(tenant: str, keys: "TenantKeys", *, as_json: bool) -> None:
                 "state": keys.state,
                 "tier": keys.tier,
                 "root": keys.root.custody,
+                "left": [root.name for root in keys.left],
                 "cache_seconds": keys.cache_ttl,
                 "rate": rate and {"per_second": rate.per_second, "burst": rate.burst},
                 "revision": keys.revision,
@@ -84,6 +85,7 @@ def show(tenant: str, keys: "TenantKeys", *, as_json: bool) -> None:
             "state": keys.state,
             "tier": keys.tier,
             "root": keys.root.custody,
+            "left": ", ".join(root.name or "''" for root in keys.left) or "none",
             "holds": f"everywhere within {keys.cache_ttl:g} seconds",
         }
         | (

@@ -10,6 +10,7 @@ from gateway.cli import (
     importing,
     journal,
     keys,
+    keys_mend,
     keys_move,
     keys_retire,
     keys_state,
@@ -60,6 +61,8 @@ keys.group.command("suspend", help=keys_state.SUSPEND)(keys_state.suspend)
 keys.group.command("resume", help=keys_state.RESUME)(keys_state.resume)
 keys.group.command("move", help=keys_move.MOVE)(keys_move.move)
 keys.group.command("settings", help=keys_move.SETTINGS)(keys_move.change)
+keys.group.command("mend", help=keys_mend.MEND)(keys_mend.mend)
+keys.group.command("destroy-root", help=keys_mend.DESTROY)(keys_mend.destroy)
 keys.group.command("journal", help=journal.HELP)(journal.journal)
 keys.group.add_typer(shred.group, name="shred")
 keys.group.add_typer(ledger.group, name="ledger")

@@ -1,0 +1,69 @@
+"""`sealgate keys mend` and `destroy-root`: after a record was written over, and after a move."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.command import USAGE, Config, Json, fail, opened, run, teach
+from gateway.cli.keys import Certificate, PrivateKey, Tenant, acting
+from gateway.cli.keys_state import Because, show
+from gateway.config import Settings
+
+if TYPE_CHECKING:
+    from keyservice.wire import TenantKeys
+
+MEND = teach(
+    "Bring back a tenant's record after somebody altered it or wrote an older one over it: the answer to "
+    "`keys-altered`. The newest record that proves itself is written anew, if it is of the revision that you "
+    "expect: `sealgate keys journal` tells the last one.",
+    "sealgate keys mend TENANT --revision 7 --reason 'rolled back by mistake'",
+)
+DESTROY = teach(
+    "Destroy a root key that a tenant was moved away from. The first has no name: give ''. What it "
+    "wrapped is in no record any more; whoever kept a copy of an older one opens nothing after this.",
+    "sealgate keys destroy-root TENANT 0a1b2c3d --reason moved --confirm TENANT",
+    "sealgate keys destroy-root TENANT '' --reason moved --confirm TENANT",
+)
+
+
+def mend(
+    tenant: Tenant,
+    *,
+    revision: Annotated[int, typer.Option(min=1, help="The newest genuine one.")],
+    reason: Because,
+    certificate: Certificate = None,
+    private_key: PrivateKey = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Mend a tenant's record."""
+    settings = acting(config, certificate, private_key)
+    show(tenant, run(_mend(settings, tenant, revision, reason)), as_json=as_json)
+
+
+def destroy(
+    tenant: Tenant,
+    name: Annotated[str, typer.Argument(help="Which, of those that `keys move` left.")],
+    *,
+    reason: Because,
+    confirm: Annotated[str, typer.Option(help="The tenant's id again: nothing undoes this.")],
+    certificate: Certificate = None,
+    private_key: PrivateKey = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Destroy a root key that a tenant was moved away from."""
+    settings = acting(config, certificate, private_key)
+    if confirm != tenant:
+        fail("--confirm is not the tenant's id: nothing was destroyed", USAGE)
+    show(tenant, run(_destroy(settings, tenant, name, reason)), as_json=as_json)
+
+
+async def _mend(settings: Settings, tenant: str, revision: int, reason: str) -> "TenantKeys":
+    async with opened(settings) as wired:
+        return await wired.custody.control.mend(tenant, revision, reason=reason)
+
+
+async def _destroy(settings: Settings, tenant: str, name: str, reason: str) -> "TenantKeys":
+    async with opened(settings) as wired:
+        return await wired.custody.control.destroy_root(tenant, name, reason=reason)
