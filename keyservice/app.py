@@ -99,7 +99,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """Start the service, yield it, and drain it at the end of the block."""
     async with contextlib.AsyncExitStack() as stack:
         metrics = Metrics()
-        adapters = await open_root(settings)
+        adapters = await open_root(settings, metrics)
         stack.push_async_callback(adapters.store.close)
         stack.push_async_callback(adapters.root.close)
         stack.push_async_callback(adapters.journal.close)

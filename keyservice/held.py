@@ -79,8 +79,11 @@ class HeldRoot:
     async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:  # noqa: ARG002 - as above
         """See `Root.unwrap`."""
         answer = await self._opened("decrypt", tenant, wrapped)
+        text = answer.data.get("plaintext")
+        if not isinstance(text, str):
+            raise _senseless()
         try:
-            kek = base64.b64decode(str(answer.data.get("plaintext")), validate=True)
+            kek = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
             raise _senseless() from None
         if len(kek) != KEK_SIZE:

@@ -56,6 +56,12 @@ class Metrics:
             ("call", "outcome"),
             registry=self.registry,
         )
+        self._held = Counter(
+            f"{PREFIX}_held_calls",
+            "Calls of the Vaults that customers hold, by the name in the settings and outcome.",
+            ("name", "outcome"),
+            registry=self.registry,
+        )
         self.policy_failures = Counter(
             f"{PREFIX}_policy_reload_failures",
             "New policy files that were refused.",
@@ -95,6 +101,15 @@ class Metrics:
     def root_call(self, call: str, outcome: str) -> None:
         """Count one call of the root."""
         self._root.labels(call, outcome).inc()
+
+    def holds(self, name: str) -> None:
+        """Show a customer's Vault before it is called."""
+        for outcome in ("ok", "suspended-by-owner", "unavailable"):
+            self._held.labels(name, outcome)
+
+    def held_call(self, name: str, outcome: str) -> None:
+        """Count one call of a customer's Vault."""
+        self._held.labels(name, outcome).inc()
 
     def exposition(self) -> bytes:
         """Return the figures in the Prometheus text format."""

@@ -16,6 +16,8 @@ from keyservice.journal_folder import FolderJournal
 from keyservice.local import LocalRoot
 from keyservice.local_import import LocalImport
 from keyservice.local_store import FolderKeyStore
+from keyservice.metered import MeteredRoot
+from keyservice.metrics import Metrics
 from keyservice.ports import JournalStore, KeyImport, KeyStore, Root
 from keyservice.roots import Roots
 
@@ -36,11 +38,19 @@ class Adapters:
     journal: JournalStore
 
 
-async def open_root(settings: Settings) -> Adapters:
+async def open_root(settings: Settings, metrics: Metrics) -> Adapters:
     """Return what the settings name; raise ConfigError or OSError."""
     ours = await _ours(settings.root)
-    held = await asyncio.to_thread(held_roots, settings.held) if settings.held else {}
+    held: dict[str, Root] = {}
+    if settings.held:
+        found = await asyncio.to_thread(held_roots, settings.held)
+        held = {name: _counted(name, root, metrics) for name, root in found.items()}
     return replace(ours, root=Roots(ours.root, held))
+
+
+def _counted(name: str, root: Root, metrics: Metrics) -> Root:
+    metrics.holds(name)
+    return MeteredRoot(root, lambda _, outcome: metrics.held_call(name, outcome))
 
 
 async def _ours(settings: RootSettings) -> Adapters:
