@@ -21,6 +21,8 @@ def changes(before: TenantRecord | None, after: TenantRecord) -> Facts:
     """Tell how a record differs from the one before it, with ids and without anything secret."""
     if before is None:
         told: Facts = [{"what": "created", "tier": after.tier.value, "root": root_text(after.root)}]
+        if after.state is not TenantState.ACTIVE:  # of a key store that was restored without it
+            told.append({"what": _STATES[after.state]})
         return told + [{"what": "kek-created", "kek": kek.id} for kek in after.keks]
     facts = _state(before, after)
     if before.tier is not after.tier or before.root != after.root:
@@ -65,6 +67,10 @@ def _state(before: TenantRecord, after: TenantRecord) -> Facts:
         facts.append({"what": "shred-due", "due": new.due})
     if new is not None and new.approved and (old is None or old.approved != new.approved):
         facts.append({"what": "shred-approved", "by": new.approved})
+    if new is not None and new.began and not (old and old.began):
+        facts.append({"what": "shred-begun"})
+    if new is not None and new.ended and not (old and old.ended):
+        facts.append({"what": "shred-ended"})
     return facts
 
 

@@ -42,6 +42,7 @@ class _Change:
         self._lock = asyncio.Lock()
         self._begun: dict[str, int] = {}
         self._facts: dict[str, Facts] = {}
+        self._revisions: dict[str, int] = {}
         self.seen: dict[str, Versioned] = {}
 
     async def begin(self, tenant: str) -> None:
@@ -55,6 +56,11 @@ class _Change:
         """Keep what was changed, for the entry that says how it ended."""
         found = self._facts.setdefault(tenant, [])
         found += facts if sure else [fact | {"uncertain": True} for fact in facts]
+
+    def wrote(self, record: TenantRecord, version: int) -> None:
+        """Keep what was written, and as which revision: the entry that has the newest is the newest."""
+        self._revisions[record.tenant] = version
+        self.seen[record.tenant] = Versioned(record, version)
 
     async def end(self, outcome: str) -> None:
         """Say what came of it. Raises Unavailable where that has to be said later."""
@@ -77,15 +83,13 @@ class _Change:
             self._journal.postpone(draft)
 
     def _endings(self, outcome: str) -> list[Draft]:
-        endings = [
-            self._journal.draft(
-                tenant,
-                DONE,
-                asdict(self._asked)
-                | {"of": number, "outcome": outcome, "changes": self._facts.get(tenant, [])},
-            )
-            for tenant, number in self._begun.items()
-        ]
+        endings = []
+        for tenant, number in self._begun.items():
+            body = asdict(self._asked) | {"of": number, "outcome": outcome}
+            body["changes"] = self._facts.get(tenant, [])
+            if tenant in self._revisions:
+                body["revision"] = self._revisions[tenant]
+            endings.append(self._journal.draft(tenant, DONE, body))
         self._begun.clear()
         return endings
 
@@ -252,7 +256,7 @@ class JournalledStore:
                 change.note(tenant, facts, sure=False)
                 raise
             change.note(tenant, facts)
-            change.seen[tenant] = Versioned(record, version)
+            change.wrote(record, version)
             return version
 
     async def past(self, tenant: str, version: int) -> TenantRecord | None:

@@ -1,10 +1,12 @@
 """`sealgate keys journal`: what was done with a tenant's keys, exported, shown and verified."""
 
 import asyncio
+import hashlib
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,7 +18,7 @@ from gateway.cli import keys
 from gateway.cli.command import FINDINGS, USAGE, Config, fail, run, show_rows, teach
 from gateway.config import Settings
 from keyservice import logs
-from keyservice.wire import Chain, Fault
+from keyservice.wire import Chain, Denied, Fault, UnknownTenant
 
 SHARED: Final = "shared"
 _SHARED_ID: Final = "0" * 32
@@ -73,26 +75,34 @@ def journal(
     if tenant is not None:
         settings = keys.acting(config, certificate, private_key)
         tenant = _SHARED_ID if tenant == SHARED else tenant
-        lines = run(_lines(settings, tenant))
+        lines, revision = run(_lines(settings, tenant))
     else:
-        lines = _export(file)
+        lines, revision = _export(file), 0
         tenant = next((str(each.get("tenant")) for each in _documents(lines)), "")
     _show(lines, since, as_json=as_json)
     if verify or against is not None or public:
-        _verify(tenant, lines, _export(against) if against is not None else [], public or [])
+        faults = _faults(tenant, lines, public or [])
+        faults += _differences(lines, _export(against) if against is not None else [])
+        _verdict(lines, faults + _missing(lines, revision))
 
 
-async def _lines(settings: Settings, tenant: str) -> list[str]:
+async def _lines(settings: Settings, tenant: str) -> tuple[list[str], int]:
+    """Return all lines, and the revision of the tenant's record before they were asked for."""
     from gateway import app  # noqa: PLC0415 - help answers at once
 
     logs.configure("warning")
     lines: list[str] = []
+    revision = 0
     async with await asyncio.to_thread(app.key_client, settings) as client:
+        with suppress(
+            Denied, UnknownTenant
+        ):  # which is another right, and the shared root is no tenant
+            revision = (await client.control.tenant(tenant)).revision
         while True:
             page = await client.control.journal(tenant, after=len(lines), request_id="")
             lines += page.lines
             if len(lines) >= page.head or not page.lines:
-                return lines
+                return lines, revision
 
 
 def _export(file: Path | None) -> list[str]:
@@ -102,24 +112,40 @@ def _export(file: Path | None) -> list[str]:
         fail(f"{file} cannot be read: {type(error).__name__}", USAGE)
 
 
-def _verify(
-    tenant: str, lines: Sequence[str], earlier: Sequence[str], public: Sequence[str]
-) -> None:
+def _faults(tenant: str, lines: Sequence[str], public: Sequence[str]) -> list[Fault]:
     try:
         chain = Chain(tenant, public)
     except SignatureRefused as error:
         fail(str(error), USAGE)
-    faults = [fault for line in lines if (fault := chain.take(line)) is not None]
+    return [fault for line in lines if (fault := chain.take(line)) is not None]
+
+
+def _differences(lines: Sequence[str], earlier: Sequence[str]) -> list[Fault]:
+    faults = []
     for number, line in enumerate(earlier, 1):
         if number > len(lines):
             faults.append(Fault(number, "removed: the earlier export has it"))
         elif lines[number - 1] != line:
             faults.append(Fault(number, "differs from the earlier export"))
+    return faults
+
+
+def _missing(lines: Sequence[str], revision: int) -> list[Fault]:
+    """Tell whether the tenant's record was changed after the newest entry that says so."""
+    told = [entry.get("revision", 0) for entry in _documents(lines)]
+    if revision <= max((number for number in told if isinstance(number, int)), default=0):
+        return []
+    why = f"missing: the tenant's record is at revision {revision}, and no entry tells of that"
+    return [Fault(len(lines) + 1, why)]
+
+
+def _verdict(lines: Sequence[str], faults: Sequence[Fault]) -> None:
     for fault in faults:
         typer.echo(f"entry {fault.sequence}: {fault.what}", err=True)
     if faults:
         raise typer.Exit(FINDINGS)
-    typer.echo(f"{chain.sequence} entries, none altered; newest {chain.head}", err=True)
+    head = hashlib.sha256(lines[-1].encode()).hexdigest() if lines else "none"
+    typer.echo(f"{len(lines)} entries, none altered; newest {head}", err=True)
 
 
 def _show(lines: Sequence[str], since: datetime | None, *, as_json: bool) -> None:

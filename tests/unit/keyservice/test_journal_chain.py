@@ -17,6 +17,7 @@ from keyservice.records import (
     KekState,
     KekVersion,
     RootRef,
+    ShredOrder,
     TenantRecord,
     TenantState,
     Tier,
@@ -155,6 +156,34 @@ def test_a_change_is_told_by_what_differs(
     after = dataclasses.replace(RECORD, **fields)
     assert changes(RECORD, after) == told
     assert "wrapped" not in json.dumps(changes(None, after))
+
+
+def test_the_way_to_the_end_is_told() -> None:
+    order = ShredOrder(ordered=1, due=9, by="dns:a", reason="because")
+    approved = dataclasses.replace(order, approved="dns:b")
+    begun = dataclasses.replace(approved, began=5)
+    ended = dataclasses.replace(begun, ended=6)
+    steps = [
+        dataclasses.replace(RECORD, state=state, order=each)
+        for state, each in (
+            (TenantState.SHREDDING, order),
+            (TenantState.SHREDDING, approved),
+            (TenantState.SHREDDED, begun),
+            (TenantState.SHREDDED, ended),
+        )
+    ]
+    told = [changes(before, after) for before, after in zip([RECORD, *steps], steps, strict=False)]
+    assert [[fact["what"] for fact in facts] for facts in told] == [
+        ["shred-ordered", "shred-due"],
+        ["shred-approved"],
+        ["shredded", "shred-begun"],
+        ["shred-ended"],
+    ]
+    assert [fact["what"] for fact in changes(None, steps[2])] == [
+        "created",
+        "shredded",
+        "kek-created",
+    ]
 
 
 def test_the_way_back_is_told() -> None:
