@@ -161,8 +161,8 @@ class Pushing:
                     return
                 await store.replace(key, Piece(memoryview(sealed), crc64nvme(sealed)))
         except TimeoutError:
-            # It is not ours any more. Whoever has it now may have found the target as slow.
-            self._count(stale, "lease", tally)
+            # It is not ours any more, and may be written later than what somebody else writes.
+            await self._failed(stale, "lease", tally)
         except ObjectMissing:
             missing = ReplicaState.MISSING
             absent = Finding(version.id, stale.target, missing, "absent", version.blob)

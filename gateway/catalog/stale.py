@@ -149,18 +149,15 @@ def claim(
 
 def pushed(connection: Connection, stale: Stale, kek: str, clock: Clock) -> bool:
     """Implement `Wraps.pushed`."""
-    row = _held_version(connection, stale.version.id)
-    if row is None or row.purging is not None or row.blob != stale.version.blob:
-        return False
-    if row.kek == kek:
+    if _doubt_write(connection, stale, kek, clock):
         return connection.execute(delete(_STALE).where(*_held(stale))).rowcount == 1
-    mark(connection, stale.version.id, stale.target, kek, clock)
     connection.execute(update(_STALE).where(*_held(stale)).values(**_FREE))
     return False
 
 
 def failed(connection: Connection, stale: Stale, retry: timedelta, clock: Clock) -> None:
     """Implement `Wraps.failed_push`."""
+    _doubt_write(connection, stale, stale.version.kek, clock)
     due = clock(connection) + retry
     given_back = {"leased_until": tables.EPOCH, "due": due, "tries": _STALE.c.tries + 1}
     connection.execute(update(_STALE).where(*_held(stale)).values(**given_back))
@@ -229,6 +226,18 @@ def _stored(connection: Connection, target: str, versions: Sequence[str]) -> set
     there = select(*columns).where(_REPLICAS.c.version.in_(versions))
     stored = (target, ReplicaState.STORED.value)
     return {row.version for row in connection.execute(there) if row[1:] == stored}
+
+
+def _doubt_write(connection: Connection, stale: Stale, kek: str, clock: Clock) -> bool:
+    """Tell whether what was written, or may have been, is right; if not, it is stale itself.
+
+    Of a version that is being purged, or has another blob by now, there is nothing to write again.
+    """
+    row = _held_version(connection, stale.version.id)
+    if row is None or row.purging is not None or row.blob != stale.version.blob:
+        return False
+    mark(connection, stale.version.id, stale.target, kek, clock)
+    return bool(row.kek == kek)
 
 
 def _held_version(connection: Connection, version: str) -> Row[*tuple[Any, ...]] | None:

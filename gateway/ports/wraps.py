@@ -140,7 +140,11 @@ class Wraps(Protocol):
         """
 
     async def failed_push(self, stale: Stale, retry: timedelta) -> None:
-        """Give it back, one more time tried in vain, due again after `retry`."""
+        """Give it back, one more time tried in vain, due again after `retry`.
+
+        It may have been written all the same: where the version was rewrapped meanwhile, and even if the
+        lease is over, the copy is known from here on to be perhaps under what it was to be.
+        """
 
     async def release_stale(self, stale: Sequence[Stale]) -> None:
         """Give them back untried, due at once."""
