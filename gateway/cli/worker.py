@@ -30,13 +30,16 @@ KINDS = (
     "scrub",
     "push",
     "purge",
+    "shred",
+    "shred-ledger",
+    "shred-sweep",
     "catalog-backup",
     "drill",
     "full-drill",
 )
 HELP = teach(
     "Do what is due beside requests, until SIGTERM or Ctrl-C. That is to reap and sweep leftovers, repair, "
-    "scrub, push rewrapped envelopes to targets, purge, copy the catalog, and drill. Run as many as you "
+    "scrub, push rewrapped envelopes to targets, purge, carry out orders to destroy keys, copy the catalog, and drill. Run as many as you "
     "like: each piece of work is a row in the catalog that one of them holds, and what a worker that died "
     "was at is taken over where it stopped. With --once everything, or one kind, is done a single time, "
     "due or not; for cron.",
