@@ -28,6 +28,7 @@ from keyservice.ledgered import LedgeredStore
 from keyservice.lifecycle import Lifecycle
 from keyservice.policy import Caller, Gate, parse
 from keyservice.records import OWN, TenantRecord, TenantState, Tier
+from keyservice.rewrapping import Rewrapping
 from keyservice.service import KeyService
 from keyservice.shredding import Notice, Shreddings
 from keyservice.spending import Buckets
@@ -78,7 +79,12 @@ class Instance:
             rates=Buckets(clock=site.monotonic),
         )
         self.lifecycle = Lifecycle(
-            root=site.root, store=living, changes=changes, desk=desk, cache_ttl=TTLS
+            root=site.root,
+            store=living,
+            changes=changes,
+            rewrapping=Rewrapping(site.root),
+            desk=desk,
+            cache_ttl=TTLS,
         )
         self.woken: list[str] = []
         self.shreds = Shreddings(
