@@ -107,12 +107,14 @@ class HeldRoot:
         if answer.status == NOT_FOUND:
             raise _by_owner(GONE)
         _expect(answer)
-        latest, minimum = (
-            answer.data.get(name) for name in ("latest_version", "min_decryption_version")
-        )
-        if not (isinstance(latest, int) and isinstance(minimum, int)):
-            raise _senseless()
-        return RootVersions(latest, max(1, minimum))
+        try:
+            latest, minimum = (
+                int(answer.data[name]) for name in ("latest_version", "min_decryption_version")
+            )
+            made = int(answer.data["keys"][str(latest)])  # in seconds
+        except (KeyError, TypeError, ValueError):
+            raise _senseless() from None
+        return RootVersions(latest, max(1, minimum), made * 1_000_000)
 
     async def retire(self, tenant: str, root: RootRef, minimum: int) -> None:  # noqa: ARG002 - as above
         """Raise WrongState: which versions are good is the owner's to say."""
