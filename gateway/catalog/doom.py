@@ -258,5 +258,8 @@ def _doom(connection: Connection, versions: Sequence[str], at: datetime) -> None
         connection.execute(update(_VERSIONS).where(_VERSIONS.c.id.in_(page)).values(purging=at))
         connection.execute(update(_REPLICAS).where(_REPLICAS.c.version.in_(page)).values(**lost))
         connection.execute(delete(_REPLACED).where(_REPLACED.c.version.in_(page)))
-        beside = and_(_LEFTOVERS.c.version.in_(page), _LEFTOVERS.c.purging.is_(None))
+        # Not what a reseal is writing now: it is told at its next word, or taken for abandoned, and removes
+        # what it wrote since. Until then the row of the version stays.
+        replaced = and_(_LEFTOVERS.c.purging.is_(None), _LEFTOVERS.c.tick.is_not(None))
+        beside = and_(_LEFTOVERS.c.version.in_(page), replaced)
         connection.execute(update(_LEFTOVERS).where(beside).values(purging=at))

@@ -113,9 +113,12 @@ def abandon(connection: Connection, blob: str, clock: Clock) -> bool:
     """Implement `Wraps.abandon`."""
     over = update(_LEFTOVERS).where(_WRITTEN, _LEFTOVERS.c.blob == blob)
     connection.execute(over.values(purging=clock(connection)))
-    never = and_(_LEFTOVERS.c.tick.is_(None), _LEFTOVERS.c.purging.is_not(None))
-    known = select(_LEFTOVERS.c.blob).where(_LEFTOVERS.c.blob == blob, never)
-    return connection.scalar(known) is not None
+    replaced = and_(_LEFTOVERS.c.blob == blob, _LEFTOVERS.c.tick.is_not(None))
+    served = (
+        select(_VERSIONS.c.blob).where(_VERSIONS.c.blob == blob),
+        select(_LEFTOVERS.c.blob).where(replaced),
+    )
+    return not any(connection.scalar(each) is not None for each in served)
 
 
 def doom(connection: Connection, limit: int, clock: Clock) -> int:

@@ -202,9 +202,9 @@ class Wraps(Protocol):
         """
 
     async def abandon(self, blob: str) -> bool:
-        """Make sure that a blob that was intended can never be switched to; False when it already was.
+        """Make sure that a blob can never be switched to; False when it already was.
 
-        True as well for one that was abandoned before, and until it is gone. Whoever removes what a reseal
+        True as well for one that was abandoned before, or that nobody knows. Whoever removes what a reseal
         wrote asks here first: a switch whose answer was lost counts.
         """
 
