@@ -15,7 +15,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from keyservice import seal
-from keyservice.errors import Altered, Conflict, KeyServiceError, Unavailable, WrongState
+from keyservice.errors import (
+    Altered,
+    Conflict,
+    KeyServiceError,
+    Suspended,
+    Unavailable,
+    UnknownTenant,
+    WrongState,
+)
 from keyservice.keyring import Keyring
 from keyservice.ports import KeyStore, Root
 from keyservice.records import TenantRecord, TenantState, from_document, to_document
@@ -60,6 +68,26 @@ class Changes:
                 self._keyring.drop(tenant)
             return new
         raise Unavailable("tenant's record keeps changing", retry_after=1.0)
+
+    async def proven(self, record: TenantRecord) -> bool:
+        """Say whether the record is in every field, its state and order too, what was sealed.
+
+        False when the root does not answer, or did not when the state was written. Raises Altered when
+        it does, and the record is not what was sealed.
+        """
+        try:
+            kek = await self._keyring.current(record)
+        except Altered:
+            if record.state is TenantState.SHREDDED:
+                return False  # nothing is left to prove it by
+            raise
+        except (Unavailable, Suspended, UnknownTenant):
+            return False
+        if seal.proves(kek, record):
+            return True
+        if not seal.proves_keys(kek, record):
+            raise Altered
+        return False
 
     async def mend(self, tenant: str, revision: int) -> TenantRecord:
         """Write the record of that revision anew, over what was altered or written back since.

@@ -72,6 +72,10 @@ class Desk:
             raise value
         return value
 
+    def allows(self, call: Call, tenant: str, operation: Operation) -> bool:
+        """Say whether the policy lets the caller do this as well; spends nothing."""
+        return self._gate.allows(call.caller, tenant, operation)
+
     async def refuse(
         self, call: Call, tenant: str, operation: Operation | None, error: KeyServiceError
     ) -> None:

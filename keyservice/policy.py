@@ -155,6 +155,14 @@ class Gate:
         self.policy = policy
         self._spent = Buckets(clock=clock, max_buckets=max_buckets)
 
+    def allows(self, caller: Caller, tenant: str, operation: Operation) -> bool:
+        """Say whether the policy allows it, whatever was spent."""
+        try:
+            self.policy.allowing(caller, tenant, operation)
+        except Denied:
+            return False
+        return True
+
     def admit(self, caller: Caller, tenant: str, operation: Operation, keys: int) -> None:
         """Let the request pass, or raise Denied or Throttled (which spends nothing)."""
         rule = self.policy.allowing(caller, tenant, operation)

@@ -17,6 +17,7 @@ from keyservice.change import Changes, Decide
 from keyservice.desk import Call, Desk, Outcome
 from keyservice.destruction import Destroyer, now
 from keyservice.errors import (
+    Altered,
     Denied,
     Invalid,
     KeyServiceError,
@@ -102,7 +103,7 @@ class Shreddings:
         async def execute() -> list[Outcome[dict[str, Any]]]:
             entry = self._ledger.of(tenant)
             if entry is None:
-                record = await self._changes.make(tenant, self._begun, proven=False)
+                record = await self._changes.make(tenant, self._beginning(call), proven=False)
                 entry = await self._ledger.add(_destruction(record))
             await self._destroyer.carry_out(entry)
             signed = self._ledger.sign(receipt(entry))
@@ -179,7 +180,28 @@ class Shreddings:
             raise WrongState("the order's time has run out: it is carried out, and not undone")
         return replace(record, state=order.was, order=None)
 
+    def _beginning(self, call: Call) -> Decide:
+        """Return the decision to begin, which believes a record only as far as it proves itself.
+
+        Whoever can write to the key store must not have keys destroyed by a schedule. An order that
+        was written while the root did not answer is carried out by an administrator.
+        """
+
+        async def decide(record: TenantRecord) -> TenantRecord:
+            begun = await self._begun(record)
+            if await self._changes.proven(record):
+                return begun
+            if not self._desk.allows(call, record.tenant, Operation.APPROVE_SHRED):
+                raise Denied(
+                    "nothing proves the order now: who may approve one has to carry it out"
+                )
+            return begun
+
+        return decide
+
     async def _begun(self, record: TenantRecord) -> TenantRecord:
+        if record.state is TenantState.SHREDDED and record.order is None:
+            raise Altered  # we leave the order in the record of whom we destroyed
         order = record.order
         if order is None or record.state not in {TenantState.SHREDDING, TenantState.SHREDDED}:
             _demand_alive(record)
