@@ -145,3 +145,48 @@ def test_a_cache_of_nothing_is_refused() -> None:
 
 def test_a_loaded_value_is_not_shown() -> None:
     assert "secret" not in repr(Loaded(b"secret", 1.0))
+
+
+async def test_what_was_dropped_is_loaded_again() -> None:
+    clock, calls = FakeClock(), list[str]()
+    cache: FlightCache[str, bytes] = FlightCache(10, clock)
+    load = loading(clock, calls, b"v")
+    for key in ("a", "b"):
+        await cache.get(key, load)
+    cache.drop(lambda key: key == "a")
+    for key in ("a", "b"):
+        await cache.get(key, load)
+    assert len(calls) == 3
+
+
+async def test_a_load_under_way_is_neither_kept_nor_joined_after_a_drop() -> None:
+    clock, calls = FakeClock(), list[str]()
+    cache: FlightCache[str, bytes] = FlightCache(10, clock)
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Loaded[bytes]:
+        begun.set()
+        await go.wait()
+        return Loaded(b"before", clock.now + 10)
+
+    first = asyncio.create_task(cache.get("k", slow))
+    await begun.wait()
+    waiting = asyncio.create_task(cache.get("k", slow))
+    await asyncio.sleep(0)
+    cache.drop(lambda _: True)
+    assert (await cache.get("k", loading(clock, calls, b"after"))).value == b"after"
+    go.set()
+    assert (await first).value == (await waiting).value == b"before"  # who asked before
+    assert (await cache.get("k", loading(clock, calls, b"again"))).value == b"after"
+
+
+async def test_only_what_was_seen_is_discarded() -> None:
+    clock, calls = FakeClock(), list[str]()
+    cache: FlightCache[str, bytes] = FlightCache(10, clock)
+    old = await cache.get("k", loading(clock, calls, b"old"))
+    cache.drop(lambda _: True)
+    new = await cache.get("k", loading(clock, calls, b"new"))
+    cache.discard("k", old)
+    assert await cache.get("k", loading(clock, calls, b"none")) is new
+    cache.discard("k", new)
+    assert len(cache) == 0
