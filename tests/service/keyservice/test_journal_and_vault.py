@@ -18,73 +18,58 @@ from keyservice.app import running
 from keyservice.client import KeyServiceClient
 from keyservice.journal import NOBODY
 from keyservice.journal_entry import Chain
-from keyservice.wire import DataKey, Suspended, WrappedKey
+from keyservice.wire import DataKey, Shredded, Suspended, WrappedKey
 from tests.servers.prepared import PreparedVault, prepare
 from tests.servers.vault import Vault
+from tests.service.keyservice.audited import Audited, auditing
 from tests.service.keyservice.conftest import Site
 from tests.service.keyservice.test_key_service_on_vault import vault_root
 
-OWN, SHARED, OTHER = "a1" * 16, "b2" * 16, "c3" * 16
+OWN, SHARED, OTHER, DEAD = "a1" * 16, "b2" * 16, "c3" * 16, "d4" * 16
 CALL = {"reason": "test", "request_id": "r-1"}
 REASON = "the customer asked"
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
-    """A Vault whose file audit device is on for as long as a test lasts."""
+class Bench:
+    """A site, its Vault, and what that says of it."""
 
+    site: Site
     prepared: PreparedVault
-    file: Path
+    vault: Audited
 
-    def calls(self) -> list[dict[str, Any]]:
-        """Return every answered request of the key service's role, in order."""
-        entries = map(json.loads, self.file.read_text().splitlines())
-        policy = self.prepared.setup.policy
-        return [
-            entry
-            for entry in entries
-            if entry["type"] == "response"
-            and policy in entry.get("auth", {}).get("policies", [])
-            and not entry["request"]["path"].endswith("/login")
-        ]
+    @asynccontextmanager
+    async def service(self, name: str, **settings: Any) -> AsyncIterator[KeyServiceClient]:
+        """Run an instance, and end it, which writes what it summed up."""
+        root = dict(vault_root(self.prepared)["vault"])
+        root |= {"timeout": 30.0, "deadline": 60.0}  # what is asked twice is twice in Vault's log
+        loaded = self.site.tls_settings(
+            root={"vault": root},
+            audit={"file": self.site.folder / f"{name}.jsonl"},
+            shred={"least_days": 0},
+            **settings,
+        )
+        async with (
+            running(loaded) as started,
+            self.site.tls_client(
+                started.url, cache_size=0, timeout=30, attempt_timeout=30
+            ) as client,
+        ):
+            yield client
 
 
 @pytest.fixture
-async def audited(vault: Vault, tmp_path: Path) -> AsyncIterator[Audited]:
-    """Turn the file audit device on."""
+async def bench(site: Site, vault: Vault, tmp_path: Path) -> AsyncIterator[Bench]:
+    """Give a site on a Vault that is audited."""
     prepared = await asyncio.to_thread(prepare, vault, tmp_path)
-    file, name = tmp_path / "vault-audit.log", prepared.setup.policy
-
-    def turn(*, on: bool) -> None:
-        with vault.client() as client:
-            if on:
-                options = {"file_path": str(file)}
-                client.sys.enable_audit_device(device_type="file", path=name, options=options)
-            else:
-                client.sys.disable_audit_device(name)
-
-    await asyncio.to_thread(lambda: turn(on=True))
-    yield Audited(prepared, file)
-    await asyncio.to_thread(lambda: turn(on=False))
+    async with auditing(vault, prepared.setup.policy, tmp_path / "vault.log") as audited:
+        yield Bench(site, prepared, audited)
 
 
-@asynccontextmanager
-async def service(site: Site, audited: Audited) -> AsyncIterator[KeyServiceClient]:
-    """Run an instance, and end it, which writes what it summed up."""
-    root = dict(vault_root(audited.prepared)["vault"])
-    root |= {"timeout": 30.0, "deadline": 60.0}  # what is asked twice is twice in Vault's log
-    settings = site.tls_settings(root={"vault": root})
-    async with (
-        running(settings) as started,
-        site.tls_client(started.url, cache_size=0, timeout=30, attempt_timeout=30) as client,
-    ):
-        yield client
-
-
-async def journal(audited: Audited, tenant: str) -> list[dict[str, Any]]:
+async def journal(bench: Bench, tenant: str) -> list[dict[str, Any]]:
     """Return the entries of a tenant, none of which was altered."""
-    session = audited.prepared.session()
-    store = audited.prepared.journal(session)
+    session = bench.prepared.session()
+    store = bench.prepared.journal(session)
     lines = [await store.read(tenant, n) or "" for n in range(1, await store.head(tenant) + 1)]
     await session.close()
     chain = Chain(tenant)
@@ -108,37 +93,29 @@ def changed(entries: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
     return [c for e in entries for c in e.get("changes", []) if c["what"] == what]
 
 
-def classified(audited: Audited) -> Counter[tuple[str, str]]:
+def classified(bench: Bench) -> Counter[tuple[str, str]]:
     """Return Vault's calls by what they were and the key or tenant, none of them left out."""
-    transit, kv = audited.prepared.setup.transit_mount, audited.prepared.setup.kv_mount
-    shapes = {
-        rf"read {transit}/keys/([^/]+)": "look",
-        rf"(?:create|update) {transit}/keys/([^/]+)": "create",
-        rf"update {transit}/keys/([^/]+)/rotate": "rotate",
-        rf"update {transit}/keys/([^/]+)/config": "retire",
-        rf"update {transit}/encrypt/([^/]+)": "wrap",
-        rf"update {transit}/decrypt/([^/]+)": "unwrap",
-        rf"update {transit}/rewrap/([^/]+)": "rewrap",
-        rf"read {kv}/data/tenants/([^/]+)": "read",
-        rf"(?:create|update) {kv}/data/tenants/([^/]+)": "write",
-        rf"read {kv}/metadata/tenants/([^/]+)": "remember",
-        rf"update {kv}/destroy/tenants/([^/]+)": "forget",
-        rf"list {kv}/metadata/(tenants)/?": "tenants",
-        rf"(?:create|read) {kv}/data/journal/([^/]+)/\d+": "journal",
-        rf"list {kv}/metadata/journal/([^/]+)/?": "journal",
-        r"update auth/token/(renew-self)": "token",
-    }
-    found: Counter[tuple[str, str]] = Counter()
-    for entry in audited.calls():
-        text = f"{entry['request']['operation']} {entry['request']['path']}"
-        matching = [
-            (name, match[1])
-            for shape, name in shapes.items()
-            if (match := re.fullmatch(shape, text))
-        ]
-        assert len(matching) == 1, f"nobody accounts for {text}"
-        found[matching[0]] += 1
-    return found
+    transit, kv = bench.prepared.setup.transit_mount, bench.prepared.setup.kv_mount
+    return bench.vault.counted(
+        {
+            rf"read {transit}/keys/([^/]+)": "look",
+            rf"(?:create|update) {transit}/keys/([^/]+)": "create",
+            rf"delete {transit}/keys/([^/]+)": "destroy",
+            rf"update {transit}/keys/([^/]+)/rotate": "rotate",
+            rf"update {transit}/keys/([^/]+)/config": "configure",
+            rf"update {transit}/encrypt/([^/]+)": "wrap",
+            rf"update {transit}/decrypt/([^/]+)": "unwrap",
+            rf"update {transit}/rewrap/([^/]+)": "rewrap",
+            rf"read {kv}/data/tenants/([^/]+)": "read",
+            rf"(?:create|update) {kv}/data/tenants/([^/]+)": "write",
+            rf"read {kv}/metadata/tenants/([^/]+)": "remember",
+            rf"update {kv}/destroy/tenants/([^/]+)": "forget",
+            rf"list {kv}/metadata/(tenants)/?": "tenants",
+            rf"(?:create|read) {kv}/data/journal/([^/]+)/\d+": "journal",
+            rf"list {kv}/metadata/journal/([^/]+)/?": "journal",
+            r"update auth/token/(renew-self)": "token",
+        }
+    )
 
 
 async def use(client: KeyServiceClient, tenant: str) -> DataKey:
@@ -151,12 +128,15 @@ async def use(client: KeyServiceClient, tenant: str) -> DataKey:
     return keys[0]
 
 
-async def lead_a_life(client: KeyServiceClient) -> list[bytes]:
-    """Create, use, rotate, suspend, resume and retire; return the data keys that were given out."""
+async def lead_a_life(client: KeyServiceClient, elsewhere: KeyServiceClient) -> list[bytes]:
+    """Create, use, rotate, suspend, resume, retire, shred; return the data keys that were given out.
+
+    `elsewhere` is another instance, which uses the same tenants' keys meanwhile.
+    """
     control, deks = client.control, []
     for tenant, tier in ((OWN, "business"), (SHARED, "standard"), (OTHER, "standard")):
         await client.create_tenant(tenant, tier=tier)
-        deks.append((await use(client, tenant)).dek)
+        deks += [(await use(each, tenant)).dek for each in (client, elsewhere)]
     old = await use(client, OWN)
     first = (await client.tenant(OWN)).current
     assert first is not None
@@ -177,21 +157,29 @@ async def lead_a_life(client: KeyServiceClient) -> list[bytes]:
     latest = (await control.shared_root()).latest
     await control.rotate_shared(latest, reason=REASON)
     await control.rewrap_root(SHARED, reason=REASON)
+    deks += [(await use(elsewhere, tenant)).dek for tenant in (OWN, SHARED)]
+    await client.create_tenant(DEAD, tier="business")
+    deks.append((await use(client, DEAD)).dek)
+    await client.shreds.order_shred(DEAD, reason=REASON, days=0)
+    await client.shreds.execute_shred(DEAD, reason=REASON)
+    with pytest.raises(Shredded):
+        await use(elsewhere, DEAD)
     return deks
 
 
-async def test_the_journal_and_vaults_audit_log_agree(site: Site, audited: Audited) -> None:
-    async with service(site, audited) as client:
-        deks = await lead_a_life(client)
-    vault = classified(audited)
-    own, shared, other, nobody = [
-        await journal(audited, tenant) for tenant in (OWN, SHARED, OTHER, NOBODY)
+async def test_the_journal_and_vaults_audit_log_agree(bench: Bench) -> None:
+    async with bench.service("one") as client, bench.service("two") as elsewhere:
+        deks = await lead_a_life(client, elsewhere)
+    vault = classified(bench)
+    own, shared, other, dead, nobody = [
+        await journal(bench, tenant) for tenant in (OWN, SHARED, OTHER, DEAD, NOBODY)
     ]
 
     key = f"tenant-{OWN}"
     root = summed(own, "root")
-    for call in ("create", "wrap", "unwrap", "rewrap", "rotate", "retire"):
+    for call in ("create", "wrap", "unwrap", "rewrap", "rotate"):
         assert vault[call, key] == root[call], call
+    assert vault["configure", key] == root["retire"]
     assert vault["look", key] == root["versions"] + 2 * root["rotate"] + root["retire"]
     assert root["unwrap"] > 3  # its cache time was zero at the end
     assert len(changed(own, "kek-created")) == root["wrap"] == 2
@@ -200,14 +188,22 @@ async def test_the_journal_and_vaults_audit_log_agree(site: Site, audited: Audit
     assert len(changed(own, "kek-destroyed")) == 1
 
     sums = [summed(entries, "root") for entries in (shared, other, nobody)]
-    for call in ("wrap", "unwrap", "rewrap", "rotate", "retire"):
+    for call in ("wrap", "unwrap", "rewrap", "rotate"):
         assert vault[call, "standard"] == sum(each[call] for each in sums), call
     assert vault["create", "standard"] == 0
     assert [len(changed(each, "kek-created")) for each in (shared, other)] == [1, 1]
     assert len(changed(nobody, "root-rotated")) == 1
     assert len(changed(shared, "kek-rewrapped")) == 1
 
-    for tenant, entries in ((OWN, own), (SHARED, shared), (OTHER, other)):
+    gone, end = f"tenant-{DEAD}", summed(dead, "root")
+    for call in ("create", "wrap", "unwrap", "destroy"):
+        assert vault[call, gone] == end[call], call
+    assert vault["configure", gone] == end["destroy"] == 1
+    told = [c["what"] for e in dead for c in e.get("changes", [])]
+    for what in ("shred-ordered", "shredded", "kek-destroyed", "root-destroyed", "shred-ended"):
+        assert told.count(what) == 1, what
+
+    for tenant, entries in ((OWN, own), (SHARED, shared), (OTHER, other), (DEAD, dead)):
         store = summed(entries, "store")
         assert vault["write", tenant] == store["write"], tenant
         misses = 1  # the look before it was created, which is no tenant's yet
@@ -215,21 +211,22 @@ async def test_the_journal_and_vaults_audit_log_agree(site: Site, audited: Audit
         assert vault["remember", tenant] == store["forget"], tenant
 
     assert set(vault) <= {
-        *((call, name) for call, name in vault if name in {key, "standard", OWN, SHARED, OTHER}),
+        *((call, name) for call, name in vault if name in {key, gone, "standard"}),
+        *((call, name) for call, name in vault if name in {OWN, SHARED, OTHER, DEAD}),
         ("journal", NOBODY),
         ("read", NOBODY),  # whether the key store answers
         ("tenants", "tenants"),
         ("token", "renew-self"),
     }
-    await nothing_secret(audited, deks)
-    told_in_time(audited, own)
+    await nothing_secret(bench, deks)
+    told_in_time(bench, own)
 
 
-def told_in_time(audited: Audited, own: list[dict[str, Any]]) -> None:
+def told_in_time(bench: Bench, own: list[dict[str, Any]]) -> None:
     """Whatever was changed was on the journal before Vault was asked for it."""
     changing = [
         entry
-        for entry in audited.calls()
+        for entry in bench.vault.calls()
         if re.search(r"/(rotate|config)$|/data/tenants/|/destroy/", entry["request"]["path"])
         and entry["request"]["operation"] != "read"
         and OWN in entry["request"]["path"]
@@ -264,12 +261,12 @@ def _time(entry: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def nothing_secret(audited: Audited, deks: list[bytes]) -> None:
+async def nothing_secret(bench: Bench, deks: list[bytes]) -> None:
     """No key is in either, in any form."""
 
     def opened() -> Iterator[bytes]:
-        setup = audited.prepared.setup
-        with audited.prepared.server.client() as client:
+        setup = bench.prepared.setup
+        with bench.prepared.server.client() as client:
             for tenant, key in ((OWN, f"tenant-{OWN}"), (SHARED, "standard"), (OTHER, "standard")):
                 path = f"{setup.kv_mount}/data/tenants/{tenant}"
                 record = client.read(path)["data"]["data"]
@@ -283,9 +280,9 @@ async def nothing_secret(audited: Audited, deks: list[bytes]) -> None:
 
     keys = [*deks, *await asyncio.to_thread(lambda: list(opened()))]
     assert len(keys) == len(deks) + 3
-    texts = [audited.file.read_text()]
-    for tenant in (OWN, SHARED, OTHER, NOBODY):
-        entries = json.dumps(await journal(audited, tenant))
+    texts = [bench.vault.file.read_text()]
+    for tenant in (OWN, SHARED, OTHER, DEAD, NOBODY):
+        entries = json.dumps(await journal(bench, tenant))
         assert "vault:v" not in entries
         texts.append(entries)
     for text in texts:
