@@ -172,7 +172,7 @@ class Journal:
                 found.used(key, count, self._now())
 
     def called(self, tenant: str, of: str, call: str, outcome: str) -> None:
-        """Sum up a call of the root or of the key store for a tenant."""
+        """Sum up a call of a root, by its name, or of the key store, `store`, for a tenant."""
         tenant = tenant if is_tenant(tenant) else NOBODY
         if outcome in _UNPROVEN and not self._knows(tenant):
             return

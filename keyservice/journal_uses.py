@@ -31,7 +31,7 @@ class Summary:
     """By operation, KEK and outcome."""
 
     calls: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """Of the root or of the key store, by call and outcome."""
+    """Of a root, by its name, or of the key store: by call and outcome."""
 
     def __len__(self) -> int:
         return len(self.uses) + len(self.calls)

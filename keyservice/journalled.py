@@ -140,22 +140,26 @@ class JournalledRoot:
     async def create(self, tenant: str, root: RootRef) -> None:
         """See `Root.create`."""
         await change_of_root(
-            self._journal, "create", tenant, lambda: self._root.create(tenant, root), lambda _: []
+            self._journal,
+            "create",
+            (tenant, root),
+            lambda: self._root.create(tenant, root),
+            lambda _: [],
         )
 
     async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
         """See `Root.wrap`."""
-        with self._counted(tenant, "wrap"):
+        with self._counted(tenant, root, "wrap"):
             return await self._root.wrap(tenant, root, plaintext)
 
     async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:
         """See `Root.unwrap`."""
-        with self._counted(tenant, "unwrap"):
+        with self._counted(tenant, root, "unwrap"):
             return await self._root.unwrap(tenant, root, wrapped)
 
     async def rewrap(self, tenant: str, root: RootRef, wrapped: str) -> str:
         """See `Root.rewrap`."""
-        with self._counted(tenant, "rewrap"):
+        with self._counted(tenant, root, "rewrap"):
             return await self._root.rewrap(tenant, root, wrapped)
 
     async def rotate(self, tenant: str, root: RootRef) -> int:
@@ -163,14 +167,14 @@ class JournalledRoot:
         return await change_of_root(
             self._journal,
             "rotate",
-            _owner(tenant, root),
+            (_owner(tenant, root), root),
             lambda: self._root.rotate(tenant, root),
             lambda version: [{"what": "root-rotated", "root": root_text(root), "version": version}],
         )
 
     async def versions(self, tenant: str, root: RootRef) -> RootVersions:
         """See `Root.versions`."""
-        with self._counted(_owner(tenant, root), "versions"):
+        with self._counted(_owner(tenant, root), root, "versions"):
             return await self._root.versions(tenant, root)
 
     async def retire(self, tenant: str, root: RootRef, minimum: int) -> None:
@@ -178,7 +182,7 @@ class JournalledRoot:
         await change_of_root(
             self._journal,
             "retire",
-            _owner(tenant, root),
+            (_owner(tenant, root), root),
             lambda: self._root.retire(tenant, root, minimum),
             lambda _: [{"what": "root-retired", "root": root_text(root), "minimum": minimum}],
         )
@@ -188,7 +192,7 @@ class JournalledRoot:
         await change_of_root(
             self._journal,
             "destroy",
-            _owner(tenant, root),
+            (_owner(tenant, root), root),
             lambda: self._root.destroy(tenant, root),
             lambda _: [{"what": "root-destroyed", "root": root_text(root)}],
         )
@@ -202,26 +206,27 @@ class JournalledRoot:
         await self._root.close()
 
     @contextlib.contextmanager
-    def _counted(self, tenant: str, call: str) -> Iterator[None]:
-        with _counted(self._journal, tenant, "root", call):
+    def _counted(self, tenant: str, root: RootRef, call: str) -> Iterator[None]:
+        with _counted(self._journal, tenant, root_text(root), call):
             yield
 
 
 async def change_of_root(
     journal: Journal,
     call: str,
-    tenant: str,
+    subject: tuple[str, RootRef],
     work: Callable[[], Awaitable[T]],
     facts: Callable[[T], Facts],
 ) -> T:
-    """Do what changes a root key, and tell: that it begins, what came of it, that it was called."""
+    """Do what changes a tenant's root, and tell: that it begins, what came of it, that it was called."""
+    tenant, root = subject
     async with _change(journal) as change:
         await change.begin(tenant)
         try:
-            with _counted(journal, tenant, "root", call):
+            with _counted(journal, tenant, root_text(root), call):
                 found = await work()
         except Unavailable:
-            change.note(tenant, [{"what": f"root-{call}"}], sure=False)
+            change.note(tenant, [{"what": f"root-{call}", "root": root_text(root)}], sure=False)
             raise
         change.note(tenant, facts(found))
         return found

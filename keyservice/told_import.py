@@ -38,7 +38,7 @@ class ToldImport:
         await change_of_root(
             self._journal,
             "import",
-            tenant,
+            (tenant, root),
             bring,
             lambda _: [{"what": "root-imported", "root": root_text(root)}],
         )
@@ -53,7 +53,7 @@ class ToldImport:
         return await change_of_root(
             self._journal,
             "import-version",
-            tenant,
+            (tenant, root),
             bring,
             lambda version: [
                 {"what": "root-version-imported", "root": root_text(root), "version": version}

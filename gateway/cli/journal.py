@@ -222,9 +222,9 @@ def _uses(entry: dict[str, Any]) -> str:
         kek = f" under {_short(use['kek'])}" if use.get("kek") else ""
         counts[f"{use.get('operation')}{kek}{outcome}"] += use.get("count", 0)
     for call in entry.get("calls", []):
-        if call.get("of") == "root":
+        if call.get("of") != "store":
             outcome = "" if call.get("outcome") == "ok" else f" {call.get('outcome')}"
-            counts[f"root {call.get('call')}{outcome}"] += call.get("count", 0)
+            counts[f"{call.get('call')} by root {call.get('of')}{outcome}"] += call.get("count", 0)
     return ", ".join(f"{count} {what}" for what, count in counts.items()) or "nothing"
 
 

@@ -32,7 +32,7 @@ class Audited:
         ]
 
     def counted(self, shapes: Mapping[str, str]) -> Counter[tuple[str, str]]:
-        """Count the requests by name and what their shape caught; every one has exactly one shape."""
+        """Count what was done by name and what the shape caught; every request has exactly one shape."""
         found: Counter[tuple[str, str]] = Counter()
         for entry in self.calls():
             text = f"{entry['request']['operation']} {entry['request']['path']}"
@@ -42,8 +42,12 @@ class Audited:
                 if (match := re.fullmatch(shape, text))
             ]
             assert len(matching) == 1, f"nobody accounts for {text}"
-            found[matching[0]] += 1
+            found[matching[0]] += "error" not in entry
         return found
+
+    def refused(self) -> int:
+        """Count the requests that were not carried out."""
+        return sum("error" in entry for entry in self.calls())
 
 
 @asynccontextmanager

@@ -18,9 +18,10 @@ from keyservice.app import running
 from keyservice.client import KeyServiceClient
 from keyservice.journal import NOBODY
 from keyservice.journal_entry import Chain
-from keyservice.wire import DataKey, Shredded, Suspended, WrappedKey
+from keyservice.wire import DataKey, Shredded, Suspended, SuspendedByOwner, TenantRoot, WrappedKey
+from tests.servers.owner import customer
 from tests.servers.prepared import PreparedVault, prepare
-from tests.servers.vault import Vault
+from tests.servers.vault import SealableVault, Vault
 from tests.service.keyservice.audited import Audited, auditing
 from tests.service.keyservice.conftest import Site
 from tests.service.keyservice.test_key_service_on_vault import vault_root
@@ -78,7 +79,7 @@ async def journal(bench: Bench, tenant: str) -> list[dict[str, Any]]:
 
 
 def summed(entries: list[dict[str, Any]], of: str) -> Counter[str]:
-    """Return what the journal says of the calls of the root, or of the key store."""
+    """Return what the journal says of the calls of a root, or of the key store."""
     found: Counter[str] = Counter()
     for entry in entries:
         for call in entry.get("calls", []):
@@ -176,7 +177,7 @@ async def test_the_journal_and_vaults_audit_log_agree(bench: Bench) -> None:
     ]
 
     key = f"tenant-{OWN}"
-    root = summed(own, "root")
+    root = summed(own, "own")
     for call in ("create", "wrap", "unwrap", "rewrap", "rotate"):
         assert vault[call, key] == root[call], call
     assert vault["configure", key] == root["retire"]
@@ -187,7 +188,7 @@ async def test_the_journal_and_vaults_audit_log_agree(bench: Bench) -> None:
     assert len(changed(own, "kek-rewrapped")) == root["rewrap"] == 2
     assert len(changed(own, "kek-destroyed")) == 1
 
-    sums = [summed(entries, "root") for entries in (shared, other, nobody)]
+    sums = [summed(entries, "shared") for entries in (shared, other, nobody)]
     for call in ("wrap", "unwrap", "rewrap", "rotate"):
         assert vault[call, "standard"] == sum(each[call] for each in sums), call
     assert vault["create", "standard"] == 0
@@ -195,7 +196,7 @@ async def test_the_journal_and_vaults_audit_log_agree(bench: Bench) -> None:
     assert len(changed(nobody, "root-rotated")) == 1
     assert len(changed(shared, "kek-rewrapped")) == 1
 
-    gone, end = f"tenant-{DEAD}", summed(dead, "root")
+    gone, end = f"tenant-{DEAD}", summed(dead, "own")
     for call in ("create", "wrap", "unwrap", "destroy"):
         assert vault[call, gone] == end[call], call
     assert vault["configure", gone] == end["destroy"] == 1
@@ -220,6 +221,54 @@ async def test_the_journal_and_vaults_audit_log_agree(bench: Bench) -> None:
     }
     await nothing_secret(bench, deks)
     told_in_time(bench, own)
+
+
+async def test_a_customers_own_vault_confirms_the_journal(
+    bench: Bench, owners_vault: SealableVault, tmp_path: Path
+) -> None:
+    owner = await asyncio.to_thread(customer, owners_vault, tmp_path)
+    log = tmp_path / "owner.log"
+    section = owner.section() | {"timeout": 30.0, "deadline": 60.0}
+    async with auditing(owners_vault, owner.setup.role, log) as theirs:
+        async with bench.service("one", held=[section]) as client:
+            await client.create_tenant(OWN, tier="business")
+            held = TenantRoot("held", owner.setup.name)
+            await client.control.move(OWN, "business", held, reason=REASON)
+            await use(client, OWN)
+            current = (await client.tenant(OWN)).current
+            assert current is not None
+            await client.control.rotate_kek(OWN, current.id, reason=REASON)
+            await asyncio.to_thread(owner.rotate)
+            await client.control.rewrap_root(OWN, reason=REASON)
+            await client.control.settings(OWN, reason=REASON, cache_ttl=0.0)
+            await use(client, OWN)
+            await asyncio.to_thread(owner.withdraw_policy)
+            with pytest.raises(SuspendedByOwner):
+                await use(client, OWN)
+            await asyncio.to_thread(owner.return_policy)
+            await use(client, OWN)
+        entries = await journal(bench, OWN)
+        transit, key = owner.setup.transit_mount, owner.setup.transit_key
+        vault = theirs.counted(
+            {
+                rf"read {transit}/keys/({key})": "look",
+                rf"update {transit}/encrypt/({key})": "wrap",
+                rf"update {transit}/decrypt/({key})": "unwrap",
+                rf"update {transit}/rewrap/({key})": "rewrap",
+                r"update auth/token/(renew-self)": "token",
+            }
+        )
+    root, refused = Counter[str](), Counter[str]()
+    for call in (call for entry in entries for call in entry.get("calls", [])):
+        if call["of"] == f"held/{owner.setup.name}":
+            (root if call["outcome"] == "ok" else refused)[call["call"]] += call["count"]
+    for name in ("wrap", "rewrap"):
+        assert vault[name, key] == root[name] > 0, name
+    # What was wrapped there is opened before it is relied upon.
+    assert vault["unwrap", key] == root["unwrap"] + root["wrap"] + 2 * root["rewrap"]
+    assert set(refused) == {"unwrap"}
+    assert theirs.refused() >= refused["unwrap"] > 0  # asked again, since the token could be lost
+    assert [c["to"]["root"] for c in changed(entries, "moved")] == [f"held/{owner.setup.name}"]
 
 
 def told_in_time(bench: Bench, own: list[dict[str, Any]]) -> None:

@@ -82,7 +82,7 @@ async def test_it_is_shown_to_people(desk: Desk) -> None:
     assert len(rows) == 4  # what began is folded into how it ended
     assert "created own business, kek-created 1-" in rows[0]
     assert "3 data-keys under 1-" in rows[1]
-    assert "1 root wrap" in rows[1]
+    assert "1 wrap by root own" in rows[1]
     assert rows[2].split()[-5:] == ["r-2", "a", "quiet", "week", "suspended"]
     assert rows[3].split()[-4:] == ["r-3", "back", "again", "resumed"]
     assert "7 entries, none altered" in done.stderr

@@ -110,7 +110,7 @@ async def test_a_refused_change_says_so() -> None:
         await bench.service.create_tenant(CALL, B, Tier.BUSINESS)
     _, done = bench.lines.of(B)
     assert (done["of"], done["outcome"]) == (1, "unavailable")
-    assert done["changes"] == [{"what": "root-create", "uncertain": True}]
+    assert done["changes"] == [{"what": "root-create", "root": "own", "uncertain": True}]
 
 
 async def test_what_nobody_waits_for_is_abandoned() -> None:
@@ -145,8 +145,8 @@ async def test_uses_are_summed_up_by_kek_operation_and_outcome() -> None:
         ("unwrap", kek, "cannot-unwrap"): 2,
     }
     calls = {(e["of"], e["call"], e["outcome"]): e["count"] for e in summary["calls"]}
-    assert calls["root", "wrap", "ok"] == 1
-    assert calls["root", "unwrap", "ok"] == 1  # a KEK is opened once
+    assert calls["shared", "wrap", "ok"] == 1
+    assert calls["shared", "unwrap", "ok"] == 1  # a KEK is opened once
     assert calls["store", "write", "ok"] == 1
     assert summary["last"] == {kek: summary["uses"][-1]["last"]}
     before = bench.lines.adds
