@@ -107,6 +107,7 @@ def take_over(
         )
     )
     _place(connection, version, replicas, clock)
+    stale.forget(connection, version.id)  # behind the replicas, as whoever locks both
 
 
 def abandon(connection: Connection, blob: str, clock: Clock) -> bool:
@@ -202,7 +203,6 @@ def _leave(
             tick=ticks.COUNTED,
         )
     )
-    stale.forget(connection, version.id)
 
 
 def _place(

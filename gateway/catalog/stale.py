@@ -81,20 +81,34 @@ def backlog(connection: Connection, target: str) -> Backlog:
 
 def mark(connection: Connection, version: str, target: str, kek: str, clock: Clock) -> bool:
     """Implement `Wraps.mark_stale`."""
-    row = _held_version(connection, version)
-    if row is None or row.purging is not None or row.kek == kek:
-        return False
-    there = literal(target, _STALE.c.target.type)
-    add(connection, _select(kek, clock(connection), there).where(_VERSIONS.c.id == version))
-    return True
+    row = connection.execute(_of(version).with_for_update(read=True)).first()
+    return _mark(connection, row, target, kek, clock)
 
 
 def seen(connection: Connection, version: str, target: str, kek: str, clock: Clock) -> None:
-    """Take note of a copy that is whole and under `kek`, if that is told; what waited for it is due."""
+    """Take note of a copy that is whole and under `kek`, if that is told; what waited for it is due.
+
+    For whoever holds the row of its replica, and so may not wait for its version. Nor need it: a rewrap that
+    is under way has, or will have, a row for every replica that is there.
+    """
     if kek:
-        mark(connection, version, target, kek, clock)
+        _mark(connection, connection.execute(_of(version)).first(), target, kek, clock)
     waiting = update(_STALE).where(_STALE.c.version == version, _STALE.c.target == target)
     connection.execute(waiting.values(due=tables.EPOCH))
+
+
+def _mark(
+    connection: Connection,
+    row: Row[*tuple[Any, ...]] | None,
+    target: str,
+    kek: str,
+    clock: Clock,
+) -> bool:
+    if row is None or row.purging is not None or row.kek == kek:
+        return False
+    there = literal(target, _STALE.c.target.type)
+    add(connection, _select(kek, clock(connection), there).where(_VERSIONS.c.id == row.id))
+    return True
 
 
 def doubt_one(connection: Connection, version: str, target: str, kek: str, clock: Clock) -> None:
@@ -233,18 +247,16 @@ def _doubt_write(connection: Connection, stale: Stale, kek: str, clock: Clock) -
 
     Of a version that is being purged, or has another blob by now, there is nothing to write again.
     """
-    row = _held_version(connection, stale.version.id)
+    row = connection.execute(_of(stale.version.id).with_for_update(read=True)).first()
     if row is None or row.purging is not None or row.blob != stale.version.blob:
         return False
-    mark(connection, stale.version.id, stale.target, kek, clock)
+    _mark(connection, row, stale.target, kek, clock)
     return bool(row.kek == kek)
 
 
-def _held_version(connection: Connection, version: str) -> Row[*tuple[Any, ...]] | None:
-    """Read a version that nobody rewraps meanwhile."""
-    columns = (_VERSIONS.c.kek, _VERSIONS.c.blob, _VERSIONS.c.purging)
-    query = select(*columns).where(_VERSIONS.c.id == version).with_for_update(read=True)
-    return connection.execute(query).first()
+def _of(version: str) -> Select[*tuple[Any, ...]]:
+    columns = (_VERSIONS.c.id, _VERSIONS.c.kek, _VERSIONS.c.blob, _VERSIONS.c.purging)
+    return select(*columns).where(_VERSIONS.c.id == version)
 
 
 def _select(kek: str, at: datetime, target: ColumnElement[str]) -> Select[*tuple[Any, ...]]:

@@ -21,7 +21,7 @@ from gateway.rate import Rate
 from gateway.refill import Refill, Verify, holds, stored_size
 from gateway.restore import SETTLED, Preview, Restore, Scope, Work, anyone
 from gateway.verify import check_replica
-from tests.doubles.blobs import Blob, flipped, overwrite, place, seal, whole
+from tests.doubles.blobs import Blob, flipped, overwrite, place, rewrapped, seal, whole
 from tests.doubles.stores import FaultyStore
 
 TENANT = "a" * 32
@@ -305,3 +305,19 @@ async def test_an_envelope_of_this_version_is_not_enough() -> None:
     await store.delete(small.body_key)
     assert not await holds(store, small.version)
     assert stored_size(small.version) == len(small.body) + len(small.sealed)
+
+
+async def test_an_older_envelope_that_was_there_is_told() -> None:
+    newer = [replace(blob, version=rewrapped(blob)) for blob in BLOBS]
+    shelf = Shelf(newer)
+    await shelf.place()
+    older, lost, body, _ = BLOBS
+    await overwrite(shelf.stores["primary"], older.envelope_key, older.sealed)
+    await shelf.stores["primary"].delete(lost.envelope_key)
+    await overwrite(shelf.stores["primary"], body.envelope_key, body.sealed)
+    await shelf.stores["primary"].delete(body.body_key)
+    await run(shelf.refill())
+    keks = {found.version: found.kek for found in shelf.found if found.target == "primary"}
+    assert [keks[blob.version.id] for blob in BLOBS] == ["k1", "k2", "k1", "k2"]
+    blobs = {found.version: found.blob for found in shelf.found}
+    assert blobs == {blob.version.id: blob.version.blob for blob in BLOBS}
