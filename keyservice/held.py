@@ -5,7 +5,8 @@ log-in withdrawn, the Vault sealed) is SuspendedByOwner; what a network, a certi
 does is Unavailable; and as soon as the owner gives the key back it is used again, without a restart.
 One key may serve several tenants of the owner: the tenant's id is the derivation context, so that what
 was wrapped for one opens for no other. Nothing is connected to until it is needed, and then only the
-configured address. The key is never rotated, restricted or destroyed from here: that is its owner's.
+configured address; while it does not answer, one call at a time waits for it. The key is never rotated,
+restricted or destroyed from here: that is its owner's.
 What the Vault answers is not believed: what it wrapped must come back before anything rests on it, and
 the current KEK proves itself by the seal of its tenant's record.
 """
@@ -36,6 +37,7 @@ KEK_SIZE = 32
 OK = 200
 NOT_FOUND = 404
 STATUS_DEADLINE = 3.0
+AGAIN = 1.0
 GONE = "the key, or the place of it, is gone from their vault"
 _WRAPPED = re.compile(r"vault:v([1-9][0-9]{0,8}):[A-Za-z0-9+/=]+")
 
@@ -48,6 +50,7 @@ class HeldRoot:
         self._session: VaultSession | None = None
         self._mount = mount
         self._key = key
+        self._failing = self._trying = False
 
     @property
     def kind(self) -> RootKind:
@@ -170,12 +173,33 @@ class HeldRoot:
         *,
         deadline: float | None = None,
     ) -> Answer:
-        with _owner():
+        with self._turn(), _owner():
             if self._session is None:
                 self._session = self._open_session()
             return await self._session.call(
                 method, f"{self._mount}/{path}", body, deadline=deadline
             )
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one call at a time try a Vault that did not answer the last one, and refuse the others."""
+        if self._failing and self._trying:
+            raise Unavailable("the vault of the key's owner does not answer", retry_after=AGAIN)
+        trying = self._failing
+        self._trying = self._trying or trying
+        try:
+            yield
+        except Unavailable:
+            self._failing = True
+            raise
+        except SuspendedByOwner:
+            self._failing = False  # it answered
+            raise
+        else:
+            self._failing = False
+        finally:
+            if trying:
+                self._trying = False
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from keyservice.problems import from_problem
 from keyservice.records import is_tenant
 from keyservice.tls import client_context
 
+TENANTS = "/v1/tenants/"
 MAX_ANSWER = 4 * 1024 * 1024
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 BACKOFF = 0.05
@@ -84,6 +86,10 @@ class Transport:
         self._attempt_timeout = attempt_timeout
         self._attempts = attempts
         self._connections = connections
+        # Gone with the last call of the tenant.
+        self._shares: weakref.WeakValueDictionary[str, asyncio.Semaphore] = (
+            weakref.WeakValueDictionary()
+        )
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -117,14 +123,15 @@ class Transport:
             async with asyncio.timeout(seconds or self._timeout) as deadline:
                 for attempt in range(self._attempts):
                     try:
-                        return await self._attempt(
-                            method,
-                            path,
-                            body,
-                            headers,
-                            kind,
-                            seconds=seconds or self._attempt_timeout,
-                        )
+                        async with self._share(path):
+                            return await self._attempt(
+                                method,
+                                path,
+                                body,
+                                headers,
+                                kind,
+                                seconds=seconds or self._attempt_timeout,
+                            )
                     except Altered:
                         raise  # nobody but an operator can mend that
                     except Unavailable as error:
@@ -133,6 +140,18 @@ class Transport:
         except TimeoutError:
             pass
         raise failure
+
+    def _share(self, path: str) -> asyncio.Semaphore:
+        """Return what bounds how many connections one tenant has.
+
+        A tenant whose owner's Vault hangs would else have all of them, and hold up the others.
+        """
+        tenant = path.removeprefix(TENANTS)[:32] if path.startswith(TENANTS) else ""
+        found = self._shares.get(tenant)
+        if found is None:
+            bound = max(1, self._connections // 4) if tenant else self._connections
+            found = self._shares[tenant] = asyncio.Semaphore(bound)
+        return found
 
     async def _attempt(
         self,

@@ -1,5 +1,6 @@
 """A customer's Vault that lies: nothing rests on an answer of it that was not proven."""
 
+import asyncio
 import base64
 import secrets
 from collections.abc import Mapping
@@ -127,6 +128,30 @@ async def test_nothing_is_connected_to_before_it_is_needed() -> None:
     with pytest.raises(WrongState):
         await held.rotate(A, HELD)
     await held.close()
+
+
+async def test_while_it_does_not_answer_one_call_at_a_time_waits_for_it() -> None:
+    class Hanging(Vault):
+        up = asyncio.Event()
+
+        async def call(self, _method: str, path: str, *_: object, **__: object) -> Answer:
+            self.asked.append(path)
+            await asyncio.sleep(0)
+            if not self.up.is_set():
+                raise Unavailable("vault does not answer")
+            return Answer(200, {"data": {"plaintext": self.plaintext}})
+
+    vault = Hanging()
+    held = root(vault)
+    for _ in range(2):  # the first calls find it out, of the next ones a single one tries
+        asked = await asyncio.gather(
+            *(held.unwrap(A, HELD, WRAPPED) for _ in range(20)), return_exceptions=True
+        )
+        assert all(isinstance(each, Unavailable) and each.args for each in asked)
+    assert len(vault.asked) == 21
+    vault.up.set()
+    assert await held.unwrap(A, HELD, WRAPPED) == KEK
+    assert await asyncio.gather(*(held.unwrap(A, HELD, WRAPPED) for _ in range(20))) == [KEK] * 20
 
 
 class Liar(FakeRoot):
