@@ -52,9 +52,10 @@ class Schedules:
         self._grace = grace
         self._clock = clock
 
-    async def of(self, tenant: str, tier: str) -> Schedule:
-        """Return a tenant's schedule. Raises NotFound."""
-        own, default = await self._wraps.schedule(tenant), self._defaults.get(tier, Rotation())
+    async def of(self, tenant: str | None, tier: str) -> Schedule:
+        """Return a tenant's schedule; None: of one that has none of its own. Raises NotFound."""
+        own = Rotation() if tenant is None else await self._wraps.schedule(tenant)
+        default = self._defaults.get(tier, Rotation())
         return Schedule(
             _first(own.kek, default.kek),
             _first(own.root, default.root),

@@ -102,10 +102,8 @@ class KeyStatuses:
             root,
             keks,
             wanted,
-            self._schedules.turn(
-                wanted.kek, None if keys.current is None else moment(keys.current.created)
-            ),
-            self._schedules.turn(wanted.root, _root_since(keys, root)),
+            kek_turn(self._schedules, wanted, keys),
+            self._schedules.turn(wanted.root, root_since(keys, root)),
         )
 
     async def all(self) -> Sequence[tuple[str, KeyStatus | str]]:
@@ -198,7 +196,13 @@ def used(use: KekUse) -> bool:
     return bool(use.versions or use.leftovers or any(use.stale.values()))
 
 
-def _root_since(keys: TenantKeys, root: RootVersions | None) -> datetime | None:
+def kek_turn(schedules: Schedules, wanted: Schedule, keys: TenantKeys) -> Turn:
+    """Tell when a tenant's KEK is to be rotated."""
+    made = None if keys.current is None else moment(keys.current.created)
+    return schedules.turn(wanted.kek, made)
+
+
+def root_since(keys: TenantKeys, root: RootVersions | None) -> datetime | None:
     """Return when the newest version of a root was made that is ours to rotate; None for others."""
     if keys.root.custody != "own" or keys.root.imported or root is None or not root.created:
         return None

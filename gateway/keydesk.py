@@ -19,6 +19,7 @@ from gateway.retirement import Retirement
 from gateway.rewrapping import Rewrapping
 from gateway.roots import Roots
 from gateway.rotation import Rotation as KekRotation
+from gateway.rounds import Rounds
 from gateway.tiers import Tiers
 from gateway.verification import Verification
 
@@ -72,6 +73,22 @@ def schedules(settings: Settings, wraps: Wraps) -> Schedules:
             "standard": Rotation(timedelta(seconds=section.standard_kek)),
         },
         grace=timedelta(seconds=section.grace),
+    )
+
+
+def rounds(settings: Settings, core: "Core") -> Rounds:
+    """Return what goes round all tenants and rotates what is due, or with `enabled` off only tells it."""
+    return Rounds(
+        core.catalog,
+        core.wraps,
+        core.keys.control,
+        core.custody.schedules,
+        tiers=core.custody.tiers,
+        rotation=rotation(settings, core),
+        roots=roots(settings, core),
+        shared_every=timedelta(seconds=settings.rotation.shared_root),
+        watch=core.services.metrics.keys,
+        only_look=not settings.rotation.enabled,
     )
 
 

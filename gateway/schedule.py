@@ -17,6 +17,7 @@ from gateway.errors import DutyFailed
 from gateway.http.run_figures import RunFigures
 from gateway.model import new_id
 from gateway.quorum import Role, Target
+from gateway.rounds import KIND as KEY_ROUNDS
 from gateway.worker import Worker
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def duties(settings: Settings, core: "Core") -> Sequence[Duty]:
         *(_reaping(settings, core) if settings.reaper.enabled else ()),
         *(_repairing(settings, core) if settings.repair.enabled else ()),
         *(_scrubbing(settings, core) if settings.scrub.enabled else ()),
+        _rotating(settings, core),
         *(_pushing(settings, core) if settings.rotation.enabled else ()),
         _purging(settings, core),
         *_shredding(settings, core),
@@ -107,6 +109,13 @@ def _scrubbing(settings: Settings, core: "Core") -> Sequence[Duty]:
         # At its rate it may take most of the day: others shall not wait for it.
         duties.append(Duty("scrub", target.name, every, verifying, retry, steady=True))
     return duties
+
+
+def _rotating(settings: Settings, core: "Core") -> Duty:
+    rounds = keydesk.rounds(settings, core)
+    every = timedelta(seconds=settings.rotation.every)
+    # At its rate it may take hours: others shall not wait for it.
+    return Duty(KEY_ROUNDS, "", every, rounds.go, _retry(settings), steady=True)
 
 
 def _pushing(settings: Settings, core: "Core") -> Sequence[Duty]:

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from gateway.ports import Backlog
 
+ROTATED = ("kek", "root", "shared-root")
 FAILURES = ("target", "absent", "unreadable", "newer", "lease")
 
 
@@ -47,11 +48,36 @@ class KeyFigures:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
+        self._overdue = Gauge(
+            "sealgate_key_rotation_overdue",
+            "Rotations that were missed: of KEKs, of tenants' own roots, of the shared one",
+            ["of"],
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._rotations = Counter(
+            "sealgate_key_rotations_total",
+            "Rotations that were due and came to an end here",
+            ["of", "outcome"],
+            registry=registry,
+        )
+        for of in ROTATED:
+            self._overdue.labels(of)
+            for outcome in ("done", "failed"):
+                self._rotations.labels(of, outcome)
         for target in targets:
             for each in (self._pushed, self._stale, self._oldest):
                 each.labels(target)
             for reason in FAILURES:
                 self._failed.labels(target, reason)
+
+    def overdue(self, of: str, count: int) -> None:
+        """Implement `gateway.rounds.Watch.overdue`."""
+        self._overdue.labels(of).set(count)
+
+    def rotated(self, of: str, *, well: bool) -> None:
+        """Implement `gateway.rounds.Watch.rotated`."""
+        self._rotations.labels(of, "done" if well else "failed").inc()
 
     def rewrapped(self, count: int) -> None:
         """Implement `gateway.rewrapping.Watch.rewrapped`."""

@@ -12,6 +12,7 @@ from gateway.cli.worker import KINDS
 from gateway.errors import CatalogUnavailable, StoreUnavailable
 from gateway.findings import Kind
 from gateway.http import health
+from gateway.http.key_figures import ROTATED
 from gateway.http.metrics import STATES
 from gateway.http.run_figures import ENDS
 from keyservice.wire import Status, Unavailable
@@ -137,6 +138,8 @@ ALLOWED = {
     "kind": {*(kind.value for kind in Kind), *KINDS},
     "end": set(ENDS),
     "state": set(STATES),
+    "of": set(ROTATED),
+    "outcome": {"done", "failed"},
     "method": {"GET", "HEAD", "PUT", "POST", "DELETE", "other"},
     "status": {"2xx", "3xx", "4xx", "5xx"},
     "subject": {"", "primary", "east", "west"},
