@@ -44,6 +44,10 @@ class CountedKeys:
     calls: Counter[str] = field(default_factory=Counter)
     refuse: KeyServiceError | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        """Give what administration asks, uncounted."""
+        return getattr(self.inner, name)
+
     def mend(self) -> None:
         """Forget the fault and the counts."""
         self.refuse = None

@@ -12,6 +12,7 @@ from gateway.cli.worker import KINDS
 from gateway.errors import CatalogUnavailable, StoreUnavailable
 from gateway.findings import Kind
 from gateway.http import health
+from gateway.http.key_figures import FAILURES as PUSH_FAILURES
 from gateway.http.key_figures import ROTATED
 from gateway.http.metrics import STATES
 from gateway.http.run_figures import ENDS
@@ -134,6 +135,7 @@ ALLOWED = {
     "reason": {
         *("unavailable", "denied", "absent", "damaged"),
         *("target", "sources", "no-good-copy", "lease"),
+        *PUSH_FAILURES,
     },
     "kind": {*(kind.value for kind in Kind), *KINDS},
     "end": set(ENDS),

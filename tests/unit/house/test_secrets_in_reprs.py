@@ -13,6 +13,7 @@ SECRET = {"dek", "kek", "key", "secret", "token", "value", "plaintext", "passwor
 SHOWN = {
     "envelope.envelope.Wrap.kek": "an id",
     "gateway.due.Schedule.kek": "a length of time",
+    "gateway.rounds.Outlook.kek": "when it is due",
     "gateway.model.Version.kek": "an id",
     "keyservice.messages.RetireKek.kek": "an id",
     "gateway.copying.Filled.kek": "an id",
