@@ -28,6 +28,7 @@ KINDS = (
     "repair",
     "inventory",
     "scrub",
+    "rotation",
     "push",
     "purge",
     "shred",

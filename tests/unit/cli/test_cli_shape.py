@@ -146,7 +146,6 @@ def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]
         "restore": ["--all"],
         "rotate dek": ["--all"],
         "rotate kek": ["--all"],
-        "rotate root": ["--all"],
         "keys import": ["0" * 32, "--key-file", "x"],
         "keys journal": ["--tenant", "0" * 32],
     }.get(" ".join(words), [])
