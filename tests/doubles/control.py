@@ -108,6 +108,12 @@ class MemoryControl:
         keys = self._found("settings", tenant)
         return self._set(tenant, cache_ttl=cache_ttl or keys.cache_ttl, rate=rate)
 
+    async def mend(
+        self, tenant: str, revision: int, *, reason: str, request_id: str = ""
+    ) -> TenantKeys:
+        del revision, reason, request_id
+        return self._found("mend", tenant)
+
     async def suspend(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
         del reason, request_id
         self._found("suspend", tenant)
