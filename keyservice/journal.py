@@ -245,6 +245,9 @@ class Journal:
                 except KeyServiceError as error:
                     failed = True
                     log.warning("journal cannot be written; what waits is kept", reason=str(error))
+                except Exception:  # whatever it is, keys are used all the same
+                    failed = True
+                    log.exception("journal cannot be written for a reason nobody foresaw")
 
         async with asyncio.TaskGroup() as group:
             for tenant in tenants:

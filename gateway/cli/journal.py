@@ -21,6 +21,7 @@ from keyservice import logs
 from keyservice.wire import Chain, Denied, Fault, UnknownTenant
 
 SHARED: Final = "shared"
+GAP: Final = 1000  # entries in a row: somebody put one far behind the others
 _SHARED_ID: Final = "0" * 32
 HELP = teach(
     "Show the journal of a tenant's keys. Every creation, rotation, retirement, move, suspension and shred, "
@@ -101,6 +102,10 @@ async def _lines(settings: Settings, tenant: str) -> tuple[list[str], int]:
         while True:
             page = await client.control.journal(tenant, after=len(lines), request_id="")
             lines += page.lines
+            if page.lines and not any(page.lines) and not any(lines[-GAP:]) and len(lines) > GAP:
+                fail(
+                    f"no entry is left from {len(lines) - GAP} on, though there is one {page.head}"
+                )
             if len(lines) >= page.head or not page.lines:
                 return lines, revision
 

@@ -126,6 +126,7 @@ async def test_tampering_is_found(desk: Desk, how: str) -> None:
     }
     assert done.exit_code == 3
     assert found[how] in done.stderr
+    assert ("resume: begun, and no end is known" in done.stdout) == (how == "cut")
     cut = await desk.run("--file", str(await desk.export("cut.jsonl")), "--verify")
     assert cut.exit_code == (0 if how == "cut" else 3)  # the chain alone does not show its end
     done = await desk.run("--tenant", desk.tenant, "--against", str(earlier))
@@ -141,6 +142,13 @@ async def test_a_forged_entry_does_nothing_to_the_terminal(desk: Desk) -> None:
     assert "\x1b" not in done.stdout
     path.write_text("no json")
     assert "damaged" in (await desk.run("--tenant", desk.tenant)).stdout
+
+
+async def test_an_entry_far_behind_the_others_keeps_nobody_waiting(desk: Desk) -> None:
+    (desk.lines / "0099999999.json").write_text("far")
+    done = await desk.run("--tenant", desk.tenant, "--verify")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "no entry is left from" in done.stderr
 
 
 async def test_what_cannot_be_shown_is_said_in_one_line(desk: Desk) -> None:

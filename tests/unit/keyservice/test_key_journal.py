@@ -154,6 +154,22 @@ async def test_uses_are_summed_up_by_kek_operation_and_outcome() -> None:
     assert bench.lines.adds == before  # nothing new, no entry
 
 
+async def test_what_nobody_foresaw_stops_no_use() -> None:
+    bench = Bench()
+    await bench.service.create_tenant(CALL, A, Tier.STANDARD)
+
+    async def broken(tenant: str, sequence: int, text: str) -> None:
+        raise RuntimeError(f"{tenant} {sequence} {text}")
+
+    add, bench.lines.add = bench.lines.add, broken  # type: ignore[method-assign]
+    assert not await bench.journal.flush()
+    assert isinstance((await bench.service.data_keys(CALL, A, [b"c"])).items[0], DataKey)
+    bench.lines.add = add  # type: ignore[method-assign]
+    assert await bench.journal.flush()
+    assert await bench.journal.flush()
+    assert sum(use["count"] for e in bench.lines.of(A)[2:] for use in e["uses"]) == 2
+
+
 async def test_the_last_use_is_known_with_and_without_what_waits() -> None:
     bench = Bench()
     await bench.service.create_tenant(CALL, A, Tier.STANDARD)
