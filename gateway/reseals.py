@@ -8,7 +8,8 @@ away it waits, and then gives up: nothing is lost by that. Memory depends on how
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +38,7 @@ from keyservice.wire import CannotUnwrap, Denied, Shredded, Suspended, UnknownTe
 log = structlog.get_logger()
 PAGE: Final = 100  # versions with their inline bodies: some 13 MiB at most
 PATIENCE: Final = 300.0  # seconds to wait for a key service or a catalog that is away
+AHEAD: Final = 100_000  # versions that may be done while one takes its time
 GIVE_UP: Final = 20  # failures of targets in a row, after which they are taken for gone
 LISTED: Final = 1000  # failures that a report names one by one
 _REFUSED: Final = (Suspended, Shredded, UnknownTenant, Denied)
@@ -71,6 +73,12 @@ class Tally:
     failed: int = 0
     failures: dict[str, str] = field(default_factory=dict)  # the first, by version
     refused: dict[str, str] = field(default_factory=dict)  # tenants, and why
+
+    def fail(self, version: Version, reason: str) -> None:
+        """Count one that failed."""
+        self.failed += 1
+        if len(self.failures) < LISTED:
+            self.failures[version.id] = reason
 
     def add(self, other: "Tally") -> None:
         """Add what another run did."""
@@ -145,41 +153,25 @@ class Reseals:
     ) -> None:
         """Reseal what is under a data key older than `before`, or than what the row says of it.
 
-        Raises Unfinished when something failed or a tenant was refused, and the error by which nothing
-        can go on. Run it again after any of them.
+        Raises Unfinished when something failed, and the error by which nothing can go on: run it again
+        after either. A tenant whose keys may not be used is left as it is, and this ends well.
         """
-        word, _, after = ledger.run.cursor.partition(" ")
-        before = moment(int(word)) if word else before
-        began = f"{microseconds(before)} "
-        line = _Line(after)
-        work = _Work(self, scope, before, tally, told)
+        before = begun(ledger.run) or before
+        after = ledger.run.cursor.partition(" ")[2]
         earlier = dict(ledger.run.progress)
-        queue: asyncio.Queue[Version | None] = asyncio.Queue(self._parallel)
-        await ledger.save(began + after, tally.counts(earlier))
 
-        async def feed() -> None:
-            async with aclosing(self.versions(scope, after or None)) as versions:
-                async for version in versions:
-                    await queue.put(version)
-            for _ in range(self._parallel):
-                await queue.put(None)
+        async def reached(version: str) -> None:
+            await ledger.save(f"{microseconds(before)} {version}", tally.counts(earlier))
 
-        async def take() -> None:
-            while (version := await queue.get()) is not None:
-                line.begin(version.id)
-                await work.one(version)
-                line.end(version.id)
-                await ledger.save(began + line.reached, tally.counts(earlier))
-
+        await reached(after)
+        work = _Work(self, scope, before, tally, told)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(feed())
-                for _ in range(self._parallel):
-                    group.create_task(take())
+            await work.all(after, self._parallel, reached)
         except BaseExceptionGroup as error:
-            raise first(error) from None
-        if tally.failed or tally.refused:
-            await ledger.save(began, tally.counts(earlier))
+            if not isinstance(cause := first(error), _Refused):
+                raise cause from None
+        if tally.failed:
+            await reached("")
             raise Unfinished("not everything could be resealed: run it again to try the rest")
 
     async def look(self, scope: Scope, *, before: datetime, tally: Tally) -> None:
@@ -188,11 +180,15 @@ class Reseals:
             async for version in versions:
                 tally.seen += 1
                 tally.seen_bytes += stored_size(version)
-                if known_envelope(version).core.sealed < microseconds(before):
+                try:
+                    old = known_envelope(version).core.sealed < microseconds(before)
+                except Unreadable as error:
+                    tally.fail(version, str(error))
+                    continue
+                tally.recent += not old
+                if old:
                     tally.resealed += 1
                     tally.bytes += stored_size(version)
-                else:
-                    tally.recent += 1
 
     async def versions(self, scope: Scope, after: str | None) -> AsyncGenerator[Version]:
         """Yield what is meant, in order of id, those in the trash too. Raises CatalogErrors."""
@@ -222,12 +218,40 @@ class _Work:
         tally: Tally,
         told: Callable[[int], None],
     ) -> None:
-        self._renewal = reseals
-        self._named = scope.tenant is not None
+        self._reseals = reseals
+        self._scope = scope
         self._before = before
         self._tally = tally
         self._told = told
         self._in_vain = 0
+
+    async def all(
+        self, after: str, parallel: int, reached: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Go through all versions behind `after`. Raises a group of what ends the run."""
+        queue: asyncio.Queue[Version | None] = asyncio.Queue(parallel)
+        line, ahead = _Line(after), asyncio.Semaphore(AHEAD)
+
+        async def feed() -> None:
+            async with aclosing(self._reseals.versions(self._scope, after or None)) as versions:
+                async for version in versions:
+                    await ahead.acquire()
+                    await queue.put(version)
+            for _ in range(parallel):
+                await queue.put(None)
+
+        async def take() -> None:
+            while (version := await queue.get()) is not None:
+                line.begin(version.id)
+                await self.one(version)
+                for _ in range(line.end(version.id)):
+                    ahead.release()
+                await reached(line.reached)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feed())
+            for _ in range(parallel):
+                group.create_task(take())
 
     async def one(self, version: Version) -> None:
         """Reseal one version and count it. Raises only what ends the run."""
@@ -243,12 +267,12 @@ class _Work:
     async def _try(self, version: Version, size: int) -> None:
         tally = self._tally
         try:
-            outcome = await self._renewal.one(version, self._before)
+            outcome = await self._reseals.one(version, self._before)
         except _REFUSED as error:
             tally.refused[version.tenant] = error.code
             tally.left += 1
-            if self._named:
-                raise Unfinished("the tenant's keys cannot be used") from None
+            if self._scope.tenant is not None:
+                raise _Refused from None  # nothing else is left to do
         except CannotUnwrap:
             self._failed(version, "its key cannot be opened")
         except (Unreadable, DigestMismatch, CatalogConflict) as error:
@@ -276,9 +300,7 @@ class _Work:
 
     def _failed(self, version: Version, reason: str) -> None:
         log.warning("version not resealed", version=version.id, reason=reason)
-        self._tally.failed += 1
-        if len(self._tally.failures) < LISTED:
-            self._tally.failures[version.id] = reason
+        self._tally.fail(version, reason)
 
 
 class _Line:
@@ -286,20 +308,32 @@ class _Line:
 
     def __init__(self, reached: str) -> None:
         self.reached = reached
-        self._ended: dict[str, bool] = {}  # in order of their beginning
+        self._begun: deque[str] = deque()
+        self._ended: set[str] = set()
 
     def begin(self, version: str) -> None:
         """Note one that begins; ids only grow."""
-        self._ended[version] = False
+        self._begun.append(version)
 
-    def end(self, version: str) -> None:
-        """Note one that ended."""
-        self._ended[version] = True
-        for each, ended in tuple(self._ended.items()):
-            if not ended:
-                break
-            del self._ended[each]
-            self.reached = each
+    def end(self, version: str) -> int:
+        """Note one that ended; return by how many this gets further."""
+        self._ended.add(version)
+        further = 0
+        while self._begun and self._begun[0] in self._ended:
+            self.reached = self._begun.popleft()
+            self._ended.discard(self.reached)
+            further += 1
+        return further
+
+
+class _Refused(Exception):
+    """The tenant that was named is refused."""
+
+
+def begun(run: Run) -> datetime | None:
+    """Return the time by which a run goes by that is to go on; None for one that begins."""
+    word = run.cursor.partition(" ")[0]
+    return moment(int(word)) if word else None
 
 
 def stored_size(version: Version) -> int:

@@ -36,6 +36,7 @@ MiB = 1024 * 1024
 KIND = "rotate dek"
 LEAST_PRIORITY = 19
 DRAIN = 30.0  # seconds for removing what was written in vain
+GOES_ON = "goes on: data keys that were made before {} are old (--fresh begins anew)"
 SHOWN = 10  # failures that are named on the screen; --json has more
 HELP = teach(
     "Give contents new data keys: each is read, opened, sealed again under a key made now, read back and "
@@ -150,7 +151,7 @@ async def _scopes(wired: "Core", wish: _Wish) -> "Sequence[Scope]":
 
 
 async def _one(wired: "Core", work: "Reseals", scope: "Scope", wish: _Wish, tally: "Tally") -> None:
-    from gateway.reseals import Tally, Unfinished  # noqa: PLC0415 - help answers at once
+    from gateway.reseals import Tally, Unfinished, begun  # noqa: PLC0415 - help answers at once
     from gateway.resumed import resumed  # noqa: PLC0415 - as above
 
     mine, before = Tally(), wish.before or now()
@@ -158,14 +159,16 @@ async def _one(wired: "Core", work: "Reseals", scope: "Scope", wish: _Wish, tall
         await work.look(scope, before=before, tally=mine)
         tally.add(mine)
         return
-    since = f"before {wish.before.isoformat()}" if wish.before else ""
-    subject = f"{scope.subject} {since}".strip()
+    limit = f"before {wish.before.isoformat()}" if wish.before else ""
+    subject = f"{scope.subject} {limit}".strip()
     with bar("resealing") as shown:
         await _total(wired, work, scope, shown)
         with contextlib.suppress(Unfinished):
             async with resumed(wired.runs, KIND, subject) as ledger:
                 if wish.fresh:
                     await ledger.save("", {})
+                elif since := begun(ledger.run):
+                    typer.echo(f"sealgate: {GOES_ON.format(since.isoformat())}", err=True)
                 await work.run(scope, ledger, before=before, tally=mine, told=shown.advance)
     tally.add(mine)
 
