@@ -8,7 +8,7 @@ from datetime import timedelta
 from envelope.envelope import decode
 from gateway.catalog import SqlCatalog
 from gateway.patience import Patience
-from gateway.ports import Backlog, Store
+from gateway.ports import Backlog, Runs, Store
 from gateway.pushing import Pushing
 from gateway.quorum import Target
 from gateway.rate import Rate
@@ -47,6 +47,7 @@ class Tool:
     patience: float = 0.0
     lease: float = 60.0
     told: Told = field(default_factory=Told)
+    runs: Runs | None = None  # of its own
 
     @property
     def rewrapping(self) -> Rewrapping:
@@ -73,7 +74,12 @@ class Tool:
         wraps = self.catalog.wraps
         renewal = Renewal(wraps, self.keys, self.rewrapping, self.pushing, ahead=self.ahead)
         return Rotation(
-            self.catalog.runs, wraps, self.keys, renewal, lease=timedelta(seconds=1), at_once=2
+            self.runs or self.catalog.runs,
+            wraps,
+            self.keys,
+            renewal,
+            lease=timedelta(seconds=1),
+            at_once=2,
         )
 
     async def rotate(
