@@ -12,14 +12,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from envelope.signature import Kind, SignatureRefused, Signer, canonical, verify
-from keyservice.records import Custody, RootRef, Tier, is_tenant
+from keyservice.records import Custody, RootRef, ShredOrder, Tier, is_tenant
 from keyservice.wire import MAX_ENTRY
 
 ENTRY: Final = Kind("entry", "sealgate shred ledger 1")
+ORDER: Final = Kind("order", "sealgate shred order 1")
 FORMAT: Final = 1
 GENESIS: Final = "0" * 64
 _LEDGER = re.compile(r"[0-9a-f]{32}")
@@ -96,6 +97,14 @@ class Ledger(Protocol):
         """Sign a report with the key of this ledger."""
         ...
 
+    def vouch(self, tenant: str, order: ShredOrder) -> ShredOrder:
+        """Return the order signed with the key of this ledger."""
+        ...
+
+    def vouched(self, tenant: str, order: ShredOrder) -> bool:
+        """Say whether a trusted key signed the order, for this tenant."""
+        ...
+
     async def close(self) -> None:
         """Let others open it; idempotent."""
         ...
@@ -126,6 +135,35 @@ def new_entry(
         "approved": destruction.approved,
     }
     return _entry(document, canonical(signer.sign(document, ENTRY)).decode(), signer.public)
+
+
+def vouched_order(signer: Signer, tenant: str, order: ShredOrder) -> ShredOrder:
+    """Return the order, signed."""
+    signature = signer.sign(_stated(tenant, order), ORDER)["signature"]
+    return replace(order, proof=canonical(signature).decode())
+
+
+def is_vouched(tenant: str, order: ShredOrder, trusted: Iterable[str]) -> bool:
+    """Say whether one of these keys signed the order, for this tenant."""
+    try:
+        signed = {ORDER.field: _stated(tenant, order), "signature": json.loads(order.proof)}
+        verify(json.dumps(signed).encode(), list(trusted), ORDER)
+    except (ValueError, SignatureRefused):
+        return False
+    return True
+
+
+def _stated(tenant: str, order: ShredOrder) -> dict[str, Any]:
+    return {
+        "tenant": tenant,
+        "ordered": order.ordered,
+        "due": order.due,
+        "by": order.by,
+        "names": list(order.names),
+        "reason": order.reason,
+        "was": order.was.value,
+        "approved": order.approved,
+    }
 
 
 def read_entry(text: str, trusted: Iterable[str]) -> Entry:

@@ -23,7 +23,16 @@ from typing import Any
 from envelope.signature import SignatureRefused, Signer, demand_public, new_signer, signer_of
 from keyservice.errors import Invalid, Unavailable
 from keyservice.files import read_secret, sync_folder, write_durably
-from keyservice.ledger import GENESIS, Destruction, Entry, new_entry, read_entry
+from keyservice.ledger import (
+    GENESIS,
+    Destruction,
+    Entry,
+    is_vouched,
+    new_entry,
+    read_entry,
+    vouched_order,
+)
+from keyservice.records import ShredOrder
 
 HEAD = "sealgate shred ledger "
 _HEAD = re.compile(HEAD + r"([0-9a-f]{32})")
@@ -88,6 +97,14 @@ class LedgerFile:
     def sign(self, document: dict[str, Any]) -> dict[str, Any]:
         """See `Ledger.sign`."""
         return self._signer.sign(document)
+
+    def vouch(self, tenant: str, order: ShredOrder) -> ShredOrder:
+        """See `Ledger.vouch`."""
+        return vouched_order(self._signer, tenant, order)
+
+    def vouched(self, tenant: str, order: ShredOrder) -> bool:
+        """See `Ledger.vouched`."""
+        return is_vouched(tenant, order, self._trusted)
 
     async def close(self) -> None:
         """See `Ledger.close`."""

@@ -82,7 +82,8 @@ class ShredOrder:
     Times are microseconds since the epoch, 0 for what has not happened. `names` are all identities that
     the one who ordered proved, of whom `by` is the first; `was` is what the tenant is again when the
     order is undone. `approved` is the second administrator who let it happen at once, empty while nobody
-    did. Once it `began` nothing undoes it, and once it `ended` nothing is left to destroy.
+    did. Once it `began` nothing undoes it, and once it `ended` nothing is left to destroy. `proof` is the
+    key service's signature of all but these two.
     """
 
     ordered: int
@@ -94,6 +95,7 @@ class ShredOrder:
     approved: str = ""
     began: int = 0
     ended: int = 0
+    proof: str = ""
 
 
 class KekState(enum.StrEnum):
@@ -285,6 +287,7 @@ def _read_order(document: Mapping[str, Any] | None) -> ShredOrder | None:
         approved=_text(document["approved"]),
         began=_count(document["began"]),
         ended=_count(document["ended"]),
+        proof=_text(document["proof"]),
     )
 
 

@@ -33,6 +33,7 @@ from keyservice.records import ShredOrder, TenantRecord, TenantState
 MAX_DAYS = 3650
 PAGE = 200
 PAGE_BYTES = 1 << 20
+SKEW = 600_000_000  # microseconds by which the clocks of instances may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Shreddings:
         """Let an order be carried out at once; only somebody else than who gave it can."""
 
         async def approve() -> Outcome[TenantRecord]:
-            return Outcome("", await self._changes.make(tenant, _approved(call), proven=False))
+            return Outcome("", await self._changes.make(tenant, self._approved(call), proven=False))
 
         return await self._desk.one(call, tenant, Operation.APPROVE_SHRED, approve)
 
@@ -165,7 +166,8 @@ class Shreddings:
             order = ShredOrder(
                 at, due, call.caller.name, call.reason, call.caller.names, record.state
             )
-            return replace(record, state=TenantState.SHREDDING, order=order)
+            vouched = self._ledger.vouch(record.tenant, order)
+            return replace(record, state=TenantState.SHREDDING, order=vouched)
 
         return decide
 
@@ -178,7 +180,9 @@ class Shreddings:
             raise WrongState("tenant's destruction has begun: nothing undoes it")
         if order.due <= self._clock():
             raise WrongState("the order's time has run out: it is carried out, and not undone")
-        return replace(record, state=order.was, order=None)
+        # What nobody vouches for must not end a suspension.
+        true = self._ledger.vouched(record.tenant, order)
+        return replace(record, state=order.was if true else TenantState.SUSPENDED, order=None)
 
     def _beginning(self, call: Call) -> Decide:
         """Return the decision to begin, which believes a record only as far as it proves itself.
@@ -206,28 +210,36 @@ class Shreddings:
         if order is None or record.state not in {TenantState.SHREDDING, TenantState.SHREDDED}:
             _demand_alive(record)
             raise WrongState("nobody ordered the destruction of this tenant's keys")
-        if order.began:
-            return record  # here or on another instance: to be finished
-        if not order.approved and self._clock() < order.due:
+        self._demand_vouched(record.tenant, order)
+        at = self._clock()
+        # Begun here or on another instance: to be finished. But a mark alone proves no time.
+        if not order.approved and min(order.began or at, at + SKEW) < order.due:
             raise WrongState(
                 f"{_told(order)}: before that only with a second administrator's approval"
             )
-        return replace(record, order=replace(order, began=self._clock()))
+        return record if order.began else replace(record, order=replace(order, began=at))
 
+    def _approved(self, call: Call) -> Decide:
+        async def decide(record: TenantRecord) -> TenantRecord:
+            _demand_alive(record)
+            order = record.order
+            if record.state is not TenantState.SHREDDING or order is None:
+                raise WrongState("nobody ordered the destruction of this tenant's keys")
+            self._demand_vouched(record.tenant, order)
+            if {order.by, *order.names} & set(call.caller.names):
+                raise Denied("who ordered it cannot approve it: that is for a second administrator")
+            if order.approved or order.began:
+                return record
+            approved = replace(order, approved=call.caller.name)
+            return replace(record, order=self._ledger.vouch(record.tenant, approved))
 
-def _approved(call: Call) -> Decide:
-    async def decide(record: TenantRecord) -> TenantRecord:
-        _demand_alive(record)
-        order = record.order
-        if record.state is not TenantState.SHREDDING or order is None:
-            raise WrongState("nobody ordered the destruction of this tenant's keys")
-        if {order.by, *order.names} & set(call.caller.names):
-            raise Denied("who ordered it cannot approve it: that is for a second administrator")
-        if order.approved or order.began:
-            return record
-        return replace(record, order=replace(order, approved=call.caller.name))
+        return decide
 
-    return decide
+    def _demand_vouched(self, tenant: str, order: ShredOrder) -> None:
+        if not self._ledger.vouched(tenant, order):
+            raise WrongState(
+                "no key service that is trusted here gave this order: undo it, and order it anew"
+            )
 
 
 def _demand_alive(record: TenantRecord) -> None:

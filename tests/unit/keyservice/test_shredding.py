@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from keyservice.change import Changes
 from keyservice.desk import Call, Desk
 from keyservice.destruction import Destroyer
 from keyservice.errors import (
+    Altered,
     Denied,
     Invalid,
     KeyServiceError,
@@ -27,7 +29,7 @@ from keyservice.keyring import Keyring
 from keyservice.ledgered import LedgeredStore
 from keyservice.lifecycle import Lifecycle
 from keyservice.policy import Caller, Gate, parse
-from keyservice.records import OWN, TenantRecord, TenantState, Tier
+from keyservice.records import OWN, ShredOrder, TenantRecord, TenantState, Tier
 from keyservice.rewrapping import Rewrapping
 from keyservice.service import KeyService
 from keyservice.shredding import Notice, Shreddings
@@ -322,3 +324,53 @@ async def test_an_order_needs_no_root_and_an_undo_does(site: Site) -> None:
     site.root.down = False
     assert (await site.one.shreds.undo(ADA, TENANT)).state is TenantState.ACTIVE
     assert await site.one.key()
+
+
+async def _write(site: Site, record: TenantRecord) -> None:
+    """Write a record as somebody would who has the key store and no key service."""
+    held = await site.store.read(TENANT)
+    await site.store.write(replace(record, revision=held.version + 1), held.version)
+    site.one.keyring.drop(TENANT)
+
+
+@pytest.mark.parametrize("approved", ["", "email:bob"])
+@pytest.mark.parametrize("state", [TenantState.SHREDDING, TenantState.SHREDDED])
+async def test_an_order_that_was_written_into_the_store_is_not_carried_out(
+    site: Site, approved: str, state: TenantState
+) -> None:
+    record = await site.record()
+    order = ShredOrder(1, 2, "email:ada", "forged", approved=approved, began=3)
+    await _write(site, replace(record, state=state, order=order))
+    with pytest.raises(WrongState, match="no key service that is trusted"):
+        await site.one.shreds.execute(WORKER, TENANT)
+    assert site.one.ledger.tenants() == []
+    assert site.store.wrapped(TENANT) != []
+
+
+async def test_a_true_order_is_neither_hastened_nor_approved_by_writing_it(site: Site) -> None:
+    record = await site.one.shreds.order(ADA, TENANT, 7)
+    order = record.order
+    assert order is not None
+    for forged in (
+        replace(order, due=order.ordered),
+        replace(order, approved="email:bob"),
+        replace(order, names=(), by="email:bob"),
+        replace(order, began=order.due + 1),
+    ):
+        await _write(site, replace(await site.record(), order=forged))
+        with pytest.raises(WrongState):
+            await site.one.shreds.execute(WORKER, TENANT)
+    await _write(site, replace(await site.record(), order=replace(order, reason="another")))
+    with pytest.raises(WrongState, match="no key service that is trusted"):
+        await site.one.shreds.approve(BOB, TENANT)
+    with pytest.raises(Altered):
+        await site.one.shreds.undo(BOB, TENANT)
+    assert site.one.ledger.tenants() == []
+
+
+async def test_undoing_an_order_that_nobody_gave_ends_no_suspension(site: Site) -> None:
+    await site.one.lifecycle.suspend(ADA, TENANT)
+    order = ShredOrder(1, 2 * site.time, "email:ada", "forged")
+    await _write(site, replace(await site.record(), state=TenantState.SHREDDING, order=order))
+    undone = await site.one.shreds.undo(BOB, TENANT)
+    assert undone.state is TenantState.SUSPENDED

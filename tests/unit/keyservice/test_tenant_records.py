@@ -53,6 +53,7 @@ RECORDS = st.builds(
         st.text(max_size=9),
         st.integers(0),
         st.integers(0),
+        st.text(max_size=9),
     ),
     st.integers(0, 2**60),
     st.text(max_size=64),
