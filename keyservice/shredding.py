@@ -176,13 +176,14 @@ class Shreddings:
         order = record.order
         if record.state is not TenantState.SHREDDING or order is None:
             return record
+        if not self._ledger.vouched(record.tenant, order):
+            # Nobody gave it, and what it says the tenant was must not end a suspension.
+            return replace(record, state=TenantState.SUSPENDED, order=None)
         if order.began:
             raise WrongState("tenant's destruction has begun: nothing undoes it")
         if order.due <= self._clock():
             raise WrongState("the order's time has run out: it is carried out, and not undone")
-        # What nobody vouches for must not end a suspension.
-        true = self._ledger.vouched(record.tenant, order)
-        return replace(record, state=order.was if true else TenantState.SUSPENDED, order=None)
+        return replace(record, state=order.was, order=None)
 
     def _beginning(self, call: Call) -> Decide:
         """Return the decision to begin, which believes a record only as far as it proves itself.

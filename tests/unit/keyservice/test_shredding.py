@@ -345,6 +345,11 @@ async def test_an_order_that_was_written_into_the_store_is_not_carried_out(
         await site.one.shreds.execute(WORKER, TENANT)
     assert site.one.ledger.tenants() == []
     assert site.store.wrapped(TENANT) != []
+    if state is TenantState.SHREDDING:
+        undone = await site.one.shreds.undo(BOB, TENANT)
+        assert undone.state is TenantState.SUSPENDED, "whatever time it named"
+        await site.one.lifecycle.resume(BOB, TENANT)
+        assert await site.one.key()
 
 
 async def test_a_true_order_is_neither_hastened_nor_approved_by_writing_it(site: Site) -> None:
