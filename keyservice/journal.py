@@ -322,7 +322,10 @@ class Journal:
         )
 
     def _summary(self, tenant: str) -> Summary:
-        return self._summaries.setdefault(tenant, Summary(self._now()))
+        found = self._summaries.get(tenant)
+        if found is None:
+            found = self._summaries[tenant] = Summary(self._now())
+        return found
 
     def _room(self, count: int) -> bool:
         if self._size >= self._capacity:
