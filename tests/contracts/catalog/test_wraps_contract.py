@@ -367,3 +367,18 @@ async def test_stale_copies_are_counted_by_target(
     assert await catalog.wraps.pushed(stale, stale.version.kek)
     assert (await catalog.wraps.backlog("backup")).copies == 1
     assert (await catalog.wraps.backlog("primary")).copies == 2
+
+
+async def test_a_failed_write_may_have_come_true(
+    catalog: SqlCatalog, tenant: str, clock: FakeClock
+) -> None:
+    version = await put(catalog, tenant, "a")
+    await catalog.wraps.rewrap([change(version)])
+    (late,) = await claim(catalog, "backup")
+    await catalog.wraps.rewrap([change(late.version, 3)])
+    clock.now += timedelta(seconds=61)
+    (stale,) = await claim(catalog, "backup")
+    assert await catalog.wraps.pushed(stale, kek_of(tenant, 3))
+    await catalog.wraps.failed_push(late, HOUR)
+    (again,) = await claim(catalog, "backup")
+    assert (again.tries, *again.keks) == (0, kek_of(tenant, 2))
