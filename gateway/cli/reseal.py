@@ -104,7 +104,8 @@ def dek(
         typer.echo(f"sealgate: tenant {refused} is left as it is: {reason}", err=True)
     for failed, reason in list(tally.failures.items())[:SHOWN]:
         typer.echo(f"sealgate: version {failed} was not resealed: {reason}", err=True)
-    if tally.refused and not tally.resealed:
+    settled = tally.resealed + tally.recent + tally.gone + tally.overtaken + tally.failed
+    if tally.refused and not settled:
         raise typer.Exit(FAILED)
     if tally.failed or tally.refused:
         raise typer.Exit(FINDINGS)

@@ -37,7 +37,7 @@ LATER = timedelta(days=1)
 STORED, MISSING = ReplicaState.STORED, ReplicaState.MISSING
 
 
-def resealer(bench: Bench, *, beat: float = 600.0) -> Reseal:
+def resealer(bench: Bench, *, beat: float = 600.0, rate: Rate | None = None) -> Reseal:
     """Return the use case over a bench."""
     return Reseal(
         bench.catalog,
@@ -49,7 +49,7 @@ def resealer(bench: Bench, *, beat: float = 600.0) -> Reseal:
         placing=bench.placing,
         background=bench.background,
         settings=PumpSettings(part_size=PART, inline=bench.inline, max_size=bench.max_size),
-        rate=Rate(),
+        rate=rate or Rate(),
         beat=beat,
     )
 
@@ -361,3 +361,41 @@ async def test_the_limits_of_today_are_not_those_of_then(bench: Bench) -> None:
     assert await reseal(bench, replace(receipt.version)) is Outcome.RESEALED
     assert (await bench.catalog.find(bench.tenant, "report")).version.inline is None
     assert await bench.read() == content
+
+
+async def test_each_byte_is_read_twice_at_the_rate(bench: Bench) -> None:
+    class Counted(Rate):
+        taken = 0
+
+        async def take(self, size: int, requests: int = 0) -> None:
+            self.taken += size
+            await super().take(size, requests)
+
+    receipt, counted = await bench.store(os.urandom(3 * PART)), Counted()
+    made = resealer(bench, rate=counted)
+    outcome = await made.version(bench.tenant, receipt.version.id, before=now() + LATER)
+    assert outcome is Outcome.RESEALED
+    size = receipt.version.body_size
+    assert 2 * size * 0.99 < counted.taken < 2 * size * 1.01
+
+
+async def test_memory_is_what_an_upload_has(bench: Bench) -> None:
+    receipt = await bench.store(os.urandom(12 * PART))
+    drawn, most, draw, put_back = 0, 0, bench.pool.draw, bench.pool.put_back
+
+    async def counted(size: int, owner: str) -> bytearray:
+        nonlocal drawn, most
+        data = await draw(size, owner)
+        drawn += 1
+        most = max(most, drawn)
+        return data
+
+    def returned(data: bytearray, owner: str, *, tainted: bool) -> None:
+        nonlocal drawn
+        drawn -= 1
+        put_back(data, owner, tainted=tainted)
+
+    bench.pool.draw, bench.pool.put_back = counted, returned  # type: ignore[method-assign]
+    assert await reseal(bench, receipt.version) is Outcome.RESEALED
+    assert most <= bench.window
+    assert drawn == 0
