@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from gateway.app import Core
 
 log = structlog.get_logger()
-LONG: Final = (
-    3600.0  # seconds to wait for a buffer: nobody waits for work that has the lowest priority
-)
+SLOW: Final = 60.0  # seconds that a backup may keep waiting who can wait
+LONG: Final = 3600.0  # seconds that such work waits for a buffer
 
 
 def repairer(
@@ -122,7 +121,7 @@ def reseals(
         settings=FanSettings(
             window=limits.parts_in_flight,
             parallel=limits.parts_at_once,
-            patience=limits.backup_patience,
+            patience=max(limits.backup_patience, SLOW),
         ),
     )
     reseal = Reseal(
