@@ -31,9 +31,9 @@ from gateway.reseal import Outcome, Reseal
 from gateway.tenants import Tenants
 from gateway.verify import check_replica
 from keyservice.wire import Unavailable
+from tests.doubles.resealing import LATER, content_of, resealer
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench
-from tests.unit.gateway.test_reseal import LATER, content_of, resealer
 
 EVENTS = ("fail", "lose", "die", "reseal", "purge", "delete", "replace", "repair")
 ERRORS = {"store": StoreUnavailable, "catalog": CatalogUnavailable, "keys": Unavailable}

@@ -1,11 +1,8 @@
 """A reseal: another key and other bytes for the same content, or everything as it was."""
 
-import asyncio
 import hashlib
 import os
-from contextlib import aclosing
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import pytest
 
@@ -15,65 +12,23 @@ from gateway.model import (
     Found,
     Precondition,
     ReplicaState,
-    Version,
     body_key,
     envelope_key,
     moment,
     now,
 )
 from gateway.opened import envelope_of
-from gateway.policies import Policies
-from gateway.pump import PumpSettings
 from gateway.quorum import QuorumLost
 from gateway.rate import Rate
-from gateway.reseal import Outcome, Reseal
+from gateway.reseal import Outcome
 from gateway.uploads import Draft
 from keyservice.wire import Suspended
 from tests.doubles.blobs import overwrite, whole
 from tests.doubles.blobs import piece as blob_piece
+from tests.doubles.resealing import LATER, blobs, content_of, reseal, resealer
 from tests.unit.gateway.conftest import PART, Bench, pieces
 
-LATER = timedelta(days=1)
 STORED, MISSING = ReplicaState.STORED, ReplicaState.MISSING
-
-
-def resealer(bench: Bench, *, beat: float = 600.0, rate: Rate | None = None) -> Reseal:
-    """Return the use case over a bench."""
-    return Reseal(
-        bench.catalog,
-        bench.catalog.wraps,
-        bench.keys,
-        bench.downloads,
-        bench.replication,
-        policies=Policies(bench.catalog, bench.quorum),
-        placing=bench.placing,
-        background=bench.background,
-        settings=PumpSettings(part_size=PART, inline=bench.inline, max_size=bench.max_size),
-        rate=rate or Rate(),
-        beat=beat,
-    )
-
-
-async def reseal(bench: Bench, version: Version, *, before: datetime | None = None) -> Outcome:
-    """Reseal one version, however new its key is."""
-    try:
-        return await resealer(bench).version(
-            version.tenant, version.id, before=before or now() + LATER
-        )
-    finally:
-        await bench.background.settle()
-
-
-async def content_of(bench: Bench, found: Found) -> bytes:
-    """Open a version by what the catalog said of it."""
-    opened = await bench.downloads.open(found, request_id="")
-    async with aclosing(bench.downloads.read(opened, 0, opened.size)) as stream:
-        return b"".join([piece async for piece in stream])
-
-
-def blobs(bench: Bench) -> set[str]:
-    """Return the blobs that stores hold some of."""
-    return {key.split("/")[2] for store in bench.stores for key in store.keys}
 
 
 async def untouched(bench: Bench, found: Found) -> bool:
@@ -278,73 +233,6 @@ async def test_an_unknown_outcome_removes_nothing(
         await reseal(bench, receipt.version)
     assert await bench.read() == content
     assert len(blobs(bench)) == 2
-
-
-async def test_two_at_once(bench: Bench) -> None:
-    content = os.urandom(2 * PART)
-    receipt = await bench.store(content)
-    ends = await asyncio.gather(*(reseal(bench, receipt.version) for _ in range(3)))
-    assert sorted(ends) == sorted([Outcome.RESEALED, Outcome.OVERTAKEN, Outcome.OVERTAKEN])
-    found = await bench.catalog.find(bench.tenant, "report")
-    assert blobs(bench) == {receipt.version.blob, found.version.blob}
-    assert await bench.read() == content
-
-
-async def test_a_version_that_is_purged_meanwhile_is_gone(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    receipt = await bench.store(os.urandom(2 * PART))
-    switch = bench.catalog.wraps.switch
-
-    async def late(*words: object) -> bool:
-        gone = await bench.catalog.trash(bench.tenant, "report", Precondition())
-        await bench.catalog.bin.doom_now(bench.tenant, gone.id)
-        return await switch(*words)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(bench.catalog.wraps, "switch", late)
-    assert await reseal(bench, receipt.version) is Outcome.GONE
-    assert blobs(bench) == {receipt.version.blob}
-    assert await reseal(bench, receipt.version) is Outcome.GONE
-
-
-async def test_a_blob_that_takes_long_is_kept(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    receipt = await bench.store(os.urandom(4 * PART))
-    intended, often = 0, asyncio.Event()
-    intend = bench.catalog.wraps.intend
-
-    async def counted(version: Version, blob: str, kek: str) -> bool:
-        nonlocal intended
-        intended += 1
-        if intended == 3:
-            often.set()
-        return await intend(version, blob, kek)
-
-    monkeypatch.setattr(bench.catalog.wraps, "intend", counted)
-    bench.patience = 60.0
-    bench.west.gate.clear()
-    slow = resealer(bench, beat=0.01)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(
-            slow.version(bench.tenant, receipt.version.id, before=now() + LATER)
-        )
-        await often.wait()
-        bench.west.gate.set()
-    assert task.result() is Outcome.RESEALED
-
-
-async def test_a_reader_of_the_old_blob_finishes(bench: Bench) -> None:
-    content = os.urandom(4 * PART)
-    receipt = await bench.store(content)
-    opened = await bench.downloads.open(
-        await bench.catalog.find(bench.tenant, "report"), request_id=""
-    )
-    async with aclosing(bench.downloads.read(opened, 0, opened.size)) as stream:
-        begun = await anext(stream)
-        assert await reseal(bench, receipt.version) is Outcome.RESEALED
-        rest = [piece async for piece in stream]
-    assert begun + b"".join(rest) == content
 
 
 async def test_the_limits_of_today_are_not_those_of_then(bench: Bench) -> None:

@@ -16,8 +16,8 @@ from gateway.resumed import resumed
 from gateway.tenants import Tenants
 from gateway.uploads import Draft
 from keyservice.wire import CannotUnwrap, Suspended
+from tests.doubles.resealing import resealer
 from tests.unit.gateway.conftest import PART, Bench, pieces
-from tests.unit.gateway.test_reseal import resealer
 
 LEASE = timedelta(seconds=5)
 

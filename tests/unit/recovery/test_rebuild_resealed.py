@@ -11,8 +11,8 @@ from gateway.errors import CatalogUnavailable
 from gateway.model import Version, body_key, envelope_key, now
 from gateway.reseal import Outcome
 from tests.doubles.blobs import whole
+from tests.doubles.resealing import reseal
 from tests.unit.gateway.conftest import PART
-from tests.unit.gateway.test_reseal import reseal
 from tests.unit.recovery.conftest import Site
 
 
