@@ -1,0 +1,326 @@
+"""Retiring KEKs: whatever refers to one keeps it, and nothing can come under it any more before it goes."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.catalog import SqlCatalog, migrate, open_catalog
+from gateway.due import Schedules
+from gateway.errors import Invalid, NotFound, StoreUnavailable, UploadLost
+from gateway.key_status import SETTLE, KeyStatuses
+from gateway.model import SYSTEM, Tenant, new_id
+from gateway.ports import Rewrapped
+from gateway.quorum import Role, Target
+from gateway.retirement import Retirement
+from gateway.tiers import Tiers
+from gateway.verification import Verification
+from gateway.verify import stored_envelope
+from keyservice.wire import Kek, TenantRoot, Unavailable
+from tests.contracts.catalog.samples import (
+    ANY,
+    START,
+    STORED,
+    FakeClock,
+    kek_of,
+    new_upload,
+    put,
+    version_of,
+)
+from tests.doubles.blobs import commit, overwrite, piece, place, rewrapped, seal
+from tests.doubles.control import MemoryControl
+from tests.doubles.stores import FaultyStore
+
+TTL = 60.0
+
+
+class Site:
+    """One business tenant in a real catalog, a key service in memory, and a clock that sleeping moves."""
+
+    def __init__(self, catalog: SqlCatalog, clock: FakeClock) -> None:
+        self.catalog, self.clock = catalog, clock
+        self.control = MemoryControl(lambda: clock.now)
+        self.tenant = new_id()
+        self.waited: list[timedelta] = []
+        self.asleep: Callable[[], Awaitable[object]] | None = None
+        schedules = Schedules(catalog.wraps, {}, grace=timedelta(1), clock=lambda: clock.now)
+        self.statuses = KeyStatuses(
+            catalog, self.control, catalog.wraps, schedules, clock=lambda: clock.now
+        )
+        self.retirement = Retirement(
+            self.control,
+            catalog.wraps,
+            self.statuses,
+            clock=lambda: clock.now,
+            sleep=self._sleep,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        if self.asleep is not None:
+            await self.asleep()
+        self.clock.now += timedelta(seconds=seconds)
+
+    async def open(self) -> None:
+        await self.catalog.add_tenant(Tenant(self.tenant, "business", START))
+        self.control.add(self.tenant, tier="business", cache_ttl=TTL)
+
+    @property
+    def old(self) -> str:
+        return kek_of(self.tenant)
+
+    async def rotate(self) -> None:
+        current = self.control.tenants[self.tenant].current
+        assert current is not None
+        await self.control.rotate_kek(self.tenant, current.id, reason="")
+
+    async def retire(
+        self,
+        chosen: str | None = None,
+        verify: Callable[[str, frozenset[str]], Awaitable[Sequence[str]]] | None = None,
+    ) -> dict[str, tuple[str, ...]]:
+        found = await self.retirement.retire(
+            self.tenant, chosen, reason="test", verify=verify, waiting=self.waited.append
+        )
+        return {each.id: each.blocks for each in found}
+
+    def gone(self) -> bool:
+        return any(k.id == self.old and k.state == "destroyed" for k in self.keks())
+
+    def keks(self) -> Sequence[Kek]:
+        return self.control.tenants[self.tenant].keks
+
+    async def closed(self) -> bool:
+        """Tell whether nothing can come under the old KEK."""
+        upload = new_upload(self.tenant)
+        try:
+            made = version_of(upload, await self.catalog.begin(upload, new_id()))
+            await self.catalog.commit(made, STORED, ANY, None)
+        except UploadLost:
+            await self.catalog.forget(upload.id)
+            return True
+        return False
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    url = f"sqlite:///{tmp_path}/catalog.db"
+    await migrate(url)
+    clock = FakeClock()
+    catalog = await open_catalog(url, clock=clock)
+    made = Site(catalog, clock)
+    await made.open()
+    yield made
+    await catalog.close()
+
+
+async def test_one_that_nothing_refers_to_goes_after_the_caches(site: Site) -> None:
+    await site.rotate()
+    assert await site.retire() == {site.old: ()}
+    assert site.waited == [timedelta(seconds=TTL) + SETTLE]
+    assert site.gone()
+    assert await site.closed()
+    # Again: there is nothing to do, and nothing to wait for.
+    assert await site.retire() == {}
+    assert await site.retire(site.old) == {site.old: ()}
+    assert len(site.waited) == 1
+    assert site.control.called("retire_kek") == [site.tenant]
+
+
+async def test_the_current_one_stays(site: Site) -> None:
+    assert await site.retire() == {}
+    ((_, blocks),) = (await site.retire(site.old)).items()
+    assert blocks == ("it is current: rotate first",)
+
+
+async def test_whatever_is_under_it_is_listed_and_keeps_it_without_a_wait(site: Site) -> None:
+    first, second = [await put(site.catalog, site.tenant, name) for name in ("a", "b")]
+    await put(site.catalog, site.tenant, "c")
+    await site.catalog.trash(site.tenant, "c", ANY)
+    await site.rotate()
+    new = kek_of(site.tenant, 2)
+    await site.catalog.wraps.rewrap([Rewrapped(first.id, first.blob, site.old, new, b"new")])
+
+    ((_, blocks),) = (await site.retire()).items()
+
+    assert blocks[:4] == (
+        "1 version",
+        "1 version in the trash or being purged",
+        "1 envelope on backup not yet replaced",
+        "1 envelope on primary not yet replaced",
+    )
+    assert not site.waited
+    assert not site.gone()
+    assert not await site.closed()
+    assert second.kek == site.old
+
+
+async def test_an_upload_that_commits_while_caches_are_waited_for_keeps_it(site: Site) -> None:
+    await site.rotate()
+    site.asleep = lambda: put(site.catalog, site.tenant, "late")
+    assert await site.retire() == {site.old: ("1 version",)}
+    assert not site.gone()
+
+
+async def test_an_upload_that_began_before_keeps_it(site: Site) -> None:
+    upload = new_upload(site.tenant)
+    await site.catalog.begin(upload, "slow")
+    await site.rotate()
+    ((_, blocks),) = (await site.retire()).items()
+    assert blocks == ("1 upload under way that began before it was out of use",)
+    await site.catalog.forget(upload.id)
+    assert await site.retire() == {site.old: ()}
+
+
+async def test_an_upload_that_comes_after_the_last_look_is_lost(site: Site) -> None:
+    await site.rotate()
+    seen: list[bool] = []
+
+    async def verify(tenant: str, keks: frozenset[str]) -> Sequence[str]:
+        assert (tenant, keks) == (site.tenant, frozenset({site.old}))
+        seen.append(await site.closed())
+        return []
+
+    assert await site.retire(verify=verify) == {site.old: ()}
+    assert seen == [True]
+
+
+async def test_what_is_found_on_a_target_keeps_it_open(site: Site) -> None:
+    await site.rotate()
+
+    async def verify(tenant: str, keks: frozenset[str]) -> Sequence[str]:
+        del tenant, keks
+        return ["3 on east: envelopes still under it"]
+
+    assert await site.retire(verify=verify) == {site.old: ("3 on east: envelopes still under it",)}
+    assert not site.gone()
+    assert not await site.closed()
+
+
+async def test_a_verification_that_breaks_off_leaves_it_open(site: Site) -> None:
+    await site.rotate()
+
+    async def verify(tenant: str, keks: frozenset[str]) -> Sequence[str]:
+        del tenant, keks
+        raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        await site.retire(verify=verify)
+    assert not site.gone()
+    assert not await site.closed()
+
+
+async def test_a_key_service_that_does_not_answer_leaves_it_to_the_next_try(site: Site) -> None:
+    await site.rotate()
+
+    async def verify(tenant: str, keks: frozenset[str]) -> Sequence[str]:
+        del keks
+        site.control.refuse[tenant] = Unavailable("down")
+        return []
+
+    with pytest.raises(Unavailable):
+        await site.retire(verify=verify)
+    site.control.refuse.clear()
+    assert await site.closed()
+    assert await site.retire() == {site.old: ()}
+    assert site.gone()
+
+
+async def test_of_a_tenant_that_is_not_active_none_goes(site: Site) -> None:
+    await site.rotate()
+    await site.control.suspend(site.tenant, reason="")
+    ((_, blocks),) = (await site.retire()).items()
+    assert "the tenant is suspended" in blocks
+    assert not site.gone()
+
+
+async def test_what_is_not_there_is_said(site: Site) -> None:
+    with pytest.raises(NotFound, match="no such KEK"):
+        await site.retire("another")
+    for tenant in (new_id(), SYSTEM):
+        with pytest.raises(NotFound, match="no such tenant"):
+            await site.retirement.retire(tenant, None, reason="")
+
+
+async def test_every_status_is_told_and_one_refusal_hides_no_other(site: Site) -> None:
+    other = new_id()
+    await site.catalog.add_tenant(Tenant(other, "standard", START))
+    found = dict(await site.statuses.all())
+    assert found[other] == "unknown-tenant"
+    told = found[site.tenant]
+    assert not isinstance(told, str)
+    assert [each.about.state for each in told.keks] == ["current"]
+    assert not told.overdue
+
+
+@pytest.fixture
+def stores() -> dict[str, FaultyStore]:
+    return {"primary": FaultyStore(), "east": FaultyStore()}
+
+
+def _verification(site: Site, stores: dict[str, FaultyStore]) -> Verification:
+    targets = [
+        Target(name, Role.PRIMARY if name == "primary" else Role.BACKUP, store)
+        for name, store in stores.items()
+    ]
+    return Verification(site.catalog, site.catalog.wraps, targets)
+
+
+async def test_a_verification_reads_what_is_there_and_tells_the_catalog(
+    site: Site, stores: dict[str, FaultyStore]
+) -> None:
+    blob = await commit(site.catalog, site.tenant, b"content", stores, on=list(stores), inline=True)
+    newer = rewrapped(blob)
+    await site.catalog.wraps.rewrap([Rewrapped(newer.id, newer.blob, "k1", "k2", newer.envelope)])
+    for stale in await site.catalog.wraps.claim_stale(
+        tenant=None, targets=list(stores), lease=timedelta(1), limit=9
+    ):
+        assert await site.catalog.wraps.pushed(stale, "k2")  # and yet it was not written
+    assert not await site.catalog.wraps.uses(site.tenant)
+    await overwrite(stores["primary"], blob.envelope_key, stored_envelope(newer))
+
+    found = await _verification(site, stores).find(site.tenant, frozenset({"k1"}))
+
+    assert [words.partition(":")[0] for words in found] == ["1 on east"]
+    assert "still under it" in found[0]
+    uses = {use.kek: use for use in await site.catalog.wraps.uses(site.tenant)}
+    assert uses["k1"].stale == {"east": 1}
+    await overwrite(stores["east"], blob.envelope_key, stored_envelope(newer))
+    assert not await _verification(site, stores).find(site.tenant, frozenset({"k1"}))
+
+
+async def test_a_verification_tells_what_no_version_owns_and_what_it_cannot_read(
+    site: Site, stores: dict[str, FaultyStore]
+) -> None:
+    await place(stores["east"], seal(b"orphan", tenant=site.tenant))
+    damaged = seal(b"damaged", tenant=site.tenant)
+    await stores["east"].put(damaged.envelope_key, piece(b"no envelope"))
+    verification = _verification(site, stores)
+
+    found = await verification.find(site.tenant, frozenset({"k1"}))
+    assert [words.partition(":")[0] for words in found] == ["1 on east", "1 on east"]
+    assert "no version owns" in found[0]
+    assert "cannot be read" in found[1]
+    # Another tenant's are none of its business.
+    assert not await verification.find(new_id(), frozenset({"k1"}))
+
+    stores["east"].read_fault, stores["east"].read_limit = StoreUnavailable("away"), 0
+    found = await verification.find(site.tenant, frozenset({"k1"}))
+    assert found == ["east does not answer: what it holds cannot be verified"]
+
+
+async def test_a_move_is_noted_in_the_catalog_and_can_be_asked_for_again(site: Site) -> None:
+    tiers = Tiers(site.catalog, site.control)
+    for _ in range(2):
+        moved = await tiers.move(site.tenant, tier="standard", reason="")
+        assert moved.root == TenantRoot("shared")
+        assert (await site.catalog.tenant(site.tenant)).tier == "standard"
+    own = [await tiers.move(site.tenant, tier="business", reason="") for _ in range(2)]
+    assert own[0].root == own[1].root
+    assert own[0].root.custody == "own"
+    fresh = await tiers.move(site.tenant, fresh=True, reason="")
+    assert fresh.root != own[0].root
+    assert (await tiers.move(site.tenant, held="acme", reason="")).root.name == "acme"
+    await tiers.move(site.tenant, tier="standard", reason="")
+    with pytest.raises(Invalid, match="move it to business"):
+        await tiers.move(site.tenant, fresh=True, reason="")
