@@ -1,10 +1,12 @@
 """Wraps that a target has and the catalog lacks, since it was loaded from a dump of before a rotation.
 
 Guarantees that the catalog takes over nothing but what the key service opens, for exactly this version, and
-what opens the attributes that the catalog has; and only while nobody else rewraps the version. What it had is
-not lost by that: the key is the same. From then on every target's copy is stale until it is written again.
+what opens the attributes that the catalog has; only under a KEK that the key service says is newer, whatever
+time a wrap claims; and only while nobody else rewraps the version. What it had is not lost by that, since the
+key is the same. From then on every target's copy is stale until it is written again.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
@@ -15,7 +17,7 @@ from gateway.model import Version
 from gateway.opening import Opening
 from gateway.ports import Rewrapped, Store, Wraps
 from gateway.rate import Rate
-from gateway.verify import known_envelope
+from gateway.verify import Under, known_envelope
 
 log = structlog.get_logger()
 
@@ -27,14 +29,22 @@ class Newer:
         self._wraps = wraps
         self._opening = opening
 
-    async def take(self, store: Store, version: Version, rate: Rate) -> None:
-        """Put a store's envelope of a version in place of the catalog's.
+    async def take(self, store: Store, version: Version, rate: Rate) -> Under:
+        """Put a store's envelope of a version in place of the catalog's, unless it is an older one after all.
 
-        Raises CatalogErrors, and what `Opening.envelope` raises.
+        Returns what it is under. Raises CatalogErrors, and what `Opening.envelope` raises.
         """
         found, known = await self._opening.envelope(store, version, rate), known_envelope(version)
         if (found.core, found.attributes, found.body) != (known.core, known.attributes, known.body):
             raise StoreDamaged("an envelope changed while it was read", reason="flipped")
         bare, kek = encode(replace(found, body=None)), found.newest.kek
+        order = await self._opening.keks(version.tenant)
+        if _place(order, kek) <= _place(order, version.kek):
+            return Under(kek)
         if await self._wraps.rewrap([Rewrapped(version.id, version.blob, version.kek, kek, bare)]):
             log.warning("the catalog was behind a target", version=version.id, kek=kek)
+        return Under(kek, ahead=True)
+
+
+def _place(order: Sequence[str], kek: str) -> int:
+    return order.index(kek) if kek in order else -1

@@ -6,7 +6,7 @@ recorded. Plaintext is in memory only, a piece at a time, and goes nowhere. A ke
 not give out now proves nothing, and is no damage.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 from envelope.envelope import Attributes, Core, Envelope, decode, open_attributes
@@ -63,6 +63,13 @@ class Opening:
         """Return a replica's envelope, whose key opens its attributes. Raises as `check`."""
         envelope, _, _ = await self._begin(store, version, rate)
         return envelope
+
+    async def keks(self, tenant: str) -> Sequence[str]:
+        """Return the ids of a tenant's KEKs, the oldest first. Raises Locked."""
+        try:
+            return [kek.id for kek in (await self._keys.tenant(tenant)).keks]
+        except KeyServiceError as error:
+            raise Locked(type(error).__name__) from error
 
     async def _begin(
         self, store: Store, version: Version, rate: Rate

@@ -293,7 +293,7 @@ class Scrub:
     ) -> Under | tuple[Kind, str]:
         """Let the catalog have an envelope that is newer than its own, or say what is wrong with it."""
         try:
-            await self._newer.take(store, version, self._rate)
+            return await self._newer.take(store, version, self._rate)
         except Locked:
             tally.locked += 1
         except (Unreadable, ObjectMissing, StoreDamaged) as error:

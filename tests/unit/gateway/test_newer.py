@@ -83,6 +83,22 @@ async def test_newer_wraps_that_do_not_open_are_damage(bench: Bench) -> None:
     assert await bench.catalog.replicas.version(version.id) == version
 
 
+async def test_an_older_wrap_that_claims_to_be_newer_is_stale(bench: Bench) -> None:
+    version = await stored(bench, PART)
+    key = envelope_key(version.tenant, version.blob)
+    older = decode(await whole(bench.east, key))
+    kek, _ = await ahead(bench, version)
+    await scrub(bench)
+    wrap_ = replace(older.newest, created=older.newest.created + 10**12)
+    await overwrite(bench.east, key, encode(replace(older, wraps=(wrap_,))))
+    tally = await scrub(bench)
+    assert (tally.ahead, tally.stale, tally.found) == (0, 1, {})
+    now = await bench.catalog.replicas.version(version.id)
+    assert now is not None
+    assert now.kek == kek
+    assert (await bench.catalog.wraps.uses(version.tenant))[0].stale["east"] == 1
+
+
 async def test_without_keys_nothing_is_taken_over(bench: Bench) -> None:
     version = await stored(bench, PART)
     await ahead(bench, version)
