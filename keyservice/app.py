@@ -119,7 +119,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(sink.close)
         auditor = Auditor(sink)
         gate, policy = await _policy(settings, metrics)
-        ends = await open_ends(settings, store)
+        ends = await open_ends(settings, store, metrics)
         stack.push_async_callback(ends.ledger.close)
         keyring = Keyring(
             root, ends.living, capacity=settings.cache.capacity, max_ttl=settings.cache.max_ttl

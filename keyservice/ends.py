@@ -16,6 +16,7 @@ from keyservice.keyring import Keyring
 from keyservice.ledger import Entry
 from keyservice.ledger_file import LedgerFile, ensure_key
 from keyservice.ledgered import LedgeredStore
+from keyservice.metrics import Metrics
 from keyservice.policy import Caller, Operation
 from keyservice.ports import KeyStore, Root
 from keyservice.replay import Pace, Replay
@@ -31,6 +32,7 @@ class Ends:
     ledger: LedgerFile
     store: KeyStore
     living: LedgeredStore
+    metrics: Metrics
 
     def wire(
         self, settings: Settings, root: Root, keyring: Keyring, changes: Changes, desk: Desk
@@ -41,6 +43,7 @@ class Ends:
             self.ledger, destroyer, _told(desk), Pace(every=settings.shred.replay_every)
         )
         self.living.risen = replay.wake
+        self.metrics.watch_ends(lambda: len(self.ledger.tenants()), lambda: replay.waiting)
         notice = Notice(settings.shred.days, settings.shred.least_days)
         shreddings = Shreddings(
             changes=changes,
@@ -61,14 +64,14 @@ def ledger_signer(settings: Settings) -> Signer:
         raise ConfigError(f"ledger: {error}") from None
 
 
-async def open_ends(settings: Settings, store: KeyStore) -> Ends:
+async def open_ends(settings: Settings, store: KeyStore, metrics: Metrics) -> Ends:
     """Open the ledger. Raises ConfigError."""
     files = settings.ledger_file, settings.ledger_key
     try:
         ledger = await asyncio.to_thread(LedgerFile, *files, settings.ledger.trusted)
     except (OSError, ValueError) as error:
         raise ConfigError(f"ledger: {error}") from None
-    return Ends(ledger, store, LedgeredStore(store, ledger))
+    return Ends(ledger, store, LedgeredStore(store, ledger), metrics)
 
 
 def _told(desk: Desk) -> Callable[[Entry], Awaitable[None]]:

@@ -5,7 +5,7 @@ Labels have few values: operations, outcomes and names of dependencies, never te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -88,6 +88,15 @@ class Metrics:
     def watch_journal(self, journal: Journal) -> None:
         """Publish how much of the key journals waits to be written, and what was lost."""
         self.registry.register(_Journal(journal))
+
+    def watch_ends(self, dead: Callable[[], int], waiting: Callable[[], int]) -> None:
+        """Publish how many tenants are dead, and how many of them are still to be looked at."""
+        for name, text, count in (
+            ("shredded_tenants", "Tenants in the shred ledger.", dead),
+            ("shreds_waiting", "Of them, those whose keys may have come back.", waiting),
+        ):
+            gauge = Gauge(f"{PREFIX}_{name}", text, registry=self.registry)
+            gauge.set_function(count)
 
     def request(self, operation: Operation, outcome: str, seconds: float) -> None:
         """Count one answered request."""

@@ -11,10 +11,11 @@ import pytest
 from envelope.signature import verify
 from keyservice.app import running
 from keyservice.client import KeyServiceClient
-from keyservice.config import ConfigError, Settings
+from keyservice.config import ConfigError, Probes, Settings
 from keyservice.errors import Denied, Invalid, Shredded, Shredding, WrongState
 from keyservice.wire import DataKey, WrappedKey
 from tests.service.keyservice.conftest import Site
+from tests.service.keyservice.test_key_service_outages import figure
 
 CALL = {"reason": "test", "request_id": "r-1"}
 AT_ONCE = {"days": 0, "least_days": 0}
@@ -39,7 +40,7 @@ async def shredded(client: KeyServiceClient, tenant: str) -> Any:
 
 
 async def test_ordered_undone_and_carried_out(site: Site, tenant: str) -> None:
-    settings = settings_of(site, "one")
+    settings = settings_of(site, "one").model_copy(update={"probes": Probes(port=0)})
     async with running(settings) as service, site.client(service.url) as client:
         await client.create_tenant(tenant, tier="business")
         key = await a_key(client, tenant)
@@ -67,6 +68,10 @@ async def test_ordered_undone_and_carried_out(site: Site, tenant: str) -> None:
             with pytest.raises(Shredded):
                 await refused
         assert (await client.tenant(tenant)).state == "shredded"
+        assert service.probes_url is not None
+        dead, waiting = "sealgate_keyservice_shredded_tenants", "sealgate_keyservice_shreds_waiting"
+        assert await figure(service.probes_url, dead) == 1
+        assert await figure(service.probes_url, waiting) == 0
     assert not (site.folder / "root.key.tenants" / f"{tenant}.key").exists()
     audit = await asyncio.to_thread((site.folder / "one.jsonl").read_text)
     assert f'"operation":"execute-shred","key":"{key.kek}"' in audit
