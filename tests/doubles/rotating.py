@@ -13,7 +13,7 @@ from gateway.pushing import Pushing
 from gateway.quorum import Target
 from gateway.rate import Rate
 from gateway.renewal import Renewal
-from gateway.rewrapping import EVERYTHING, Choice, Rewrapping
+from gateway.rewrapping import EVERYTHING, Choice, Moved, Rewrapping
 from gateway.rotation import Rotated, Rotation, Wish
 from tests.doubles.keys import MemoryKeys
 
@@ -81,6 +81,12 @@ class Tool:
             lease=timedelta(seconds=1),
             at_once=2,
         )
+
+    async def move(self, tenant: str, kek: str) -> Moved:
+        """Rewrap all that is under a KEK, in the catalog alone."""
+        moved = Moved()
+        await self.rewrapping.move(tenant, kek, EVERYTHING, moved)
+        return moved
 
     async def rotate(
         self, *tenants: str, choice: Choice = EVERYTHING, fresh: bool = True

@@ -196,6 +196,10 @@ async def test_a_tenant_that_is_suspended_is_refused_by_that_word(
         refused = await kek(site, "--tenant", stuck, "--dry-run", code=1)
         assert refused["refused"][stuck].startswith("suspended")
         await core.keys.control.resume(stuck, reason="test")
-    (outcome,) = (await kek(site, "--tenant", stuck))["tenants"]
-    assert outcome["complete"]
+    (outcome,) = (await kek(site, "--attachment", f"{stuck}/{names[3]}"))["tenants"]
+    assert (outcome["complete"], outcome["rewrapped"]) == (True, 1)
+    plans = {each["tenant"]: each for each in (await kek(site, "--all", "--dry-run"))["tenants"]}
+    assert (plans[stuck]["envelopes"], plans[other]["envelopes"]) == (len(names), 0)
+    (outcome,) = (await kek(site, "--tenant", stuck, "--finish"))["tenants"]
+    assert (outcome["complete"], outcome["rewrapped"]) == (True, len(names) - 1)
     assert await get(client, stuck, names[0]) == content(names[0])
