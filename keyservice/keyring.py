@@ -29,7 +29,7 @@ from keyservice.errors import (
 )
 from keyservice.flight import FlightCache, Loaded
 from keyservice.kek import is_newer
-from keyservice.ports import KeyStore, Root
+from keyservice.ports import KeyStore, Root, Unconfigured
 from keyservice.records import KekState, KekVersion, RootRef, TenantRecord, TenantState, Versioned
 
 RETRY_AFTER = 5.0
@@ -182,5 +182,7 @@ class Keyring:
 
 
 def _later(error: Unavailable, message: str) -> Unavailable:
-    """Give the caller a time to come back, and none of the adapter's words."""
+    """Give the caller a time to come back, and none of the adapter's words but those on settings."""
+    if isinstance(error, Unconfigured):
+        return error
     return Unavailable(message, retry_after=error.retry_after or RETRY_AFTER)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from keyservice.errors import Unavailable
 from keyservice.records import RootRef, TenantRecord, Versioned
 
 RootKind = Literal["vault", "local"]
@@ -34,6 +35,10 @@ class RootVersions:
     latest: int
     minimum: int
     created: int = field(default=0, compare=False)
+
+
+class Unconfigured(Unavailable):
+    """A record names a root that the settings of this instance do not; the text may be told to callers."""
 
 
 class Root(Protocol):

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from keyservice.errors import Unavailable
-from keyservice.ports import Root, RootKind, RootStatus, RootVersions
+from keyservice.ports import Root, RootKind, RootStatus, RootVersions, Unconfigured
 from keyservice.records import Custody, RootRef
 
 
@@ -72,5 +71,5 @@ class Roots:
             return self._ours
         held = self._held.get(root.name)
         if held is None:
-            raise Unavailable(f"no vault named {root.name} is configured here: see [[held]]")
+            raise Unconfigured(f"no vault named {root.name} is configured here: see [[held]]")
         return held

@@ -155,8 +155,11 @@ class Daemon:
 
 def _frozen(pid: int) -> bool:
     """Tell whether every thread has stopped (where the system says): a signal takes its time."""
-    states = Path(f"/proc/{pid}/task").glob("*/stat")
-    return all(state.read_text().rpartition(")")[2].split()[0] in "TZ" for state in states)
+    try:
+        states = [state.read_text() for state in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:  # a thread ended meanwhile
+        return False
+    return all(state.rpartition(")")[2].split()[0] in "TZ" for state in states)
 
 
 def _group_of(user: str) -> int:

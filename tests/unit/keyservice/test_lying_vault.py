@@ -18,6 +18,7 @@ from keyservice.errors import (
     WrongState,
 )
 from keyservice.held import HeldRoot
+from keyservice.problems import to_problem
 from keyservice.records import Custody, RootRef, Tier
 from keyservice.roots import Roots
 from keyservice.vault_session import Answer, VaultSession
@@ -218,3 +219,10 @@ async def test_another_key_in_place_of_a_retired_one_opens_nothing(
     liar.told = secrets.token_bytes(32)
     (found,) = (await instance.service.unwrap(CALL, A, [WrappedKey(before.wrapped, b"c")])).items
     assert isinstance(found, CannotUnwrap)
+
+
+async def test_a_vault_that_is_configured_no_more_is_named(instance: Instance) -> None:
+    without = Instance(Roots(FakeRoot(), {}), instance.store)
+    with pytest.raises(Unavailable, match="no vault named acme is configured here") as told:
+        await without.key(A)
+    assert to_problem(told.value).status == 503
