@@ -30,7 +30,7 @@ from gateway.quorum import Role, Target
 from gateway.rate import Rate
 from gateway.rebuild import PATIENCE, Rebuild
 from gateway.record import on_record
-from gateway.trial import SCRATCH, Scratch, Trial
+from gateway.trial import LOCKED, SCRATCH, Scratch, Trial
 
 KIND: Final = "drill"
 EVERYTHING: Final = "full-drill"
@@ -50,6 +50,7 @@ class Drilled:
     checked: int = 0
     bytes: int = 0  # of plaintext that was opened and compared
     missing: int = 0  # versions that the catalog in use says this backup lacks
+    locked: int = 0  # versions of tenants whose keys may not be used: no fault of the backup's
     failures: list[tuple[str, str]] = field(default_factory=list)  # version, why; the first of them
     failed: int = 0
     copy: datetime | None = None  # when the copy of the catalog that was loaded was taken
@@ -73,6 +74,9 @@ class Drilled:
 
     def fail(self, version: str, why: str) -> None:
         """Count a version that could not be restored as it was."""
+        if why in LOCKED:
+            self.locked += 1
+            return
         self.failed += 1
         if len(self.failures) < LISTED:
             self.failures.append((version, why))
@@ -89,6 +93,7 @@ class Drilled:
             "failed": self.failed,
             "failures": [list(each) for each in self.failures],
             "missing": self.missing,
+            "locked": self.locked,
             "catalog_copy": self.copy.isoformat() if self.copy else None,
             "catalog_copy_rows": self.copy_rows,
             "catalog_copy_failed": self.copy_failed,

@@ -20,9 +20,19 @@ from gateway.model import Found, ReplicaState, Version, moment
 from gateway.patience import Patience
 from gateway.ports import Catalog, Dumps, Recovery, Runs, Store
 from gateway.rebuild import SKEW
-from keyservice.wire import KeyServiceError
+from keyservice.wire import (
+    KeyServiceError,
+    Shredded,
+    Shredding,
+    Suspended,
+    SuspendedByOwner,
+)
 
 SCRATCH: Final = "scratch"
+LOCKED: Final = frozenset(
+    error.code for error in (Suspended, SuspendedByOwner, Shredding, Shredded)
+)
+"""Why the keys of a tenant may not be used, and so its versions cannot be opened for a drill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,9 @@ class Trial:
             size = await self.patience.keep(lambda: self._restore(found))
             if size != version.size:
                 raise DigestMismatch("the content has another length")
-        except (GatewayError, KeyServiceError, EnvelopeError) as error:
+        except KeyServiceError as error:
+            return error.code if error.code in LOCKED else type(error).__name__
+        except (GatewayError, EnvelopeError) as error:
             return type(error).__name__
         return size
 

@@ -115,6 +115,7 @@ def _show(drilled: dict[str, Any]) -> None:
             "came back": f"{drilled['checked']} versions, {drilled['bytes']} bytes",
             "did not": str(drilled["failed"]),
             "missing there": str(drilled["missing"]),
+            "keys withheld": str(drilled["locked"]),
             "copy of the catalog": str(copy),
             "RPO seen": f"{drilled['rpo_seconds']} s",
             "RTO seen": f"{drilled['rto_seconds']} s",

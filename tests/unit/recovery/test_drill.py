@@ -154,6 +154,31 @@ async def test_a_copy_of_the_catalog_that_does_not_load_is_a_failure(site: Site)
     assert not drilled.good
 
 
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("state", ["suspended", "shredded"])
+async def test_a_tenant_whose_keys_are_withheld_is_no_failure(
+    site: Site,
+    state: str,
+    copied: bool,  # noqa: FBT001
+    everything: bool,  # noqa: FBT001
+) -> None:
+    await fill(site)
+    if copied:
+        await site.backups().make()
+    site.bench.keys.states[site.bench.tenant] = state
+    drilled = await drill_of(site).run(site.east, everything=everything)
+    assert (drilled.good, drilled.failures, drilled.checked, drilled.locked) == (True, [], 0, 6)
+
+
+async def test_damage_is_found_though_the_keys_are_withheld(site: Site) -> None:
+    version = await damaged(site, "flipped")
+    await site.backups().make()
+    site.bench.keys.states[site.bench.tenant] = "suspended"
+    drilled = await drill_of(site).run(site.east, everything=True)
+    assert [each for each, _ in drilled.failures] == [version]
+
+
 async def test_one_drill_of_a_target_at_a_time(site: Site) -> None:
     catalog = site.bench.catalog
     async with on_record(catalog.runs, EVERYTHING, "east"):
