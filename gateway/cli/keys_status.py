@@ -114,6 +114,7 @@ def fields(told: "KeyStatus") -> dict[str, Any]:
             "version": None if root is None else root.latest,
             "oldest_version": None if root is None else root.minimum,
         },
+        "roots_left": [each.name for each in keys.left],
         "cache_seconds": keys.cache_ttl,
         "rate": None
         if keys.rate is None
@@ -187,6 +188,11 @@ def _print(told: "KeyStatus") -> None:
         if keys.rate is None
         else f"{keys.rate.per_second:g} keys a second, {keys.rate.burst:g} at once",
     }
+    if keys.left:
+        names = (root.name or "the first" for root in keys.left)
+        shown["roots left"] = (
+            f"{', '.join(names)}: it was moved away from them, and they still exist"
+        )
     if keys.order is not None:
         order = keys.order
         approved = f", approved by {order.approved}" if order.approved else ""
