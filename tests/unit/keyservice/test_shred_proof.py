@@ -10,7 +10,7 @@ from keyservice.audit import Auditor
 from keyservice.change import Changes
 from keyservice.desk import Call, Desk
 from keyservice.destruction import Destroyer
-from keyservice.errors import Altered, Denied, KeyServiceError
+from keyservice.errors import Altered, Denied, KeyServiceError, WrongState
 from keyservice.keyring import Keyring
 from keyservice.policy import Caller, Gate, parse
 from keyservice.records import OWN, KekState, ShredOrder, TenantRecord, TenantState
@@ -94,7 +94,7 @@ async def test_a_forged_order_is_not_carried_out_by_a_schedule(
     ends: Ends, *, down: bool, began: int
 ) -> None:
     genuine = ends.site.store.held[A].record
-    order = dataclasses.replace(FORGED, began=began)
+    order = ends.ledger.vouch(A, dataclasses.replace(FORGED, began=began))
     await write(ends, dataclasses.replace(genuine, state=TenantState.SHREDDING, order=order))
     ends.site.root.down = down
     for _ in range(2):
@@ -104,10 +104,24 @@ async def test_a_forged_order_is_not_carried_out_by_a_schedule(
     assert len(ends.site.store.history[A]) == 2  # what was genuine is still there
 
 
+@pytest.mark.parametrize("began", [0, 5])
+async def test_an_order_that_no_key_service_gave_is_carried_out_by_nobody(
+    ends: Ends, began: int
+) -> None:
+    genuine = ends.site.store.held[A].record
+    order = dataclasses.replace(FORGED, began=began)
+    await write(ends, dataclasses.replace(genuine, state=TenantState.SHREDDING, order=order))
+    for call in (WORKER, FIRST, SECOND):
+        with pytest.raises(WrongState, match="no key service"):
+            await ends.shreddings.execute(call, A)
+    assert alive(ends)
+
+
 async def test_an_order_over_other_keys_is_not_carried_out_by_anybody(ends: Ends) -> None:
     genuine = ends.site.store.held[A].record
+    order = ends.ledger.vouch(A, FORGED)
     forged = dataclasses.replace(
-        genuine, state=TenantState.SHREDDING, order=FORGED, cache_ttl=genuine.cache_ttl + 1
+        genuine, state=TenantState.SHREDDING, order=order, cache_ttl=genuine.cache_ttl + 1
     )
     await write(ends, forged)
     for call in (WORKER, FIRST):
@@ -120,7 +134,8 @@ async def test_an_order_over_other_keys_is_not_carried_out_by_anybody(ends: Ends
 async def test_a_forged_end_is_not_made_true_by_a_schedule(
     ends: Ends, order: ShredOrder | None, error: type[KeyServiceError]
 ) -> None:
-    forged = dataclasses.replace(buried(ends.site.store.held[A].record), order=order)
+    vouched = ends.ledger.vouch(A, order) if order else None
+    forged = dataclasses.replace(buried(ends.site.store.held[A].record), order=vouched)
     await write(ends, forged)
     with pytest.raises(error):  # not Shredded: the gateway would let go of what the tenant has
         await ends.shreddings.execute(WORKER, A)
