@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from envelope.signature import SignatureRefused, new_signer, verify
+from gateway.shreds import Executed
 from keyservice.errors import Denied, KeyServiceError, WrongState
 from tests.conftest import _program
 from tests.servers import binary
@@ -82,8 +83,7 @@ def test_from_an_order_to_a_receipt(site: Site, tmp_path: Path) -> None:
         site.asked(lambda keys: keys.undo_shred(acme, reason="test"))
     approved = site.keys("approve", tenant=acme, who="bob")
     assert approved["approved_by"] == f"dns:bob.{DOMAIN}"
-    (turn,) = site.worker("shred")["runs"]
-    assert turn["outcome"] == {"due": 1, "done": 1, "waiting": 0}
+    assert site.worker(lambda core: core.orders.run()) == Executed(due=1, done=1)
     assert answers(site, acme) == {410}
     assert (site.wrapped(acme), site.roots(acme)) == ([], [])
     file = tmp_path / "acme.receipt.json"
@@ -93,7 +93,7 @@ def test_from_an_order_to_a_receipt(site: Site, tmp_path: Path) -> None:
     assert signed["report"]["tenant"] == acme
     with pytest.raises(SignatureRefused):
         verify(file.read_bytes(), new_signer().public)
-    site.worker("purge")
+    site.worker(lambda core: core.purger.run())
     assert site.files(acme) == []
     assert len(site.files(site.tenants["other"])) == 8
 
@@ -146,7 +146,7 @@ def test_restored_from_before_it_stays_dead(site: Site) -> None:
     merged = site.sealgate("keys", "ledger", "verify")
     assert merged["buried"] == 2, "the catalog from before learns who is dead"
     assert merged["stored"] == 2 * merged["entries"], "and so do the buckets"
-    site.worker("purge")
+    site.worker(lambda core: core.purger.run())
     assert site.files(acme) == []
     assert site.files(other) != []
 
@@ -158,9 +158,9 @@ def test_a_lost_ledger_comes_back_from_a_bucket_and_with_it_the_dead_die(site: S
         site.ledger.unlink()
         shutil.rmtree(site.stack.home / "primary" / "ledger")
     assert site.wrapped(acme) != [], "without a ledger it lives again"
-    merged = site.sealgate("keys", "ledger", "verify")
-    assert (merged["taken"], merged["faults"], merged["buried"]) == (4, [], 2)
-    assert merged["stored"] == 4, "the bucket that lost its copies has them again"
+    merged = site.worker(lambda core: core.ledger_copies.run())
+    assert (merged.taken, merged.failed, merged.buried) == (4, {}, 2)
+    assert merged.stored == 4, "the bucket that lost its copies has them again"
     assert answers(site, acme) == {410}
     assert gone(site, acme)
 
