@@ -22,10 +22,11 @@ def _families() -> set[str]:
     for registry in (metrics.registry, service.registry):
         for family in registry.collect():
             found.add(f"{family.name}_total" if family.type == "counter" else family.name)
-    # Published once there is a keyring, and a journal, to watch.
+    # Published once there is a keyring, a journal and a ledger to watch.
     caches = {"cache_hits_total", "cache_misses_total", "cache_entries"}
     journal = {"journal_waiting", "journal_lost_total"}
-    return found | {f"sealgate_keyservice_{name}" for name in caches | journal}
+    ledger = {"shredded_tenants", "shreds_waiting"}
+    return found | {f"sealgate_keyservice_{name}" for name in caches | journal | ledger}
 
 
 def test_the_tables_of_metrics_are_complete() -> None:
