@@ -24,10 +24,11 @@ def _run(config: Path, words: tuple[str, ...]) -> None:
     rotation.Rotation.__init__ = partialmethod(made, lease=lease)  # type: ignore[method-assign,assignment]
     rewrapping.BATCH, rewrapping.WRITE = 8, 3  # type: ignore[misc]
     pushing.BATCH = 4
+    pushing.backoff = lambda tries: 0.2 + 0 * tries  # type: ignore[attr-defined]
     pushed = pushing.Pushing.__init__
 
     def impatient(self: pushing.Pushing, *wired: Any, **options: Any) -> None:
-        pushed(self, *wired, **{**options, "lease": 0.3})
+        pushed(self, *wired, **{**options, "lease": 2.0})
 
     pushing.Pushing.__init__ = impatient  # type: ignore[method-assign]
     renewal._MARGIN = timedelta()  # type: ignore[misc]

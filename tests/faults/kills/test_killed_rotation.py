@@ -111,9 +111,7 @@ async def test_a_rotation_that_is_killed_anywhere_goes_on(
     rng = random.Random(kills)
     whole = 60.0
     for _ in range(2):  # the first one waits for the imports that all of them share
-        began = time.monotonic()
-        assert await asyncio.to_thread(rotate_and_kill, site, 300.0) == 0
-        whole = time.monotonic() - began
+        whole = await to_the_end(site)
     killed = resumed = ended = 0
     while killed < kills:
         before = await site.current()
@@ -133,12 +131,7 @@ async def test_a_rotation_that_is_killed_anywhere_goes_on(
         after = await site.current()
         assert (after == before) or after.startswith(site.tenant)
 
-    for _ in range(20):
-        code = await asyncio.to_thread(rotate_and_kill, site, 300.0, "--finish")
-        if code == 0:
-            break
-        await asyncio.sleep(0.5)
-    assert code == 0
+    await to_the_end(site, "--finish")
     await asyncio.to_thread(site.stack.keys.stop)
     await asyncio.to_thread(site.stack.keys.start)
     await nothing_is_on_an_older_kek(site)
@@ -147,6 +140,20 @@ async def test_a_rotation_that_is_killed_anywhere_goes_on(
     record_property("rotations that ended", ended + 2)
     record_property("seconds of one that is left alone", round(whole, 2))
     assert resumed > kills // 4
+
+
+async def to_the_end(site: Site, *words: str) -> float:
+    """Rotate until all is done; return how many seconds the last try took.
+
+    What a killed one had leased waits, and on a busy machine one may lose its short-lived row.
+    """
+    for _ in range(20):
+        began = time.monotonic()
+        code = await asyncio.to_thread(rotate_and_kill, site, 300.0, *words)
+        if code == 0:
+            return time.monotonic() - began
+        await asyncio.sleep(0.5)
+    raise AssertionError((site.stack.home / "rotation.err").read_text())
 
 
 async def nothing_is_on_an_older_kek(site: Site) -> None:
