@@ -13,7 +13,14 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from gateway.keys import KeyService
-from keyservice.wire import KeyServiceError, Shredded, Suspended, Unavailable, UnknownTenant
+from keyservice.wire import (
+    Altered,
+    KeyServiceError,
+    Shredded,
+    Suspended,
+    Unavailable,
+    UnknownTenant,
+)
 
 T = TypeVar("T")
 KNOWN: Final = 10_000  # tenants
@@ -40,6 +47,8 @@ class Entrance:
         except (Suspended, Shredded) as error:
             _keep(self._refused, tenant, error)
             raise
+        except Altered:
+            raise  # that is no outage
         except (Unavailable, TimeoutError):
             _keep(self._silent, tenant, self._clock() + REST)
             return self._last_word(tenant)

@@ -16,7 +16,7 @@ from gateway.errors import first
 from gateway.keys import KeyControl
 from gateway.model import moment, now
 from gateway.ports import Catalog, KekUse, Wraps
-from keyservice.wire import Kek, KeyServiceError, RootVersions, TenantKeys, Unavailable
+from keyservice.wire import Altered, Kek, KeyServiceError, RootVersions, TenantKeys, Unavailable
 
 CURRENT: Final = "current"
 DESTROYED: Final = "destroyed"
@@ -118,9 +118,9 @@ class KeyStatuses:
             async with slots:
                 try:
                     return await self.of(tenant)
-                except Unavailable:
-                    raise
                 except KeyServiceError as error:
+                    if isinstance(error, Unavailable) and not isinstance(error, Altered):
+                        raise  # it is no matter of this tenant
                     return error.code
 
         try:

@@ -26,7 +26,7 @@ from gateway.ports import Catalog, Wraps
 from gateway.roots import OwnRoot, Roots
 from gateway.rotation import Rotated, Rotation, Wish
 from gateway.tiers import Tiers
-from keyservice.wire import KeyServiceError, TenantKeys, Unavailable, UnknownTenant
+from keyservice.wire import Altered, KeyServiceError, TenantKeys, Unavailable, UnknownTenant
 
 KIND: Final = "rotation"
 AT_ONCE: Final = 8  # tenants that are looked at
@@ -155,9 +155,9 @@ class Rounds:
             root = await self._control.root(tenant) if ours and wanted.root != NEVER else None
         except UnknownTenant:
             return None
-        except Unavailable:
-            raise
         except KeyServiceError as error:
+            if isinstance(error, Unavailable) and not isinstance(error, Altered):
+                raise  # it is no matter of this tenant
             log.warning("tenant not looked at", tenant=tenant, reason=error.code)
             return None
         return Outlook(

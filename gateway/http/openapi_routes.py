@@ -54,6 +54,7 @@ SHUT = (
     "suspended-by-owner",
     "tenant-shredding",
     "tenant-shredded",
+    "keys-altered",
 )
 KEYED = (
     *SHUT,

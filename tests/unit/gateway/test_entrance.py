@@ -6,6 +6,7 @@ import pytest
 
 from gateway.entrance import REST, Entrance
 from keyservice.wire import (
+    Altered,
     Denied,
     KeyServiceError,
     Shredded,
@@ -55,7 +56,9 @@ def door() -> Door:
     return Door()
 
 
-@pytest.mark.parametrize("kind", [Suspended, SuspendedByOwner, Shredding, Shredded, Denied])
+@pytest.mark.parametrize(
+    "kind", [Suspended, SuspendedByOwner, Shredding, Shredded, Denied, Altered]
+)
 async def test_a_refusal_is_told_as_it_is(door: Door, kind: type[KeyServiceError]) -> None:
     door.keys.says = kind()
     assert await door.admits() == kind.code

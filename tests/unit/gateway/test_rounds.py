@@ -19,7 +19,7 @@ from gateway.roots import OwnRoot, Roots, SharedRoot
 from gateway.rotation import Rotated, Rotation, Wish
 from gateway.rounds import Rounds
 from gateway.tiers import Tiers
-from keyservice.wire import Denied, KeyServiceError, Unavailable
+from keyservice.wire import Altered, Denied, KeyServiceError, Unavailable
 from tests.contracts.catalog.samples import put
 from tests.doubles.control import MemoryControl
 
@@ -187,7 +187,7 @@ async def test_a_rotation_that_made_a_kek_and_no_more_is_gone_on_with(site: Site
 
 async def test_tenants_whose_keys_may_not_be_used_are_left_alone(site: Site) -> None:
     await site.control.suspend(site.business, reason="")
-    site.control.refuse[site.standard] = Denied("no")
+    site.control.refuse[site.standard] = Altered("no")
     await site.go(60)
     assert site.fresh == [SYSTEM]
 
