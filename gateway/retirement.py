@@ -3,8 +3,9 @@
 Guarantees that nothing becomes unreadable by it. Caches are waited out first. Then the catalog is told that
 nothing comes under the KEK any more, which holds for every upload, rewrap and reseal from there on; only
 then is it looked up, once more, whether anything is under it, anywhere; and only if nothing is, the key
-service destroys it. Killed anywhere it can be asked again. A catalog that does not know what a target holds
-is what `verification` is for.
+service destroys it. What was closed stays closed, so that of two who retire it neither opens it to uploads
+under the other's hands. Killed anywhere it can be asked again. A catalog that does not know what a target
+holds is what `verification` is for.
 """
 
 import asyncio
@@ -95,15 +96,11 @@ class Retirement:
             return blocks
         name = kek.about.id
         await self._wraps.retiring(tenant, name)
-        try:
-            blocks = use_blocks(await self._use(tenant, name))
-            if not blocks and verify is not None:
-                blocks = tuple(await verify(tenant, frozenset({name})))
-        except BaseException:
-            await asyncio.shield(self._wraps.not_retiring(name))
-            raise
+        # It stays closed whatever is found: somebody else may be about to destroy it.
+        blocks = use_blocks(await self._use(tenant, name))
+        if not blocks and verify is not None:
+            blocks = tuple(await verify(tenant, frozenset({name})))
         if blocks:
-            await self._wraps.not_retiring(name)
             return blocks
         await self._control.retire_kek(tenant, name, reason=reason, request_id=new_id())
         log.info("KEK retired", tenant=tenant, retired=name)

@@ -7,7 +7,7 @@ returned, nothing that did not see it is still under way.
 
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, select
+from sqlalchemy import Connection, bindparam, exists, func, select
 
 from gateway.catalog import placement, tables
 from gateway.catalog.clock import Clock
@@ -27,11 +27,6 @@ def begin(connection: Connection, tenant: str, kek: str, clock: Clock) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(placement.LOCK)))
     with parent_missing(NotFound("no such tenant")):
         _FIRST.run(connection, kek=kek, tenant=tenant, at=clock(connection))
-
-
-def end(connection: Connection, kek: str) -> None:
-    """Implement `Wraps.not_retiring`."""
-    connection.execute(delete(_RETIRING).where(_RETIRING.c.kek == kek))
 
 
 def share(connection: Connection) -> None:

@@ -104,10 +104,6 @@ class SqlWraps:
         """Implement `Wraps.retiring`."""
         await self._database.write(bound(retiring.begin, tenant, kek, self._clock))
 
-    async def not_retiring(self, kek: str) -> None:
-        """Implement `Wraps.not_retiring`."""
-        await self._database.write(bound(retiring.end, kek))
-
     async def begun(self, tenant: str, before: datetime) -> int:
         """Implement `Wraps.begun`."""
         return await self._database.read(bound(retiring.begun, tenant, before))

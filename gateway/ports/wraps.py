@@ -166,11 +166,9 @@ class Wraps(Protocol):
         """See to it that nothing comes under `kek` from here on; idempotent. Raises NotFound.
 
         An upload that would commit under it is lost, and whoever rewraps or reseals to it changes nothing.
-        So what `uses` says of it afterwards can only become less. Holds until `not_retiring`.
+        So what `uses` says of it afterwards can only become less. For good: a KEK that was replaced is
+        never current again.
         """
-
-    async def not_retiring(self, kek: str) -> None:
-        """Let it be used again. Idempotent."""
 
     async def begun(self, tenant: str, before: datetime) -> int:
         """Count the uploads under way of a tenant that began before a moment."""

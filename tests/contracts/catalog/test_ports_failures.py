@@ -101,7 +101,6 @@ EVERY_METHOD: dict[type, Calls] = {
         "backlog": lambda c: c.wraps.backlog("backup"),
         "uses": lambda c: c.wraps.uses(ID),
         "retiring": lambda c: c.wraps.retiring(ID, "k1"),
-        "not_retiring": lambda c: c.wraps.not_retiring("k1"),
         "begun": lambda c: c.wraps.begun(ID, START),
         "schedule": lambda c: c.wraps.schedule(ID),
         "set_schedule": lambda c: c.wraps.set_schedule(ID, Rotation()),

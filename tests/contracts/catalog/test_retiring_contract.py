@@ -43,13 +43,6 @@ async def test_an_upload_under_it_is_lost_and_others_commit(
     assert use.kek == kek_of(tenant, 2)
 
 
-async def test_it_may_be_used_again_once_that_is_said(catalog: SqlCatalog, tenant: str) -> None:
-    assert await _retires(catalog, tenant)
-    for _ in range(2):
-        await catalog.wraps.not_retiring(kek_of(tenant))
-    await put(catalog, tenant, "a")
-
-
 async def test_nothing_is_rewrapped_or_resealed_to_it(catalog: SqlCatalog, tenant: str) -> None:
     older = await put(catalog, tenant, "a")
     other = await put(catalog, tenant, "b")

@@ -185,7 +185,7 @@ async def test_an_upload_that_comes_after_the_last_look_is_lost(site: Site) -> N
     assert seen == [True]
 
 
-async def test_what_is_found_on_a_target_keeps_it_open(site: Site) -> None:
+async def test_what_is_found_on_a_target_keeps_it(site: Site) -> None:
     await site.rotate()
 
     async def verify(tenant: str, keks: frozenset[str]) -> Sequence[str]:
@@ -194,10 +194,31 @@ async def test_what_is_found_on_a_target_keeps_it_open(site: Site) -> None:
 
     assert await site.retire(verify=verify) == {site.old: ("3 on east: envelopes still under it",)}
     assert not site.gone()
-    assert not await site.closed()
+    assert await site.closed()
 
 
-async def test_a_verification_that_breaks_off_leaves_it_open(site: Site) -> None:
+async def test_of_two_that_retire_it_one_that_gives_up_lets_nothing_come_under_it(
+    site: Site,
+) -> None:
+    await site.rotate()
+    seen: list[bool] = []
+
+    async def refuse(tenant: str, keks: frozenset[str]) -> Sequence[str]:
+        del tenant, keks
+        return ["east does not answer"]
+
+    async def verify(tenant: str, keks: frozenset[str]) -> Sequence[str]:
+        del tenant, keks
+        assert await site.retire(verify=refuse) == {site.old: ("east does not answer",)}
+        seen.append(await site.closed())
+        return []
+
+    assert await site.retire(verify=verify) == {site.old: ()}
+    assert seen == [True]
+    assert site.gone()
+
+
+async def test_a_verification_that_breaks_off_leaves_it_to_the_next_try(site: Site) -> None:
     await site.rotate()
 
     async def verify(tenant: str, keks: frozenset[str]) -> Sequence[str]:
@@ -207,7 +228,7 @@ async def test_a_verification_that_breaks_off_leaves_it_open(site: Site) -> None
     with pytest.raises(OSError, match="away"):
         await site.retire(verify=verify)
     assert not site.gone()
-    assert not await site.closed()
+    assert await site.closed()
 
 
 async def test_a_key_service_that_does_not_answer_leaves_it_to_the_next_try(site: Site) -> None:
