@@ -1,8 +1,9 @@
 """Carries out orders to destroy tenants' keys when their time is up, and finds those it was not told of.
 
 Guarantees that an order which is due is carried out by whichever worker comes first, once by its effect
-however often it is tried; that whether it is due is the key service's to say; and that an order given or
-undone without the catalog's knowledge, or forgotten by a catalog that was restored, is found by `sweep`.
+however often it is tried; that none is for a tenant under a hold; that whether it is due is the key
+service's to say; and that an order given or undone without the catalog's knowledge, or forgotten by a
+catalog that was restored, is found by `sweep`.
 What the tenant had in stores is the purger's.
 """
 

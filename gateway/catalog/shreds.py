@@ -5,9 +5,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
-from gateway.catalog import contents, tables
+from gateway.catalog import contents, tables, ticks
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database, bound
+from gateway.catalog.holds import no_hold
 from gateway.errors import NotFound
 from gateway.ports import Shred
 
@@ -37,7 +38,7 @@ class SqlShreds:
         self, at: datetime, *, after: str | None = None, limit: int = 100
     ) -> Sequence[str]:
         """Implement `Shreds.due`."""
-        return await self._database.read(bound(_due, at, after, limit))
+        return await self._database.read(bound(_due, at, self._clock, after, limit))
 
 
 def _order(connection: Connection, tenant: str, due: datetime | None) -> None:
@@ -62,10 +63,13 @@ def _shred(connection: Connection, tenant: str) -> Shred:
     return Shred(row.shred_due, row.shredded)
 
 
-def _due(connection: Connection, at: datetime, after: str | None, limit: int) -> Sequence[str]:
+def _due(
+    connection: Connection, at: datetime, clock: Clock, after: str | None, limit: int
+) -> Sequence[str]:
+    free = no_hold(clock(connection), ticks.counted(connection))
     query = (
         select(_TENANTS.c.id)
-        .where(_TENANTS.c.shred_due <= at, _TENANTS.c.shredded.is_(None))
+        .where(_TENANTS.c.shred_due <= at, _TENANTS.c.shredded.is_(None), free)
         .order_by(_TENANTS.c.id)
         .limit(limit)
     )

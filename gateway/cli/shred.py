@@ -4,6 +4,7 @@ What cannot be undone asks for the tenant's id again, typed. Who may do what is 
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,9 @@ from gateway.cli.command import (
 )
 from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
 from gateway.config import Settings
+from gateway.errors import NotFound
 from gateway.model import microseconds, moment, now
+from gateway.ports import Bin
 from keyservice.wire import SignedReceipt, TenantKeys
 
 _AS = "--certificate ada.crt --private-key ada.key"
@@ -228,11 +231,16 @@ def _moment(microseconds_: int) -> str:
     return moment(microseconds_).isoformat(timespec="seconds") if microseconds_ else ""
 
 
+async def _demand_free(retentions: Bin, tenant: str) -> None:
+    """End while the tenant is under a hold; one may have come after the order."""
+    hold = (await retentions.retention(tenant)).hold
+    if hold is not None and microseconds(hold) > microseconds(now()):
+        fail(f"the tenant is under a hold until {hold.isoformat()}: end that first")
+
+
 async def _order(settings: Settings, tenant: str, reason: str, days: int | None) -> TenantKeys:
     async with opened(settings) as wired:
-        hold = (await wired.bin.retention(tenant)).hold
-        if hold is not None and microseconds(hold) > microseconds(now()):
-            fail(f"the tenant is under a hold until {hold.isoformat()}: end that first")
+        await _demand_free(wired.bin, tenant)
         keys = await wired.keys.shreds.order_shred(tenant, reason=reason, days=days)
         await wired.orders.learn(tenant)
         return keys
@@ -247,6 +255,7 @@ async def _undo(settings: Settings, tenant: str, reason: str) -> TenantKeys:
 
 async def _approve(settings: Settings, tenant: str, reason: str) -> TenantKeys:
     async with opened(settings) as wired:
+        await _demand_free(wired.bin, tenant)
         keys = await wired.keys.shreds.approve_shred(tenant, reason=reason)
         await wired.orders.learn(tenant)
         return keys
@@ -254,6 +263,10 @@ async def _approve(settings: Settings, tenant: str, reason: str) -> TenantKeys:
 
 async def _execute(settings: Settings, tenant: str, reason: str) -> SignedReceipt:
     async with opened(settings) as wired:
+        with suppress(
+            NotFound
+        ):  # of a tenant that the catalog does not have there is nothing to hold
+            await _demand_free(wired.bin, tenant)
         signed = await wired.keys.shreds.execute_shred(tenant, reason=reason)
         await wired.shreds.bury([tenant])
         return signed

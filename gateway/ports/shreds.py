@@ -36,4 +36,7 @@ class Shreds(Protocol):
     async def due(
         self, at: datetime, *, after: str | None = None, limit: int = 100
     ) -> Sequence[str]:
-        """Page, in order of id, through living tenants whose order waits no longer than `at`."""
+        """Page, in order of id, through living tenants whose order waits no longer than `at`.
+
+        Never one under a hold, whenever that was put there.
+        """

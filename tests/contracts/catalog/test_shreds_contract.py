@@ -84,3 +84,15 @@ async def test_a_hold_keeps_what_a_dead_tenant_has(catalog: SqlCatalog, clock: F
     assert await catalog.bin.doom(9) == 0
     await catalog.bin.retain(dead, Retention())
     assert await catalog.bin.doom(9) == 1
+
+
+async def test_a_hold_keeps_an_order_from_being_due(catalog: SqlCatalog, clock: FakeClock) -> None:
+    held, free = await _tenants(catalog, 2)
+    for tenant in (held, free):
+        await catalog.shreds.order(tenant, clock.now)
+    await catalog.bin.retain(held, Retention(hold=clock.now + DAY))  # after it was ordered
+    assert await catalog.shreds.due(clock.now + 9 * DAY) == [free]
+    clock.now += 9 * DAY  # a clock that jumps ends no hold
+    assert await catalog.shreds.due(clock.now) == [free]
+    await catalog.bin.retain(held, Retention())
+    assert await catalog.shreds.due(clock.now) == [held, free]
