@@ -151,6 +151,8 @@ class Lifecycle:
                 raise Invalid(
                     "a new own root is named by 8 hex characters, a held one as configured"
                 )
+            if same(root, record.root) and root != record.root:
+                raise WrongState("this is the tenant's root already, on other terms")
             if root.custody not in CUSTODIES[tier]:
                 raise Invalid(f"a {tier.value} tenant has no root of that kind")
             if root.imported and root != record.root:

@@ -1,6 +1,6 @@
 """The use cases of a tenant's end: order it, undo that, approve it, carry it out, and prove it.
 
-Guarantees: an order alone destroys nothing before its time, and can be undone until then; only somebody
+Guarantees: an order alone destroys nothing before its time, and can be undone until it begins; only somebody
 else than who ordered lets it happen at once, by identity; from the moment the destruction begins nothing
 undoes it, on any instance; and its entry is in the shred ledger, on the disk, before the first key goes.
 Every call may be repeated, by a client that lost the answer or after a crash. `destruction` does the rest.
@@ -181,8 +181,6 @@ class Shreddings:
             return replace(record, state=TenantState.SUSPENDED, order=None)
         if order.began:
             raise WrongState("tenant's destruction has begun: nothing undoes it")
-        if order.due <= self._clock():
-            raise WrongState("the order's time has run out: it is carried out, and not undone")
         return replace(record, state=order.was, order=None)
 
     def _beginning(self, call: Call) -> Decide:

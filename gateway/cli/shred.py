@@ -37,8 +37,8 @@ _ORDER = teach(
     f"sealgate keys shred order TENANT --reason closed --days 60 --confirm TENANT {_AS}",
 )
 _UNDO = teach(
-    "Undo an order: the tenant is what it was before. Possible until the order's time is up or its "
-    "destruction has begun.",
+    "Undo an order: the tenant is what it was before. Possible until its destruction has begun, "
+    "which a worker does when the order's time is up.",
     "sealgate keys shred undo TENANT --reason 'ordered for the wrong tenant'",
 )
 _APPROVE = teach(

@@ -25,6 +25,7 @@ from keyservice.records import (
     TenantState,
     Tier,
 )
+from keyservice.rewrapping import Rewrapping
 from keyservice.wire import WrappedKey
 from tests.unit.keyservice.fakes import put
 from tests.unit.keyservice.lifecycle_bench import CALL, SECOND, A, B, Site, rotate, states
@@ -304,3 +305,14 @@ async def test_every_change_is_on_record(site: Site) -> None:
         ("retire-root", A, "wrong-state"),
         ("rotate-root", "", "ok"),
     ]
+
+
+async def test_a_root_that_was_brought_is_not_left_for_itself(site: Site) -> None:
+    brought = RootRef(Custody.OWN, "0a1b2c3d", imported=True)
+    record = await site.one.create(A, Tier.BUSINESS)
+    moved = await Rewrapping(site.root).moved(record, brought)
+    put(site.root, site.store, moved)
+    with pytest.raises(WrongState, match="other terms"):
+        await site.one.lifecycle.move(CALL, A, Tier.BUSINESS, RootRef(Custody.OWN, brought.name))
+    record = await site.one.lifecycle.suspend(CALL, A)
+    assert (record.root, record.left) == (brought, (OWN,))

@@ -192,11 +192,22 @@ async def test_before_its_time_nothing_carries_it_out(site: Site) -> None:
             await site.one.shreds.execute(call, TENANT)
     assert site.one.ledger.tenants() == []
     site.time += 1
-    with pytest.raises(WrongState, match="time has run out"):
-        await site.one.shreds.undo(ADA, TENANT)
     await site.one.shreds.execute(WORKER, TENANT)
     with pytest.raises(Shredded):
         await site.one.key()
+
+
+async def test_what_nobody_carried_out_yet_can_be_undone_whatever_the_clock_says(
+    site: Site,
+) -> None:
+    key = await site.one.key()
+    await site.one.shreds.order(ADA, TENANT, 7)
+    site.time += 3650 * DAY  # a clock that jumped, or a hold that kept the worker from it
+    record = await site.one.shreds.undo(ADA, TENANT)
+    assert record.state is TenantState.ACTIVE
+    with pytest.raises(WrongState, match="nobody ordered"):
+        await site.one.shreds.execute(WORKER, TENANT)
+    assert await site.one.opens(key)
 
 
 @pytest.mark.parametrize(
