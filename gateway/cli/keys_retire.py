@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 HELP = teach(
     "Destroy a KEK that was replaced, or all of them, for good. "
     "Refuses while anything refers to it: a version, one in the trash, an envelope on any target, a blob "
-    "that a reseal left, an upload under way. Waits until no cache can hand out keys under it. With --verify "
-    "it reads every envelope of the tenant on every target, too, and believes no catalog.",
+    "that a reseal left, an upload under way. Waits until no cache can hand out keys under it. Reads every "
+    "envelope of the tenant on every target, too: a catalog that was rolled back or restored does not know "
+    "all that is there. With --no-verify it believes the catalog.",
     "sealgate keys retire --tenant TENANT --all-old",
-    "sealgate keys retire --tenant TENANT --verify KEK",
+    "sealgate keys retire --tenant TENANT KEK",
     codes="Exit codes: 0 done, 1 it failed, 2 wrong usage or settings, 3 something refers to one: it stays.",
 )
 
@@ -44,8 +45,9 @@ def retire(
         bool, typer.Option("--all-old", help="Every KEK that was replaced.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read the envelopes on the targets, too.")
-    ] = False,
+        bool,
+        typer.Option("--verify/--no-verify", help="Read the envelopes on the targets, or not."),
+    ] = True,
     reason: Reason = "retire",
     certificate: Certificate = None,
     private_key: PrivateKey = None,

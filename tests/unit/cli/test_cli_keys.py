@@ -1,18 +1,20 @@
 """`sealgate keys`: what is refused before anybody is asked, and how a status reads and ends."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.cli import keys_status
+from gateway.cli import keys_retire, keys_status
 from gateway.cli.root import cli
 from gateway.due import Schedule, Turn
 from gateway.key_status import KekStatus, KeyStatus
 from gateway.model import microseconds, moment, now
 from gateway.ports import KekUse
+from gateway.retirement import Retired
 from keyservice.wire import Kek, Rate, RootVersions, TenantKeys, TenantRoot
 
 TENANT = "a" * 32
@@ -55,6 +57,21 @@ def test_what_makes_no_sense_is_refused(config: Path, words: tuple[str, ...], sa
     done = call(config, *words)
     assert done.exit_code == 2, done.stderr
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(("words", "reads"), [((), True), (("--no-verify",), False)])
+def test_to_retire_reads_the_targets_unless_told_otherwise(
+    config: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], *, reads: bool
+) -> None:
+    asked: list[bool] = []
+
+    async def retire(*_: object, verify: bool) -> Sequence[Retired]:
+        asked.append(verify)
+        return []
+
+    monkeypatch.setattr(keys_retire, "_retire", retire)
+    assert call(config, "retire", "--tenant", TENANT, "--all-old", *words).exit_code == 0
+    assert asked == [reads]
 
 
 def _status(*, overdue: bool) -> KeyStatus:
