@@ -29,6 +29,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 Seconds = Annotated[float, Field(ge=0, le=86400)]
 Positive = Annotated[float, Field(gt=0, le=3600)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+TenantId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 MountPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")]
 MAX_HELD = 1000
 
@@ -126,7 +127,8 @@ class HeldAppRole(AppRole):
 class HeldSettings(_Section):
     """A Vault or OpenBao of a customer's own that holds the root key of their tenants.
 
-    The names are those that the customer made there (`setup-held` prints the commands for it).
+    The names are those that the customer made there (`setup-held` prints the commands for it). With
+    `tenants`, the keys of no other tenant are ever sent there.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -136,6 +138,7 @@ class HeldSettings(_Section):
     private_key: Path | None = None
     namespace: str | None = None
     approle: HeldAppRole
+    tenants: Annotated[tuple[TenantId, ...], Field(max_length=1000)] = ()
     transit_mount: MountPath = "sealgate-transit"
     transit_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")] = "sealgate"
     timeout: Positive = 3.0

@@ -2,7 +2,8 @@
 
 Who has a tenant's root key (`RootRef.custody`) says which one is asked. A tenant whose record names a
 held root that is not configured here gets Unavailable, and nothing is connected to: no record can lead
-this service to an address that its settings do not name.
+this service to an address that its settings do not name. Where the settings name the tenants of a held
+root, no other tenant's KEK is ever sent there.
 """
 
 from __future__ import annotations
@@ -15,11 +16,20 @@ from keyservice.records import Custody, RootRef
 
 
 class Roots:
-    """`ours` answers for shared and own roots, and for the health of the service; `held` by name."""
+    """`ours` answers for shared and own roots, and for the health of the service; `held` by name.
 
-    def __init__(self, ours: Root, held: Mapping[str, Root]) -> None:
+    `serves` says of a held root for whose tenants alone it is; for any where it is not named there.
+    """
+
+    def __init__(
+        self,
+        ours: Root,
+        held: Mapping[str, Root],
+        serves: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
         self._ours = ours
         self._held = held
+        self._serves = serves or {}
 
     @property
     def kind(self) -> RootKind:
@@ -28,11 +38,11 @@ class Roots:
 
     async def create(self, tenant: str, root: RootRef) -> None:
         """See `Root.create`."""
-        await self._of(root).create(tenant, root)
+        await self._for(tenant, root).create(tenant, root)
 
     async def wrap(self, tenant: str, root: RootRef, plaintext: bytes) -> str:
         """See `Root.wrap`."""
-        return await self._of(root).wrap(tenant, root, plaintext)
+        return await self._for(tenant, root).wrap(tenant, root, plaintext)
 
     async def unwrap(self, tenant: str, root: RootRef, wrapped: str) -> bytes:
         """See `Root.unwrap`."""
@@ -65,6 +75,15 @@ class Roots:
     async def close(self) -> None:
         """See `Root.close`."""
         await asyncio.gather(self._ours.close(), *(held.close() for held in self._held.values()))
+
+    def _for(self, tenant: str, root: RootRef) -> Root:
+        """Return a root that may be sent this tenant's KEKs: a customer's sees what it wraps."""
+        found = self._of(root)
+        if root.custody is Custody.HELD and tenant not in self._serves.get(root.name, {tenant}):
+            raise Unconfigured(
+                f"the vault named {root.name} is for other tenants: see tenants of [[held]]"
+            )
+        return found
 
     def _of(self, root: RootRef) -> Root:
         if root.custody is not Custody.HELD:

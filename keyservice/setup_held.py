@@ -132,6 +132,7 @@ def section(setup: HeldSetup) -> str:
     lines = ["[[held]]"]
     lines += [f"name = {json.dumps(setup.name)}", f"url = {json.dumps(setup.url)}"]
     lines += [f'ca_file = "certs/{setup.name}-vault-ca.crt"']
+    lines += ["# tenants = []  # the ids of theirs: no other tenant's keys are sent there"]
     if setup.namespace is not None:
         lines += [f"namespace = {json.dumps(setup.namespace)}"]
     lines += [

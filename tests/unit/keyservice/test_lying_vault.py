@@ -24,7 +24,7 @@ from keyservice.roots import Roots
 from keyservice.vault_session import Answer, VaultSession
 from keyservice.wire import WrappedKey
 from tests.unit.keyservice.fakes import FakeRoot, FakeStore
-from tests.unit.keyservice.lifecycle_bench import CALL, A, Instance, rotate
+from tests.unit.keyservice.lifecycle_bench import CALL, A, B, Instance, rotate
 
 HELD = RootRef(Custody.HELD, "acme")
 KEK = bytes(range(32))
@@ -226,3 +226,16 @@ async def test_a_vault_that_is_configured_no_more_is_named(instance: Instance) -
     with pytest.raises(Unavailable, match="no vault named acme is configured here") as told:
         await without.key(A)
     assert to_problem(told.value).status == 503
+
+
+async def test_no_other_tenants_keys_are_sent_to_an_owners_vault(liar: Liar) -> None:
+    found = Instance(Roots(FakeRoot(), {"acme": liar}, {"acme": frozenset({B})}), FakeStore())
+    record = await found.create(A)
+    with pytest.raises(Unavailable, match="the vault named acme is for other tenants"):
+        await found.lifecycle.move(CALL, A, Tier.BUSINESS, HELD)
+    with pytest.raises(Unavailable, match="is for other tenants"):
+        await Roots(FakeRoot(), {"acme": liar}, {"acme": frozenset({B})}).wrap(A, HELD, KEK)
+    assert liar.calls == []
+    assert await found.record(A) == record
+    await found.create(B)
+    assert (await found.lifecycle.move(CALL, B, Tier.BUSINESS, HELD)).root == HELD
