@@ -2,10 +2,11 @@
 
 So do the blobs that a reseal replaced, or wrote in vain: before their version where it goes as well.
 Guarantees that nothing goes before both of the catalog's clocks agree (`Bin.doom`), nothing under a
-hold, and at most `batch` versions a run, so that a mistake is seen before it is large; that a version
-is forgotten only when no target holds any of it; and that a run which is killed anywhere is finished by
-the next. What a target refuses to delete, because it is locked there or because the target does not
-answer, waits for a later run. Needs no key, and reads no content.
+hold, nothing beside a version of which no target holds what it has now, and at most `batch` versions a
+run, so that a mistake is seen before it is large; that a version is forgotten only when no target holds
+any of it; and that a run which is killed anywhere is finished by the next. What a target refuses to
+delete, because it is locked there or because the target does not answer, waits for a later run. Needs no
+key, and reads no content.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.errors import StoreError
-from gateway.ports import Bin, Doomed, Wraps
+from gateway.model import body_key, envelope_key
+from gateway.ports import Bin, Doomed, Leftover, Wraps
 from gateway.quorum import Target
 from gateway.removal import remove_leftovers
 
@@ -83,12 +85,35 @@ class Purger:
             last = page[-1].blob
             for each in page:
                 held = each.targets | self._targets.keys()
-                if await self._clear(each.tenant, each.blob, held) == held:
+                if not await self._served(each):
+                    waiting += 1
+                elif await self._clear(each.tenant, each.blob, held) == held:
                     await self._wraps.leftover_gone(each.blob)
                     gone += 1
                 else:
                     waiting += 1
         return gone, waiting
+
+    async def _served(self, leftover: Leftover) -> bool:
+        """Tell whether a target holds what the version has instead, or it has nothing any more.
+
+        A catalog that was rolled back does not know what was switched to since: that may be all there is.
+        """
+        if not leftover.serving:
+            return True
+        tenant, blob = leftover.tenant, leftover.serving
+        for target in self._targets.values():
+            try:
+                await target.store.stat(envelope_key(tenant, blob))
+                if leftover.size:
+                    body = await target.store.stat(body_key(tenant, blob))
+                    if body.size != leftover.size:
+                        continue
+            except StoreError:
+                continue
+            return True
+        log.error("purge waits: no target holds what the version has", version=leftover.version)
+        return False
 
     async def _purge(self, doomed: Doomed) -> bool:
         """Remove one version wherever it may be; tell whether it is gone for good."""

@@ -86,7 +86,7 @@ class SqlDumps:
             async for record in _records(pieces):
                 await session.run(partial(loading.take, record))
             loading.end()
-            await session.run(ticks.count_anew)
+            await session.run(partial(ticks.count_anew, clock=self._clock))
             await session.run(stale.doubt)
             after: str | None = ""
             while after is not None:  # of a dump that is older than the column

@@ -153,7 +153,16 @@ def doom(connection: Connection, limit: int, clock: Clock) -> int:
 
 def doomed(connection: Connection, limit: int, after: str | None) -> Sequence[Leftover]:
     """Implement `Wraps.leftovers`."""
-    query = select(_LEFTOVERS).where(_LEFTOVERS.c.purging.is_not(None))
+    serving = (
+        _VERSIONS.c.blob.label("serving"),
+        _VERSIONS.c.body_size,
+        _VERSIONS.c.purging.label("over"),
+    )
+    query = (
+        select(_LEFTOVERS, *serving)
+        .join_from(_LEFTOVERS, _VERSIONS, _VERSIONS.c.id == _LEFTOVERS.c.version)
+        .where(_LEFTOVERS.c.purging.is_not(None))
+    )
     if after is not None:
         query = query.where(_LEFTOVERS.c.blob > after)
     return [
@@ -164,6 +173,8 @@ def doomed(connection: Connection, limit: int, after: str | None) -> Sequence[Le
             keks=stale.names(row.keks),
             since=row.at,
             targets=frozenset(json.loads(row.targets)),
+            serving=row.serving if row.over is None else "",
+            size=row.body_size if row.over is None else 0,
         )
         for row in connection.execute(query.order_by(_LEFTOVERS.c.blob).limit(limit))
     ]

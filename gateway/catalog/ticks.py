@@ -30,17 +30,19 @@ def counted(connection: Connection) -> timedelta:
     return connection.scalar(select(_TICKS.c.counted)) or _NONE
 
 
-def count_anew(connection: Connection) -> None:
+def count_anew(connection: Connection, clock: Clock) -> None:
     """Let what waits to be purged wait for all of its time again, from now on.
 
     For a catalog as it was once: what was brought back from the trash since is in it again, and a
-    restore must not be what purges it.
+    restore must not be what purges it. Nor what a reseal was writing: its version may have it by now.
     """
     trashed = update(tables.attachments).where(tables.IN_TRASH)
     connection.execute(trashed.values(deleted_tick=COUNTED))
     connection.execute(update(tables.replaced).values(tick=COUNTED))
     kept = update(tables.leftovers).where(tables.leftovers.c.tick.is_not(None))
     connection.execute(kept.values(tick=COUNTED))
+    written = update(tables.leftovers).where(tables.leftovers.c.tick.is_(None))
+    connection.execute(written.values(at=clock(connection)))
 
 
 def tick(connection: Connection, elapsed: timedelta, ticker: str, clock: Clock) -> None:

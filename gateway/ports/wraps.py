@@ -86,7 +86,11 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A blob that belongs to no version any more (or, of a reseal that ended early, never did)."""
+    """A blob that belongs to no version any more (or, of a reseal that ended early, never did).
+
+    `serving` is what its version has instead, with a body of `size` bytes; nothing where that is being
+    purged too.
+    """
 
     blob: str
     tenant: str
@@ -94,6 +98,8 @@ class Leftover:
     keks: frozenset[str]
     since: datetime
     targets: frozenset[str]  # that may still hold some of it
+    serving: str = ""
+    size: int = 0
 
 
 class Wraps(Protocol):

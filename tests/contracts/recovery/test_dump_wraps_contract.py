@@ -60,6 +60,22 @@ async def test_what_is_stale_and_left_over_is_kept(
     assert await other.wraps.doom_leftovers(9) == 1
 
 
+async def test_what_was_being_resealed_is_not_abandoned_at_once(
+    catalog: SqlCatalog, clock: FakeClock, tenant: str, fresh: Fresh
+) -> None:
+    version = await put(catalog, tenant, "a", ANY, replicas=BOTH)
+    assert await catalog.wraps.intend(version, blob := new_id(), version.kek)
+    pieces = await taken(catalog)
+    # It was switched to after that; a rebuild finds it on the targets, unless it was purged before.
+    clock.now += MONTH
+    other = await fresh("sqlite")
+    await other.dumps.load(again(pieces))
+    assert await other.wraps.doom_leftovers(9) == 0
+    assert await other.recovery.missing([blob]) == {blob}
+    clock.now += timedelta(days=1)
+    assert await other.wraps.doom_leftovers(9) == 1
+
+
 async def test_a_dump_of_before_there_were_keks_gets_them(
     catalog: SqlCatalog, tenant: str, fresh: Fresh
 ) -> None:

@@ -143,6 +143,36 @@ async def test_what_a_reseal_wrote_in_vain_goes_everywhere(bench: Bench) -> None
     assert await bench.catalog.wraps.uses(bench.tenant) == [KekUse(version.kek, versions=1)]
 
 
+async def test_nothing_beside_a_version_goes_while_no_target_holds_what_it_has(
+    bench: Bench,
+) -> None:
+    """A catalog that was rolled back takes what a reseal switched to for what one wrote in vain."""
+    version = (await bench.store(os.urandom(PART))).version
+    await bench.background.settle()
+    last = new_id()
+    assert await bench.catalog.wraps.intend(version, last, version.kek)
+    objects = dict[str, bytes]()
+    for store in bench.stores:
+        for name in (body_key, envelope_key):
+            old, new = (name(bench.tenant, blob) for blob in (version.blob, last))
+            objects[old] = b"".join([bytes(each) async for each in store.read(old)])
+            await store.put(new, piece(objects[old]))
+            await store.delete(old)  # it was over, and its time was too
+    bench.catalog.wraps._clock = FakeClock(now() + timedelta(days=2))
+    short = body_key(bench.tenant, version.blob)
+    await bench.east.put(envelope_key(bench.tenant, version.blob), piece(b"x"))
+    await bench.east.put(short, piece(objects[short][1:]))
+
+    purged = await purger(bench).run()
+
+    assert (purged.waiting, purged.leftovers) == (1, 0)
+    for store in bench.stores:
+        assert {body_key(bench.tenant, last), envelope_key(bench.tenant, last)} <= {*store.keys}
+    await bench.east.delete(short)
+    await bench.east.put(short, piece(objects[short]))
+    assert (await purger(bench).run()).leftovers == 1
+
+
 async def test_leftovers_go_with_their_version(bench: Bench) -> None:
     trashed = await deleted(bench, PART)
     (doomed,) = await bench.catalog.bin.trashed(bench.tenant)
