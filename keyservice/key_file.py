@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from keyservice.files import read_secret, sync_folder, write_durably
+from keyservice.files import MAX_SECRET, read_secret, sync_folder, write_durably
 
 KEY_SIZE = 32
 
@@ -78,10 +78,16 @@ def read(path: Path) -> Generations:
 
 
 def change(path: Path, decide: Callable[[Generations], Generations]) -> Generations:
-    """Replace what the file holds; raise FileNotFoundError when there is none, else as `read`."""
+    """Replace what the file holds; raise FileNotFoundError when there is none, else as `read`.
+
+    ValueError, too, when it would be too large to be read again.
+    """
     with _locked(path):
         new = decide(read(path))
-        write_durably(path, _encode(new), replace=True)
+        content = _encode(new)
+        if len(content) > MAX_SECRET:  # nobody could read it again
+            raise ValueError("root key file holds as many versions as one can")
+        write_durably(path, content, replace=True)
         return new
 
 

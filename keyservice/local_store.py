@@ -100,6 +100,8 @@ class FolderKeyStore:
                 raise Conflict("tenant record is at another version")
             document = to_document(record) | {"version": held + 1}
             content = json.dumps(document, indent=1).encode()
+            if len(content) > MAX_RECORD:  # nobody could read it again
+                raise ValueError("tenant record is too large")
             write_durably(self._path(record.tenant), content, replace=True)
             return held + 1
 

@@ -3,6 +3,8 @@
 # ruff: noqa: ASYNC240 - a test may wait for its disk
 
 import base64
+import contextlib
+import dataclasses
 import json
 import secrets
 import stat
@@ -12,15 +14,17 @@ import pytest
 
 from keyservice.errors import Unavailable
 from keyservice.files import read_secret, write_durably
+from keyservice.key_file import Generations, read
 from keyservice.key_file import ensure as ensure_root_key
-from keyservice.key_file import read
 from keyservice.local import LocalRoot
 from keyservice.local_store import FolderKeyStore
 from keyservice.records import (
     OWN,
     SHARED,
+    Custody,
     KekState,
     KekVersion,
+    RootRef,
     TenantRecord,
     TenantState,
     Tier,
@@ -155,3 +159,28 @@ def test_a_secret_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_durably(path, b"other", replace=True)
     assert read_secret(path) == b"other"
     assert [found.name for found in tmp_path.iterdir()] == ["s"]
+
+
+async def test_a_root_key_file_never_becomes_one_that_cannot_be_read(key_file: Path) -> None:
+    full = Generations(1, (bytes(32),) * 1_300)
+    key_file.unlink()
+    ensure_root_key(key_file, full)
+    root = LocalRoot(key_file)
+    wrapped = await root.wrap(TENANT, SHARED, bytes(32))
+    with contextlib.suppress(Unavailable):
+        for _ in range(200):
+            await root.rotate("", SHARED)
+    with pytest.raises(Unavailable):
+        await root.rotate("", SHARED)
+    assert await root.unwrap(TENANT, SHARED, wrapped) == bytes(32)
+
+
+async def test_a_record_that_is_too_large_to_be_read_is_not_written(tmp_path: Path) -> None:
+    store = FolderKeyStore(tmp_path / "records")
+    await store.prepare()
+    record = TenantRecord(TENANT, Tier.BUSINESS, TenantState.ACTIVE, 1.0, (), OWN)
+    assert await store.write(record, 0) == 1
+    left = tuple(RootRef(Custody.OWN, f"{number:08x}") for number in range(20_000))
+    with pytest.raises(Unavailable):
+        await store.write(dataclasses.replace(record, revision=2, left=left), 1)
+    assert (await store.read(TENANT)).version == 1
