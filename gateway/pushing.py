@@ -194,7 +194,23 @@ class Pushing:
             # It is being purged, and was perhaps removed here before it was written.
             store = self._targets[stale.target].store
             with suppress(StoreError):
-                await store.delete(envelope_key(version.tenant, version.blob))
+                if await self._purged(stale):
+                    await store.delete(envelope_key(version.tenant, version.blob))
+
+    async def _purged(self, stale: Stale) -> bool:
+        """Tell whether the purger had a version, as `doubts` does. Raises StoreErrors.
+
+        One without a row that others hold was not purged: the catalog is another or an older one now.
+        """
+        version = stale.version
+        if await self._replicas.version(version.id) is not None:
+            return True
+        for name, target in self._targets.items():
+            if name != stale.target:
+                with suppress(ObjectMissing):
+                    await target.store.stat(envelope_key(version.tenant, version.blob))
+                    return False
+        return True
 
     async def _failed(self, stale: Stale, reason: str, tally: Pushed) -> None:
         self._count(stale, reason, tally)

@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 from awscrt.checksums import crc64nvme
+from sqlalchemy import Connection, delete, update
 
 from envelope.envelope import Envelope, Wrap, decode, encode
 from envelope.wrap import wrap
+from gateway.catalog import tables
 from gateway.errors import StoreDamaged, StoreUnavailable
 from gateway.ports import Piece, Stale
 from gateway.pushing import Pushed
@@ -151,3 +153,23 @@ async def put_over(store: FaultyStore, key: str, data: bytes) -> None:
 async def write(tool: Tool, stale: Stale, tally: Pushed) -> None:
     ends = asyncio.get_running_loop().time() + 30
     await tool.pushing._batch([stale], ends, tally)
+
+
+async def test_what_a_catalog_has_forgotten_keeps_its_envelopes(bench: Bench, tool: Tool) -> None:
+    """A catalog that came back from an older copy meanwhile knows nothing of what was purged, or was not."""
+    real, before = bench.east.replace, set(bench.east.keys)
+
+    def forget(connection: Connection) -> None:
+        connection.execute(update(tables.attachments).values(current=None))
+        for table in (tables.stale, tables.replicas, tables.replaced, tables.versions):
+            connection.execute(delete(table))
+
+    async def rolled_back(key: str, piece: Piece) -> None:
+        await real(key, piece)
+        await bench.catalog._database.write(forget)
+
+    bench.east.replace = rolled_back  # type: ignore[method-assign]
+    tally = Pushed()
+    await tool.pushing.push("east", tally)
+    assert tally.overtaken
+    assert set(bench.east.keys) == before
