@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import structlog
 
-from envelope.envelope import encode
+from envelope.envelope import Envelope, encode
 from gateway.errors import StoreDamaged
 from gateway.model import Version
 from gateway.opening import Opening
@@ -37,13 +37,23 @@ class Newer:
         found, known = await self._opening.envelope(store, version, rate), known_envelope(version)
         if (found.core, found.attributes, found.body) != (known.core, known.attributes, known.body):
             raise StoreDamaged("an envelope changed while it was read", reason="flipped")
-        bare, kek = encode(replace(found, body=None)), found.newest.kek
+        kek = found.newest.kek
         order = await self._opening.keks(version.tenant)
         if _place(order, kek) <= _place(order, version.kek):
             return Under(kek)
-        if await self._wraps.rewrap([Rewrapped(version.id, version.blob, version.kek, kek, bare)]):
-            log.warning("the catalog was behind a target", version=version.id, kek=kek)
-        return Under(kek, ahead=True)
+        if await self._give(version, found):
+            return Under(kek, ahead=True)
+        # Somebody else changed it meanwhile, or nothing comes under that KEK any more.
+        await self._give(version, await self._opening.renewed(found))
+        return Under(kek)
+
+    async def _give(self, version: Version, envelope: Envelope) -> bool:
+        bare, kek = encode(replace(envelope, body=None)), envelope.newest.kek
+        change = Rewrapped(version.id, version.blob, version.kek, kek, bare)
+        if not await self._wraps.rewrap([change]):
+            return False
+        log.warning("the catalog was behind a target", version=version.id, kek=kek)
+        return True
 
 
 def _place(order: Sequence[str], kek: str) -> int:

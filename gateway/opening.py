@@ -8,13 +8,15 @@ not give out now proves nothing, and is no damage.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
-from envelope.envelope import Attributes, Core, Envelope, decode, open_attributes
+from envelope.envelope import Attributes, Core, Envelope, Wrap, decode, open_attributes
 from envelope.errors import EnvelopeError
 from envelope.segment import SegmentOpener
+from envelope.wrap import kek_id
 from gateway.digests import INTERNAL, SUPPORTED, Digests
 from gateway.errors import DigestMismatch, GatewayError, StoreDamaged, Unreadable
-from gateway.keys import KeyService, unwrap
+from gateway.keys import KeyService, unwrap, wrapped_key
 from gateway.model import Version, body_key, envelope_key
 from gateway.ports import Store
 from gateway.rate import Rate
@@ -63,6 +65,18 @@ class Opening:
         """Return a replica's envelope, whose key opens its attributes. Raises as `check`."""
         envelope, _, _ = await self._begin(store, version, rate)
         return envelope
+
+    async def renewed(self, envelope: Envelope) -> Envelope:
+        """Return an envelope that opens, under its tenant's current KEK. Raises Locked."""
+        tenant, wrapped = envelope.core.context.tenant, [wrapped_key(envelope)]
+        try:
+            (new,) = await self._keys.rewrap(tenant, wrapped, reason=self._reason, request_id="")
+            if isinstance(new, KeyServiceError):
+                raise new
+            made = Wrap(kek_id(new), new, envelope.newest.created + 1)
+        except (KeyServiceError, EnvelopeError) as error:
+            raise Locked(type(error).__name__) from error
+        return replace(envelope, wraps=(made,))
 
     async def keks(self, tenant: str) -> Sequence[str]:
         """Return the ids of a tenant's KEKs, the oldest first. Raises Locked."""

@@ -72,6 +72,23 @@ async def test_newer_wraps_that_open_are_taken_over(bench: Bench) -> None:
         assert (await scrub(bench)).ahead == 0
 
 
+async def test_newer_wraps_under_a_kek_that_is_closed_come_under_the_current_one(
+    bench: Bench,
+) -> None:
+    version = await stored(bench, PART)
+    kek, _ = await ahead(bench, version)
+    await bench.keys.rotate_kek(version.tenant, kek, reason="test")
+    bench.keys.forget(version.tenant, version.kek)
+    await bench.catalog.wraps.retiring(version.tenant, kek)  # somebody looked whether it may go
+    await scrub(bench)
+    now = await bench.catalog.replicas.version(version.id)
+    assert now is not None
+    assert now.kek == bench.keys.current(version.tenant)
+    assert len(await bench.read()) == PART
+    uses = {use.kek: use for use in await bench.catalog.wraps.uses(version.tenant)}
+    assert uses[kek].stale == {"east": 1}
+
+
 async def test_newer_wraps_that_do_not_open_are_damage(bench: Bench) -> None:
     version = await stored(bench, PART)
     key = envelope_key(version.tenant, version.blob)
