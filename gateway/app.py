@@ -153,10 +153,13 @@ def _usable(section: str) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def core(settings: Settings, *, patience: float | None = None) -> AsyncIterator[Core]:
+async def core(
+    settings: Settings, *, patience: float | None = None, share: float = 1.0
+) -> AsyncIterator[Core]:
     """Open the adapters, wire the use cases, and close everything at the end of the block.
 
-    `patience` is how many seconds one step of the catalog may take, where that is much.
+    `patience` is how many seconds one step of the catalog may take, where that is much; `share` the part
+    of the time in which it may write, where requests come first.
     """
     async with contextlib.AsyncExitStack() as stack:
         # These read secrets from files, which may block.
@@ -168,7 +171,10 @@ async def core(settings: Settings, *, patience: float | None = None) -> AsyncIte
         ]
         with _usable("catalog"):
             catalog = await open_catalog(
-                url, connections=settings.catalog.connections, patience=patience
+                url,
+                connections=settings.catalog.connections,
+                patience=patience,
+                share=share,
             )
         stack.push_async_callback(catalog.close)
         with _usable("keyservice"):

@@ -19,6 +19,7 @@ from gateway.http.monitor import application
 from gateway.ticker import Ticker
 from gateway.worker import Turn
 
+SHARE = 0.5  # of the time: it may write to a catalog that takes one writer at a time
 PATIENCE = 60.0  # seconds for one step of the catalog: nobody waits for an answer here
 
 log = structlog.get_logger()
@@ -34,7 +35,7 @@ async def attend(settings: Settings, *, started: Callable[[str], None] | None = 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        wired = await stack.enter_async_context(core(settings, patience=PATIENCE))
+        wired = await stack.enter_async_context(core(settings, patience=PATIENCE, share=SHARE))
         worker = schedule.worker(settings, wired, schedule.duties(settings, wired))
         services = wired.services
         runner = web.AppRunner(application(services.ready, services.metrics), access_log=None)
@@ -62,6 +63,6 @@ async def attend(settings: Settings, *, started: Callable[[str], None] | None = 
 
 async def once(settings: Settings, kind: str | None) -> Sequence[Turn]:
     """Do every duty, or those of one kind, once and now. Raises ConfigError and CatalogErrors."""
-    async with core(settings, patience=PATIENCE) as wired:
+    async with core(settings, patience=PATIENCE, share=SHARE) as wired:
         duties = schedule.duties(settings, wired)
         return await schedule.worker(settings, wired, duties).once(kind)

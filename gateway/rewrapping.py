@@ -30,7 +30,7 @@ from gateway.verify import claimed_envelope
 from keyservice.wire import CannotUnwrap, KeyServiceError, Unavailable
 
 BATCH: Final = 500  # envelopes that the key service rewraps at once
-WRITE: Final = 125  # of them, those of one transaction: uploads wait for it
+WRITE: Final = 50  # of them, those of one transaction: uploads wait for it
 IN_FLIGHT: Final = 3  # batches at once
 REASON: Final = "rotate"
 _YIELD_EVERY: Final = 16

@@ -9,6 +9,7 @@ failed over what is no longer there; and that a cancelled call is whole, or undo
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from gateway.errors import CatalogUnavailable
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
 MOST = 64  # calls in a transaction, so that those behind them do not wait for ever
+LONGEST_REST = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,17 @@ class Call:
 
 
 class Group:
-    """One thread that writes. `transaction` carries out several calls and tells what became of each."""
+    """One thread that writes. `transaction` carries out several calls and tells what became of each.
 
-    def __init__(self, transaction: Callable[[Sequence[Call]], Sequence[Outcome]]) -> None:
+    `share` is the part of the time that it may write: it rests after each transaction in proportion to
+    how long that took, since SQLite's lock goes to whoever asks first, and others ask now and then only.
+    """
+
+    def __init__(
+        self, transaction: Callable[[Sequence[Call]], Sequence[Outcome]], *, share: float = 1.0
+    ) -> None:
         self._transaction = transaction
+        self._rest = 1 / share - 1
         self._thread = ThreadPoolExecutor(1, "catalog-write")
         self._waiting: deque[Call] = deque()
         self._running = False
@@ -95,14 +104,20 @@ class Group:
         if calls:
             loop = asyncio.get_running_loop()
             future = loop.run_in_executor(self._thread, self._transaction, calls)
-            future.add_done_callback(partial(self._ended, calls))
+            future.add_done_callback(partial(self._ended, calls, time.monotonic()))
 
-    def _ended(self, calls: Sequence[Call], future: asyncio.Future[Sequence[Outcome]]) -> None:
+    def _ended(
+        self, calls: Sequence[Call], began: float, future: asyncio.Future[Sequence[Outcome]]
+    ) -> None:
+        took = time.monotonic() - began
         error = future.exception()
         ended = future.result() if error is None else [Outcome(error=error)] * len(calls)
         for call, outcome in zip(calls, ended, strict=True):
             call.end(outcome)
-        self._next()
+        if rest := min(took * self._rest, LONGEST_REST):
+            asyncio.get_running_loop().call_later(rest, self._next)
+        else:
+            self._next()
 
 
 def together(engine: Engine, calls: Sequence[Call]) -> list[Outcome]:

@@ -38,9 +38,12 @@ _creating = threading.Lock()  # nobody connects between the creation of a file a
 
 
 class SqliteDatabase:
-    """Runs work on a SQLite file. `patience` bounds in seconds what a call waits for."""
+    """Runs work on a SQLite file. `patience` bounds in seconds what a call waits for.
 
-    def __init__(self, path: Path, *, readers: int, patience: float) -> None:
+    `share` is the part of the time in which it may hold the file's lock, where others come first.
+    """
+
+    def __init__(self, path: Path, *, readers: int, patience: float, share: float = 1.0) -> None:
         self._path = path
         self._patience = patience
         read_only = ["PRAGMA query_only = ON"]
@@ -50,7 +53,7 @@ class SqliteDatabase:
         self._glancing: Connection | None = None
         self._connecting = threading.Lock()
         self._no_glance_before = 0.0
-        self._group = Group(partial(together, self._writer))
+        self._group = Group(partial(together, self._writer), share=share)
         self._read_threads = ThreadPoolExecutor(readers, "catalog-read")
 
     async def read(self, work: Callable[[Connection], T]) -> T:

@@ -78,15 +78,18 @@ def run(work: Coroutine[Any, Any, T], *expected: type[Exception]) -> T:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, *, patience: float | None = None) -> AsyncIterator["Core"]:
+async def opened(
+    settings: Settings, *, patience: float | None = None, share: float = 1.0
+) -> AsyncIterator["Core"]:
     """Wire a gateway without its server, for one command. What it logs goes to standard error.
 
-    `patience` is how many seconds one step of the catalog may take, where that is much.
+    `patience` is how many seconds one step of the catalog may take, where that is much; `share` the part
+    of the time in which it may write, where requests come first.
     """
     from gateway import app  # noqa: PLC0415 - see the module
 
     logs.configure("warning")
-    async with app.core(settings, patience=patience) as wired:
+    async with app.core(settings, patience=patience, share=share) as wired:
         yield wired
 
 

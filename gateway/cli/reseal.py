@@ -25,6 +25,7 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
+from gateway.cli.rotate_kek import NICE, SHARE
 from gateway.config import Settings
 from gateway.model import now
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 MiB = 1024 * 1024
 KIND = "rotate dek"
-LEAST_PRIORITY = 19
 DRAIN = 30.0  # seconds for removing what was written in vain
 GOES_ON = "goes on: data keys that were made before {} are old (--fresh begins anew)"
 SHOWN = 10  # failures that are named on the screen; --json has more
@@ -130,8 +130,8 @@ async def _rotate(
     from gateway.rate import Rate  # noqa: PLC0415 - as above
     from gateway.work import reseals  # noqa: PLC0415 - as above
 
-    os.nice(LEAST_PRIORITY)
-    async with opened(settings) as wired, Background(drain=DRAIN) as background:
+    os.nice(NICE)
+    async with opened(settings, share=SHARE) as wired, Background(drain=DRAIN) as background:
         await wired.placing.refresh()
         work = reseals(settings, wired, background, parallel=parallel, rate=Rate(rate))
         for scope in await _scopes(wired, wish):

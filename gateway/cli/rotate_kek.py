@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from gateway.app import Core
     from gateway.rotation import Plan, Rotated, Rotation, Wish
 
-NICE = 19  # the least: whoever serves requests on this machine goes first
+NICE = 5  # requests go first, but not so far that whoever holds the catalog's lock gets no turn
+SHARE = 0.25  # of the time: it may write to a catalog that takes one writer at a time
 HELP = teach(
     "Give tenants a new KEK, and bring every envelope under it: in the catalog first, then on every target. "
     "Bodies are not touched, and reads and writes go on. New uploads use the new KEK at once; at the end it "
@@ -113,7 +114,7 @@ async def _rotate(settings: Settings, asked: _Asked) -> "list[Rotated]":
     from gateway import keydesk  # noqa: PLC0415 - help answers at once
 
     ended: list[Rotated] = []
-    async with opened(settings) as wired:
+    async with opened(settings, share=SHARE) as wired:
         with bar("rotating", things=True) as shown:
             rotation = keydesk.rotation(settings, wired, told=shown.advance)
             wish = await _wish(wired, asked)
@@ -133,7 +134,7 @@ async def _plan(settings: Settings, asked: _Asked) -> "tuple[list[Plan], dict[st
     from keyservice.wire import KeyServiceError, Shredded  # noqa: PLC0415 - as above
 
     plans, refused = [], {}
-    async with opened(settings) as wired:
+    async with opened(settings, share=SHARE) as wired:
         rotation, wish = keydesk.rotation(settings, wired), await _wish(wired, asked)
         async for tenant in _tenants(wired, asked):
             try:

@@ -23,7 +23,7 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
-from gateway.cli.rotate_kek import NICE
+from gateway.cli.rotate_kek import NICE, SHARE
 from gateway.config import Settings
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def _rotate(
 
     own: list[OwnRoot] = []
     common = None
-    async with opened(settings) as wired:
+    async with opened(settings, share=SHARE) as wired:
         roots = keydesk.roots(settings, wired)
 
         def told(found: "OwnRoot") -> None:
@@ -110,7 +110,7 @@ async def _plan(
     from keyservice.wire import KeyServiceError  # noqa: PLC0415 - help answers at once
 
     found: list[dict[str, object]] = []
-    async with opened(settings) as wired:
+    async with opened(settings, share=SHARE) as wired:
         control, common = wired.keys.control, None
         if shared or everything:
             common = asdict(await control.shared_root())

@@ -1,8 +1,10 @@
 """Writers of one process share transactions: what that may never change for any one of them."""
 
 import asyncio
+import itertools
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -251,3 +253,20 @@ async def test_commits_that_were_lost_together_are_told_apart_from_those_that_we
     assert [found.version.id for found in await catalog.list(tenant, "", None, 9)] == [
         there.id, versions[1].id,
     ]  # fmt: skip
+
+
+async def test_whoever_has_a_share_rests_in_between(tmp_path: Path) -> None:
+    spans: list[tuple[float, float]] = []
+
+    def slow(connection: Connection) -> None:
+        began = time.monotonic()
+        connection.execute(text("SELECT 1"))
+        time.sleep(0.02)
+        spans.append((began, time.monotonic()))
+
+    database = SqliteDatabase(tmp_path / "some.db", readers=1, patience=5.0, share=0.25)
+    for _ in range(3):
+        await database.write(slow)
+    await database.close()
+    for (began, ended), (following, _) in itertools.pairwise(spans):
+        assert following - ended >= 3 * (ended - began)
