@@ -20,12 +20,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from keyservice.records import TenantRecord, TenantState, to_document
 
 SIZE = 32
+DIGITS = 2 * SIZE
 
 
 def seal(kek: bytes, record: TenantRecord) -> TenantRecord:
     """Return the record sealed at its own revision under the KEK that is current in it."""
     dated = replace(record, sealed=record.revision)
-    return replace(dated, seal=_code(kek, dated))
+    return replace(dated, seal=_text(kek, dated))
 
 
 def proves(kek: bytes, record: TenantRecord) -> bool:
@@ -36,10 +37,13 @@ def proves(kek: bytes, record: TenantRecord) -> bool:
 def proves_keys(kek: bytes, record: TenantRecord) -> bool:
     """Say the same of all but the state and the order, which may have changed since it was sealed.
 
-    A suspension and an order to destroy are written without a seal where the root does not answer.
+    A suspension and an order to destroy are written without a seal where the root does not answer; so is
+    what becomes of an order that was sealed, which is why its seal has a code without it.
     """
     if record.sealed > record.revision:
         return False
+    if record.state is TenantState.SHREDDING and _same(record.seal[DIGITS:], _keys(kek, record)):
+        return True
     before = (
         record,
         replace(record, state=TenantState.ACTIVE, order=None),
@@ -49,13 +53,28 @@ def proves_keys(kek: bytes, record: TenantRecord) -> bool:
 
 
 def _matches(kek: bytes, record: TenantRecord) -> bool:
-    return hmac.compare_digest(_code(kek, record).encode(), record.seal.encode())
+    return _same(record.seal, _text(kek, record))
 
 
-def _code(kek: bytes, record: TenantRecord) -> str:
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
+
+
+def _text(kek: bytes, record: TenantRecord) -> str:
+    """Return the seal: of everything, and where there is an order of all but the state and the order."""
+    whole = _code(kek, record)
+    return whole + _keys(kek, record) if record.state is TenantState.SHREDDING else whole
+
+
+def _keys(kek: bytes, record: TenantRecord) -> str:
+    """Return the code without state and order, which under a key of its own passes for no other."""
+    return _code(kek, replace(record, state=TenantState.ACTIVE, order=None), "keys seal")
+
+
+def _code(kek: bytes, record: TenantRecord, purpose: str = "seal") -> str:
     document = to_document(record)
     del document["seal"], document["revision"]  # the latter is `sealed`, at the time
     content = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    info = f"sealgate tenant record seal|{record.tenant}".encode()
+    info = f"sealgate tenant record {purpose}|{record.tenant}".encode()
     key = HKDF(algorithm=hashes.SHA256(), length=SIZE, salt=None, info=info).derive(kek)
     return hmac.digest(key, content.encode(), "sha256").hex()

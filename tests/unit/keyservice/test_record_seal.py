@@ -144,3 +144,17 @@ def test_a_state_taken_away_without_a_seal_is_still_the_same_record() -> None:
 def test_a_sealed_suspension_is_not_ended_by_its_state_alone() -> None:
     suspended = seal.seal(KEK, dataclasses.replace(RECORD, state=TenantState.SUSPENDED))
     assert not seal.proves(KEK, dataclasses.replace(suspended, state=TenantState.ACTIVE))
+
+
+def test_the_code_without_an_order_passes_for_no_other_seal() -> None:
+    ordered = dataclasses.replace(RECORD, state=TenantState.SHREDDING, order=ORDER)
+    sealed = seal.seal(KEK, ordered)
+    approved = dataclasses.replace(sealed, order=dataclasses.replace(ORDER, approved="email:b"))
+    assert not seal.proves(KEK, approved)
+    assert seal.proves_keys(KEK, approved)
+    assert not seal.proves_keys(KEK, dataclasses.replace(approved, cache_ttl=1.0))
+    for state in (TenantState.ACTIVE, TenantState.SUSPENDED):
+        forged = dataclasses.replace(sealed, state=state, order=None)
+        for text in (sealed.seal, sealed.seal[:64], sealed.seal[64:]):
+            assert not seal.proves(KEK, dataclasses.replace(forged, seal=text))
+            assert not seal.proves_keys(KEK, dataclasses.replace(forged, seal=text))

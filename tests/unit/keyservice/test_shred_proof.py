@@ -164,3 +164,20 @@ async def test_an_order_given_while_the_root_was_away_waits_for_an_administrator
     await ends.shreddings.execute(SECOND, A)
     assert ends.ledger.of(A) is not None
     assert await ends.shreddings.execute(WORKER, A) is not None  # the ledger says so now
+
+
+async def test_approved_while_the_root_is_away_it_can_still_be_undone_or_carried_out(
+    ends: Ends,
+) -> None:
+    key = await ends.site.one.key(A)
+    for end in ("undone", "carried out"):
+        await ends.shreddings.order(FIRST, A)
+        ends.site.root.down = True
+        await ends.shreddings.approve(SECOND, A)
+        ends.site.root.down = False
+        if end == "undone":
+            await ends.shreddings.undo(FIRST, A)
+            ends.site.one.keyring.drop(A)
+            assert await ends.site.one.opens(A, key)
+    await ends.shreddings.execute(SECOND, A)
+    assert ends.ledger.tenants() == [A]
