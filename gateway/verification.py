@@ -85,12 +85,15 @@ class Verification:
         (_, _, blob, _) = key.split("/")
         if not await self._catalog.known([blob]):
             return "orphan"
-        await self._wraps.mark_stale(version, target, envelope.newest.kek)
-        return "stale"
+        if await self._wraps.mark_stale(version, target, envelope.newest.kek):
+            return "stale"
+        return "waiting"
 
 
 _WORDS: Final = {
     "stale": "envelopes still under it; a worker, or `sealgate rotate kek`, replaces them",
+    "waiting": "envelopes under it that no version has now: of uploads that ended without one, or of blobs "
+    "that wait to be purged",
     "orphan": "envelopes under it that no version owns; a sweep of the target removes or reports them",
     "unreadable": "envelopes that cannot be read; scrub and repair replace them",
 }

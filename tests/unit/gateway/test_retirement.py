@@ -1,6 +1,7 @@
 """Retiring KEKs: whatever refers to one keeps it, and nothing can come under it any more before it goes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -328,6 +329,19 @@ async def test_a_verification_tells_what_no_version_owns_and_what_it_cannot_read
     stores["east"].read_fault, stores["east"].read_limit = StoreUnavailable("away"), 0
     found = await verification.find(site.tenant, frozenset({"k1"}))
     assert found == ["east does not answer: what it holds cannot be verified"]
+
+
+async def test_a_complete_upload_without_a_version_keeps_it_and_is_called_so(
+    site: Site, stores: dict[str, FaultyStore]
+) -> None:
+    """It may have been acknowledged, and its version lost with the catalog's last moments."""
+    blob = seal(b"acknowledged", tenant=site.tenant)
+    upload = replace(new_upload(site.tenant), blob=blob.version.blob)
+    await site.catalog.begin(upload, "a")
+    await site.catalog.fence(upload.id)
+    await place(stores["east"], blob)
+    (found,) = await _verification(site, stores).find(site.tenant, frozenset({"k1"}))
+    assert "no version has" in found
 
 
 async def test_a_move_is_noted_in_the_catalog_and_can_be_asked_for_again(site: Site) -> None:
