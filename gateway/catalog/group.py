@@ -24,7 +24,7 @@ from gateway.errors import CatalogUnavailable
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
 MOST = 64  # calls in a transaction, so that those behind them do not wait for ever
-LONGEST_REST = 1.0  # seconds
+LONGEST_REST = 0.25  # seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
-from gateway.cli.rotate_kek import NICE, SHARE
+from gateway.cli.rotate_kek import NICE
 from gateway.config import Settings
 from gateway.model import now
 
@@ -131,7 +131,7 @@ async def _rotate(
     from gateway.work import reseals  # noqa: PLC0415 - as above
 
     os.nice(NICE)
-    async with opened(settings, share=SHARE) as wired, Background(drain=DRAIN) as background:
+    async with opened(settings) as wired, Background(drain=DRAIN) as background:
         await wired.placing.refresh()
         work = reseals(settings, wired, background, parallel=parallel, rate=Rate(rate))
         for scope in await _scopes(wired, wish):
