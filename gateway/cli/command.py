@@ -6,6 +6,7 @@ The composition root is loaded only by the commands that need it, so that help a
 import contextlib
 import json
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -59,6 +60,25 @@ def target_of(settings: Settings, name: str) -> None:
     names = [target.name for target in settings.targets]
     if name not in names:
         fail(f"no target {name}: there are {', '.join(names)}", USAGE)
+
+
+def time_of(option: str, text: str | None) -> datetime | None:
+    """Return the time that an option was given, in UTC where it names no other zone."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{option} takes a time such as 2026-11-22 or 2026-11-22T08:30:00+00:00", USAGE)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def typed_again(name: str, confirm: str | None, what: str, *, nothing: str) -> None:
+    """Ask for a name unless `--confirm` gave it, and end unless it is this one."""
+    if confirm is None:
+        confirm = typer.prompt(f"Type {name} to {what}", err=True)
+    if confirm != name:
+        fail(f"what was typed is another id: {nothing}", USAGE)
 
 
 def run(work: Coroutine[Any, Any, T], *expected: type[Exception]) -> T:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.command import USAGE, Config, Json, fail, opened, run, teach
-from gateway.cli.keys import Certificate, PrivateKey, Tenant, acting
-from gateway.cli.keys_state import Because, show
+from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
+from gateway.cli.keys_state import show
 from gateway.config import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def mend(
     tenant: Tenant,
     *,
     revision: Annotated[int, typer.Option(min=1, help="The newest genuine one.")],
-    reason: Because,
+    reason: Reason,
     certificate: Certificate = None,
     private_key: PrivateKey = None,
     config: Config = None,
@@ -45,7 +45,7 @@ def destroy(
     tenant: Tenant,
     name: Annotated[str, typer.Argument(help="Which, of those that `keys move` left.")],
     *,
-    reason: Because,
+    reason: Reason,
     confirm: Annotated[str, typer.Option(help="The tenant's id again: nothing undoes this.")],
     certificate: Certificate = None,
     private_key: PrivateKey = None,

@@ -1,11 +1,9 @@
 """`sealgate keys suspend` and `resume`: stop all use of a tenant's keys, and let it go on."""
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from gateway.cli.command import Config, Json, opened, run, show_fields, show_json, teach
-from gateway.cli.keys import Certificate, PrivateKey, Tenant, acting
+from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
 from gateway.config import Settings
 
 if TYPE_CHECKING:
@@ -22,15 +20,12 @@ RESUME = teach(
     "End a suspension. The key service first proves that nobody altered the tenant's keys meanwhile.",
     "sealgate keys resume TENANT --reason 'case 4711 closed'",
 )
-Because = Annotated[
-    str, typer.Option("--reason", help="Why, for the record: printable ASCII, 200 at most.")
-]
 
 
 def suspend(
     tenant: Tenant,
     *,
-    reason: Because,
+    reason: Reason,
     certificate: Certificate = None,
     private_key: PrivateKey = None,
     config: Config = None,
@@ -44,7 +39,7 @@ def suspend(
 def resume(
     tenant: Tenant,
     *,
-    reason: Because,
+    reason: Reason,
     certificate: Certificate = None,
     private_key: PrivateKey = None,
     config: Config = None,

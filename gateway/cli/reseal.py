@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +24,7 @@ from gateway.cli.command import (
     show_fields,
     show_json,
     teach,
+    time_of,
 )
 from gateway.cli.rotate_kek import NICE
 from gateway.config import Settings
@@ -91,7 +92,7 @@ def dek(
         fail("--version needs --attachment", USAGE)
     if attachment is not None and not attachment.partition("/")[2]:
         fail("an attachment is named by its tenant, a slash, and its reference", USAGE)
-    limit = _time(before)
+    limit = time_of("--before", before)
     settings = settings_of(config)
 
     from gateway.reseals import Tally  # noqa: PLC0415 - help answers at once
@@ -207,13 +208,3 @@ def _show(tally: "Tally", seconds: float, *, dry_run: bool, as_json: bool) -> No
             "took": f"{seconds:.1f} s",
         }
     show_fields(fields)
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        fail("--before takes a time such as 2026-11-22 or 2026-11-22T08:30:00+00:00", USAGE)
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -1,6 +1,5 @@
 """`sealgate restore`: brings back one attachment, one tenant or everything from good copies."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from gateway.cli.command import (
     run,
     settings_of,
     teach,
+    time_of,
 )
 
 MiB = 1024 * 1024
@@ -117,7 +117,7 @@ def restore(
         if not reference:
             fail("an attachment is named by its tenant, a slash, and its reference", USAGE)
     wish = restoring.Wish(
-        scope=Scope(tenant, reference, version, _time(since)),
+        scope=Scope(tenant, reference, version, time_of("--since", since)),
         source=source,
         target=to,
         folder=open_into,
@@ -134,13 +134,3 @@ def restore(
     ended = run(restoring.restore(settings, config, wish, as_json=as_json), *restoring.EXPECTED)
     if ended:
         raise typer.Exit(ended)
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        fail("--since takes a time such as 2026-11-22 or 2026-11-22T08:30:00+00:00", USAGE)
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

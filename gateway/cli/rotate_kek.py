@@ -4,7 +4,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +22,7 @@ from gateway.cli.command import (
     show_json,
     show_rows,
     teach,
+    time_of,
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
 from gateway.config import Settings
@@ -91,7 +92,7 @@ def kek(
     """Rotate KEKs."""
     if [attachment, tenant or None, everything or None].count(None) != 2:  # noqa: PLR2004 - one
         fail("name one of --attachment TENANT/REFERENCE, --tenant ID and --all", USAGE)
-    asked = _Asked(tenant or [], everything, _time(before), None, not finish)
+    asked = _Asked(tenant or [], everything, time_of("--before", before), None, not finish)
     if attachment is not None:
         owner, _, asked.reference = attachment.partition("/")
         asked.tenants = [owner]
@@ -183,16 +184,6 @@ def _gone(rotated: "Rotated") -> bool:
     from keyservice.wire import Shredded  # noqa: PLC0415 - help answers at once
 
     return isinstance(rotated.error, Shredded)
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        fail("--before takes a time such as 2026-11-22 or 2026-11-22T08:30:00+00:00", USAGE)
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _code(error: Exception) -> str:

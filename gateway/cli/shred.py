@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.command import (
-    USAGE,
     Config,
     Json,
     fail,
@@ -20,6 +19,7 @@ from gateway.cli.command import (
     show_fields,
     show_json,
     teach,
+    typed_again,
 )
 from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
 from gateway.config import Settings
@@ -28,6 +28,7 @@ from gateway.model import microseconds, moment, now
 from gateway.ports import Bin
 from keyservice.wire import SignedReceipt, TenantKeys
 
+_NOTHING = "nothing was done"
 _AS = "--certificate ada.crt --private-key ada.key"
 _ORDER = teach(
     "Order the destruction of a tenant's keys. From then on nobody reads or stores anything of the tenant; "
@@ -89,7 +90,7 @@ def order(
 ) -> None:
     """Order it."""
     settings = acting(config, certificate, private_key)
-    _typed(tenant, confirm, "order the destruction of its keys")
+    typed_again(tenant, confirm, "order the destruction of its keys", nothing=_NOTHING)
     keys = run(_order(settings, tenant, reason, days))
     _show(tenant, keys, as_json=as_json)
 
@@ -122,7 +123,7 @@ def approve(
 ) -> None:
     """Approve it."""
     settings = acting(config, certificate, private_key)
-    _typed(tenant, confirm, "let its keys be destroyed at once")
+    typed_again(tenant, confirm, "let its keys be destroyed at once", nothing=_NOTHING)
     keys = run(_approve(settings, tenant, reason))
     _show(tenant, keys, as_json=as_json)
 
@@ -141,7 +142,7 @@ def execute(
 ) -> None:
     """Carry it out."""
     settings = acting(config, certificate, private_key)
-    _typed(tenant, confirm, "destroy its keys for good")
+    typed_again(tenant, confirm, "destroy its keys for good", nothing=_NOTHING)
     _show_receipt(run(_execute(settings, tenant, reason)), file, as_json=as_json)
 
 
@@ -172,13 +173,6 @@ def receipt(
     """Print the receipt."""
     signed = run(_receipt(acting(config, certificate, private_key), tenant))
     _show_receipt(signed, file, as_json=as_json)
-
-
-def _typed(tenant: str, confirm: str | None, what: str) -> None:
-    if confirm is None:
-        confirm = typer.prompt(f"Type {tenant} to {what}", err=True)
-    if confirm != tenant:
-        fail("what was typed is another id: nothing was done", USAGE)
 
 
 def _show(tenant: str, keys: TenantKeys, *, as_json: bool) -> None:

@@ -23,6 +23,7 @@ from gateway.cli.command import (
     show_json,
     show_rows,
     teach,
+    typed_again,
 )
 from gateway.config import Settings, secret
 from gateway.errors import Forbidden
@@ -100,10 +101,7 @@ def purge(
     settings = settings_of(config)
     if token_file is None:
         fail("name a token with the right to purge: --token-file FILE", USAGE)
-    if confirm is None:
-        confirm = typer.prompt(f"Type {trashed} to purge it for good", err=True)
-    if confirm != trashed:
-        fail("what was typed is another id: nothing was purged", USAGE)
+    typed_again(trashed, confirm, "purge it for good", nothing="nothing was purged")
     count = run(_purge(settings, tenant, trashed, token_file))
     if as_json:
         show_json({"purged": trashed, "versions": count})

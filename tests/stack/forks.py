@@ -39,6 +39,14 @@ def told(config: Path, *words: str, code: int = 0, typed: str = "") -> dict[str,
     return shown
 
 
+def cut_off(process: BaseProcess, wait: float) -> int | None:
+    """Kill a process after so many seconds; return its exit code if it was faster."""
+    process.join(wait)
+    process.kill()
+    process.join()
+    return process.exitcode if process.exitcode is not None and process.exitcode >= 0 else None
+
+
 def _start(config: Path, words: tuple[str, ...], output: str) -> ForkServerProcess:
     process: ForkServerProcess = _FORKS.Process(
         target=_run, args=(config, words, output), daemon=True

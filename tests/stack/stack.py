@@ -56,7 +56,8 @@ class Bucket:
 class Stack:
     """One stack below `home`. `extra` adds gateway settings by section, `top` those above them.
 
-    `held` are customers' own Vaults, as sections of the key service's settings.
+    `held` are customers' own Vaults, as sections of the key service's settings; `forget` is after how many
+    seconds the key service forgets what it has of a tenant, where that is not as configured.
     """
 
     home: Path
@@ -64,6 +65,7 @@ class Stack:
     catalog: str
     vault: PreparedVault | None = None
     held: Sequence[Mapping[str, Any]] = ()
+    forget: float | None = None
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     top: Mapping[str, Any] = field(default_factory=dict)
     keys: Daemon = field(init=False)
@@ -158,6 +160,8 @@ class Stack:
             "audit": {"file": str(self.home / "audit.jsonl"), "fsync": False},
             "held": list(self.held),
         }
+        if self.forget is not None:
+            settings["cache"] = {"standard_ttl": self.forget, "business_ttl": self.forget}
         if self.vault is None:
             settings["root.local"] = {
                 "key_file": str(self.home / "root.key"),

@@ -16,6 +16,7 @@ from gateway.config import load
 from gateway.ports import RunState
 from gateway.uploads import Draft
 from tests.faults.kills.quick_rebuild import begin
+from tests.stack.forks import cut_off
 from tests.stack.stack import Stack
 
 BEFORE, AFTER = 60, 60  # attachments that the copy of the catalog knows, and later ones
@@ -97,11 +98,7 @@ async def lost(tmp_path: Path) -> AsyncIterator[Lost]:
 
 def rebuild_and_kill(site: Lost, wait: float) -> int | None:
     """Begin a rebuild and kill it after a while; return its exit code if it was faster."""
-    process = begin(site.config, "east")
-    process.join(wait)
-    process.kill()
-    process.join()
-    return process.exitcode if process.exitcode is not None and process.exitcode >= 0 else None
+    return cut_off(begin(site.config, "east"), wait)
 
 
 @pytest.mark.timeout(1800)

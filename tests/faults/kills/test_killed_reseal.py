@@ -15,17 +15,14 @@ from gateway.model import microseconds, now
 from gateway.purger import Purger
 from tests.faults.kills.quick_reseal import begin
 from tests.faults.kills.test_killed_rotation import Site, site
+from tests.stack.forks import cut_off
 
 __all__ = ["site"]
 
 
 def reseal_and_kill(site: Site, wait: float, *words: str) -> int | None:
     """Begin to reseal and kill it after a while; return its exit code if it was faster."""
-    process = begin(site.stack.home / "gateway.toml", "--tenant", site.tenant, *words)
-    process.join(wait)
-    process.kill()
-    process.join()
-    return process.exitcode if process.exitcode is not None and process.exitcode >= 0 else None
+    return cut_off(begin(site.stack.home / "gateway.toml", "--tenant", site.tenant, *words), wait)
 
 
 async def blobs(site: Site) -> set[str]:

@@ -17,6 +17,7 @@ from gateway.rotation import KIND
 from gateway.uploads import Draft
 from tests.doubles.rotating import keks_on
 from tests.faults.kills.quick_rotation import begin
+from tests.stack.forks import cut_off
 from tests.stack.stack import Stack
 
 ATTACHMENTS = 32
@@ -69,14 +70,13 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         targets={name: tmp_path / name for name in ("primary", "east")},
         catalog=f"sqlite:///{tmp_path / 'catalog.db'}",
         top={"log_level": "error"},
+        forget=0.1,
         extra={
             "keyservice": {"cache_ttl": 0.1},
             "limits": {"inline": 1024},
             "rotation": {"envelopes_per_second": 0, "requests_per_second": 0},
         },
     )
-    with (stack.home / "keyservice.toml").open("a") as file:
-        file.write("[cache]\nstandard_ttl = 0.1\n")
     await migrate(stack.catalog)
     await asyncio.to_thread(stack.keys.start)
     try:
@@ -93,11 +93,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 def rotate_and_kill(site: Site, wait: float, *words: str) -> int | None:
     """Begin a rotation and kill it after a while; return its exit code if it was faster."""
-    process = begin(site.stack.home / "gateway.toml", "--tenant", site.tenant, *words)
-    process.join(wait)
-    process.kill()
-    process.join()
-    return process.exitcode if process.exitcode is not None and process.exitcode >= 0 else None
+    return cut_off(begin(site.stack.home / "gateway.toml", "--tenant", site.tenant, *words), wait)
 
 
 @pytest.mark.timeout(1800)

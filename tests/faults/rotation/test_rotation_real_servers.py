@@ -27,10 +27,9 @@ def site(vault: Vault, s3: Versitygw, tmp_path_factory: pytest.TempPathFactory) 
         targets={"primary": Bucket(s3, s3.new_bucket()), "east": home / "east"},
         catalog=f"sqlite:///{home / 'catalog.db'}",
         vault=prepare(vault, home),
+        forget=0.5,
         extra={"keyservice": {"cache_ttl": 0.5}, "repair": {"enabled": False}},
     )
-    with (stack.home / "keyservice.toml").open("a") as file:
-        file.write("[cache]\nstandard_ttl = 0.5\nbusiness_ttl = 0.5\n")
     stack.start()
     yield stack
     stack.stop()

@@ -38,10 +38,9 @@ def site(vault: Vault, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
         targets={"primary": home / "primary", "east": home / "east"},
         catalog=f"sqlite:///{home / 'catalog.db'}",
         vault=prepare(vault, home),
+        forget=TTL,
         extra={"keyservice": {"cache_ttl": TTL}, "repair": {"enabled": False}},
     )
-    with (stack.home / "keyservice.toml").open("a") as file:
-        file.write(f"[cache]\nstandard_ttl = {TTL}\nbusiness_ttl = {TTL}\n")
     stack.start()
     yield stack
     stack.stop()

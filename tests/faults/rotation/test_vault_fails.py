@@ -33,14 +33,13 @@ def site(server: SealableVault, tmp_path: Path) -> Iterator[Stack]:
         targets={"primary": tmp_path / "primary", "east": tmp_path / "east"},
         catalog=f"sqlite:///{tmp_path / 'catalog.db'}",
         vault=prepare(server, tmp_path),
+        forget=TTL,
         extra={
             "keyservice": {"cache_ttl": TTL},
             "repair": {"enabled": False},
             "rotation": {"envelopes_per_second": 10},
         },
     )
-    with (stack.home / "keyservice.toml").open("a") as file:
-        file.write(f"[cache]\nstandard_ttl = {TTL}\nbusiness_ttl = {TTL}\n")
     stack.start()
     yield stack
     stack.stop()

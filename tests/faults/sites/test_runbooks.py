@@ -144,15 +144,13 @@ async def test_every_command_of_the_runbooks_does_what_they_say(tmp_path: Path) 
         tmp_path / "stack",
         targets={name: tmp_path / name for name in ("primary", "singapore", "tokyo")},
         catalog=f"sqlite:///{tmp_path / 'catalog.db'}",
+        forget=0.5,  # a rotation waits for every cache
         extra={
             "quorum": {"policy": "all"},
             "limits": {"inline": 1024},
             "keyservice": {"cache_ttl": 0.5},
         },
     )
-    # A rotation waits for every cache.
-    with (stack.home / "keyservice.toml").open("a") as file:
-        file.write("[cache]\nstandard_ttl = 0.5\nbusiness_ttl = 0.5\n")
     await asyncio.to_thread(stack.start)
     try:
         site = Site(stack)
