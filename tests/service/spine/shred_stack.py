@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hvac.exceptions import InvalidPath
+
 from gateway.app import Core, core
 from gateway.config import load
 from keyservice.certs import issue
@@ -137,7 +139,10 @@ class Site:
         return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
     def wrapped(self, tenant: str) -> list[str]:
-        """Return every wrapped KEK that Vault still holds of a tenant, in any version."""
+        """Return every wrapped KEK that Vault still holds of a tenant, in any version.
+
+        A key service that replays its ledger may destroy a version between the list and the read.
+        """
         found: list[str] = []
         with self.vault.client() as client:
             kv, mount, path = (
@@ -149,9 +154,14 @@ class Site:
             for version, state in about.items():
                 if state["destroyed"]:
                     continue
-                read = kv.read_secret_version(
-                    path, version=int(version), mount_point=mount, raise_on_deleted_version=True
-                )
+                try:
+                    read = kv.read_secret_version(
+                        path, version=int(version), mount_point=mount, raise_on_deleted_version=True
+                    )
+                except InvalidPath as error:
+                    if error.json["data"]["metadata"]["destroyed"]:
+                        continue
+                    raise
                 found += [kek["wrapped"] for kek in read["data"]["data"]["keks"] if kek["wrapped"]]
         return found
 
