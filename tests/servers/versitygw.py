@@ -1,7 +1,8 @@
 """versitygw: a real S3 server on a folder, one root account.
 
 What it stores is plain files below `folder`, so that a test can look at, damage or
-remove them behind the server's back.
+remove them behind the server's back. A copy of it has to have the files' extended attributes, or
+`attributes`, where the file system of the folder has none.
 """
 
 import os
@@ -22,6 +23,7 @@ class Versitygw(Daemon):
         port = free_port()
         self.folder = home / "buckets"
         self.folder.mkdir(parents=True)
+        self.attributes = home / "attributes"
         self.endpoint = f"http://{LOOPBACK}:{port}"
         self.region = REGION
         self.access_key = "test-" + secrets.token_hex(6)
@@ -29,9 +31,8 @@ class Versitygw(Daemon):
         argv = [str(program), "--port", f"{LOOPBACK}:{port}", "--region", REGION]
         argv += ["--keep-alive", "posix"]
         if not _has_xattrs(self.folder):
-            sidecar = home / "attributes"
-            sidecar.mkdir()
-            argv += ["--sidecar", str(sidecar)]
+            self.attributes.mkdir()
+            argv += ["--sidecar", str(self.attributes)]
         super().__init__(
             [*argv, str(self.folder)],
             log=home / "versitygw.log",

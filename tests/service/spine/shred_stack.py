@@ -1,4 +1,7 @@
-"""A stack on a Vault of its own that is backed up and restored, piece by piece, with two administrators."""
+"""A stack on a Vault and an S3 server of its own, with two administrators.
+
+All of it is backed up and restored, piece by piece. The primary is a folder, the backup a bucket.
+"""
 
 import json
 import shutil
@@ -17,7 +20,7 @@ from keyservice.shred_control import ShredControl
 from tests.servers.prepared import PreparedVault
 from tests.servers.vault import SealableVault
 from tests.stack.client import Client
-from tests.stack.stack import Stack, apart
+from tests.stack.stack import Bucket, Stack, apart
 
 T = TypeVar("T")
 ADMINS = ("ada", "bob")
@@ -44,11 +47,12 @@ BODY = b"what nobody reads again " * 4000
 
 @dataclass
 class Site:
-    """A stack, its Vault, two administrators, and a backup of everything."""
+    """A stack, its Vault, its bucket, two administrators, and a backup of everything."""
 
     home: Path
     vault: SealableVault
     prepared: PreparedVault
+    bucket: Bucket
     stack: Stack
     token: str = ""
     tenants: dict[str, str] = field(default_factory=dict)
@@ -57,14 +61,18 @@ class Site:
     def ledger(self) -> Path:
         return self.stack.home / "audit.ledger"
 
-    def places(self) -> dict[str, Path]:
-        """Return what is backed up: Vault's storage, the catalog, and the folders of both targets."""
-        stack = self.stack.home
+    @property
+    def primary(self) -> Path:
+        return self.stack.home / "primary"
+
+    def places(self) -> dict[str, Sequence[Path]]:
+        """Return what is backed up: Vault's storage, the catalog, the primary, and the S3 server."""
+        server = self.bucket.server
         return {
-            "vault": self.vault_data,
-            "catalog": stack / "catalog.db",
-            "primary": stack / "primary",
-            "east": stack / "east",
+            "vault": [self.vault_data],
+            "catalog": [self.stack.home / "catalog.db"],
+            "primary": [self.primary],
+            "east": [path for path in (server.folder, server.attributes) if path.exists()],
         }
 
     @property
@@ -74,19 +82,19 @@ class Site:
     def backup(self, name: str) -> None:
         """Copy everything, at rest."""
         with self.at_rest():
-            for place, path in self.places().items():
-                copy = self.home / name / place
-                copy.parent.mkdir(exist_ok=True)
-                _copy(path, copy)
+            for place, paths in self.places().items():
+                (self.home / name / place).mkdir(parents=True)
+                for path in paths:
+                    _copy(path, self.home / name / place / path.name)
 
     def restore(self, name: str, places: Sequence[str]) -> None:
         """Put copies in place of what is there."""
         for place in places:
-            path = self.places()[place]
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for beside in path.parent.glob(f"{path.name}-*"):
-                beside.unlink()
-            _copy(self.home / name / place, path)
+            for path in self.places()[place]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                for beside in path.parent.glob(f"{path.name}-*"):
+                    beside.unlink()
+                _copy(self.home / name / place / path.name, path)
 
     def at_rest(self) -> "AtRest":
         return AtRest(self)
@@ -135,7 +143,7 @@ class Site:
 
     def files(self, tenant: str) -> list[Path]:
         """Return every object of a tenant, in both targets."""
-        folders = [self.stack.home / name / "t" / tenant for name in ("primary", "east")]
+        folders = [place / "t" / tenant for place in (self.primary, self.bucket.folder)]
         return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
     def wrapped(self, tenant: str) -> list[str]:
@@ -181,9 +189,11 @@ class AtRest:
 
     def __enter__(self) -> None:
         self.site.stack.stop()
+        self.site.bucket.server.stop()
         self.site.vault.stop()
 
     def __exit__(self, *_: object) -> None:
+        self.site.bucket.server.start()
         self.site.vault.start()
         self.site.vault.open()
         self.site.stack.keys.start()
@@ -191,6 +201,7 @@ class AtRest:
 
 
 def _copy(source: Path, copy: Path) -> None:
+    """Copy a file, or a folder with the extended attributes of all that is in it."""
     if source.is_dir():
         shutil.copytree(source, copy)
     else:

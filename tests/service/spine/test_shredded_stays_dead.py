@@ -1,7 +1,7 @@
 """A tenant is shredded, and Vault, catalog and buckets come back from before: it stays dead.
 
 Also where the ledger's file is lost, and where the key service is killed while it destroys. One stack on a
-Vault of its own, whose storage is copied as a backup would be.
+Vault and an S3 server of its own, whose storage is copied as a backup would be.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from tests.conftest import _program
 from tests.servers import binary
 from tests.servers.prepared import prepare
 from tests.servers.vault import SealableVault
+from tests.servers.versitygw import Versitygw
 from tests.service.spine.shred_stack import (
     DOMAIN,
     Site,
@@ -29,25 +30,28 @@ from tests.service.spine.shred_stack import (
     answers,
     store,
 )
-from tests.stack.stack import Stack
+from tests.stack.stack import Bucket, Stack
 
 
 @pytest.fixture(scope="module")
-def site(one_vault: SealableVault, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    one_vault: SealableVault, one_s3: Versitygw, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """Run it; a module shares it, and its tests go on from one another."""
     vault = one_vault
     home = tmp_path_factory.mktemp("shredded")
     prepared = prepare(vault, home)
+    bucket = Bucket(one_s3, one_s3.new_bucket())
     stack = Stack(
         home / "stack",
-        targets={name: home / "stack" / name for name in ("primary", "east")},
+        targets={"primary": home / "stack" / "primary", "east": bucket},
         catalog=f"sqlite:///{home}/stack/catalog.db",
         vault=prepared,
         extra={"shred": {"every": 3600.0, "ledger_every": 3600.0}, "worker": {"lease": 5.0}},
     )
     admit_admins(stack.home)
     stack.start()
-    site = Site(home, vault, prepared, stack, stack.admin_token())
+    site = Site(home, vault, prepared, bucket, stack, stack.admin_token())
     yield site
     stack.stop()
 
@@ -58,6 +62,15 @@ def one_vault(server_home: Callable[[str], Path]) -> Iterator[SealableVault]:
     server = SealableVault(_program(binary.VAULT), server_home("shredding"))
     server.start()
     server.open()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def one_s3(server_home: Callable[[str], Path]) -> Iterator[Versitygw]:
+    """Run an S3 server whose buckets are restored from copies of them."""
+    server = Versitygw(_program(binary.VERSITYGW), server_home("shredding-s3"))
+    server.start()
     yield server
     server.stop()
 
@@ -157,7 +170,7 @@ def test_a_lost_ledger_comes_back_from_a_bucket_and_with_it_the_dead_die(site: S
     with site.at_rest():
         site.restore("before", ["vault", "catalog"])
         site.ledger.unlink()
-        shutil.rmtree(site.stack.home / "primary" / "ledger")
+        shutil.rmtree(site.primary / "ledger")
     assert site.wrapped(acme) != [], "without a ledger it lives again"
     merged = site.worker(lambda core: core.ledger_copies.run())
     assert (merged.taken, merged.failed, merged.buried) == (entries, {}, 2)
