@@ -17,6 +17,7 @@ from typing import Never
 import pytest
 import structlog
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from tests.servers import binary, certificates
 from tests.servers import postgres as postgresql
@@ -28,6 +29,17 @@ from tests.servers.versitygw import Versitygw
 _INSTALL = "run `python -m tests.servers.install`"
 _TESTS = Path(__file__).parent
 _OURS = ["envelope", "gateway", "keyservice", "thirdparty"]
+
+# The same examples everywhere and each time, and none that fails because the machine is busy. To look for
+# others: `--hypothesis-profile=default`.
+settings.register_profile(
+    "tests",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    print_blob=True,
+)
+settings.load_profile("tests")
 
 
 def pytest_report_header() -> list[str]:

@@ -49,7 +49,7 @@ class Vault(Daemon):
             url=self.address,
             token=token or self.root_token,
             verify=str(self.ca) if self.ca else True,
-            timeout=10,
+            timeout=60,
         )
         try:
             yield client

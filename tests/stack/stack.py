@@ -107,7 +107,7 @@ class Stack:
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             check=False,
         )
         if done.returncode:
@@ -193,6 +193,8 @@ class Stack:
                 "private_key": str(certs / "gateway.key"),
             },
             "catalog": {"url": self.catalog},
+            # On a busy machine a target may rest for seconds: without a fault none is left behind.
+            "limits": {"backup_patience": 20.0},
             "targets": [self._target(name, place) for name, place in self.targets.items()],
         }
         for section, values in self.extra.items():

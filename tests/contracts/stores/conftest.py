@@ -89,6 +89,8 @@ def settings(server: Versitygw, bucket: str) -> S3Settings:
         access_key=server.access_key,
         secret_key=server.secret_key,
         connections=8,
+        connect_timeout=60.0,  # the machine may be busy
+        stall_timeout=60.0,
     )
 
 

@@ -92,7 +92,7 @@ def open_files() -> int:
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    output, _ = start(FULL, tmp_path).communicate(timeout=60)
+    output, _ = start(FULL, tmp_path).communicate(timeout=110)
     assert output.splitlines() == ["put full", "part full", "nothing visible", "goes on"]
     assert files(tmp_path) == ["t/a/b/envelope"]
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.background import Background
@@ -100,9 +100,7 @@ def test_a_rebuild_is_what_was_there(
     numbers = itertools.count()
     steps = puts | deletions | copies if use_backup else puts | deletions
 
-    @settings(
-        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=25, deadline=None)
     @given(st.lists(steps, max_size=8))
     def check(history: History) -> None:
         async def all_of_it() -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
@@ -147,9 +147,7 @@ class World:
         assert keep.age is None or since >= keep.age
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=120, deadline=None)
 @given(script=st.lists(steps, max_size=40))
 def test_nothing_is_purged_before_its_time(
     fresh: Callable[[], str], script: list[tuple[str, object]]

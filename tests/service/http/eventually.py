@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def eventually(holds: Callable[[], Awaitable[object]], within: float = 10.0) -> None:
+async def eventually(holds: Callable[[], Awaitable[object]], within: float = 60.0) -> None:
     """Return once `holds()` is true. Raises TimeoutError."""
     async with asyncio.timeout(within):
         while not await holds():  # noqa: ASYNC110 - the catalog and the stores tell nobody

@@ -4,7 +4,7 @@ import os
 from contextlib import aclosing
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import StoreUnavailable, Unreadable
@@ -12,9 +12,7 @@ from gateway.model import body_key
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench
 
-ANY = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+ANY = settings(max_examples=30, deadline=None)
 
 
 @ANY

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncGenerator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envelope.segment import sealed_size
@@ -18,9 +18,7 @@ from tests.unit.gateway.conftest import PART, Bench, pieces
 TiB = 1024 * 1024 * MiB
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, deadline=None)
 @given(sizes=st.lists(st.integers(0, 3 * PART // 2), max_size=6), data=st.data())
 async def test_any_split_of_writes_comes_back_whole(
     bench: Bench, sizes: list[int], data: st.DataObject
