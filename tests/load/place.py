@@ -89,7 +89,7 @@ class Place(Stack):
     def uploads(self) -> int:
         """Count uploads in the catalog that are under way or not cleaned up."""
         place = self.catalog.removeprefix("sqlite:///")
-        with contextlib.closing(sqlite3.connect(place)) as database:
+        with contextlib.closing(sqlite3.connect(place, timeout=60)) as database:
             (count,) = database.execute("select count(*) from uploads").fetchone()
         return int(count)
 
@@ -121,7 +121,7 @@ class UnawaitedPlace(Place):
     fault: ClassVar[str] = "unawaited"
 
 
-async def eventually(holds: Callable[[], object], within: float = 30.0) -> None:
+async def eventually(holds: Callable[[], object], within: float = 60.0) -> None:
     """Return once `holds()` is true. Raises AssertionError when it does not get so."""
     until = time.monotonic() + within
     while not holds():
@@ -135,7 +135,7 @@ async def quiet(place: Place, before: Holdings, *, spare: int = 24) -> Holdings:
     `spare` descriptors may have come: connections to the key service and the stores that are kept for a
     while. A leak in any of these tests would be of more.
     """
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while True:
         now = await place.holdings()
         calm = now.clients <= before.clients and now.tasks <= before.tasks

@@ -92,7 +92,7 @@ async def test_nothing_leaks_and_nothing_acknowledged_is_lost(
         for path, digest in journal.acknowledged.items():
             assert await client.digest(path) == digest
     await asyncio.to_thread(place.gateway.stop)
-    await asyncio.sleep(1.1)  # past the reaper's grace
+    await asyncio.sleep(1.5)  # past the reaper's grace
     await _nothing_is_left(place)
 
 
@@ -106,7 +106,7 @@ async def _acknowledging(journal: Journal, seconds: float) -> None:
 async def _rested(place: Place) -> Holdings:
     """Wait until no request runs and every broken upload is cleaned up."""
     await eventually(lambda: not place.uploads())
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while (found := await place.holdings()).clients or await place.running():
         assert time.monotonic() < until, found
         await asyncio.sleep(0.1)

@@ -12,7 +12,7 @@ from tests.load.peers import Cut, Peer
 from tests.load.place import Place, eventually, quiet
 from tests.stack.client import Client, MiB, generated
 
-SLACK = 20.0  # seconds for a busy machine
+SLACK = 60.0  # seconds for a busy machine
 
 
 async def connected(place: Place, count: int) -> list[Peer]:
@@ -68,7 +68,7 @@ async def test_heads_that_never_end_are_cut_while_others_are_served(
         await waiting
 
     assert HEAD_TIMEOUT <= took < HEAD_TIMEOUT + SLACK
-    assert served >= 5
+    assert served >= 2  # of what was asked first, while all of them were open
     for peer in peers:
         peer.close()
     await quiet(place, before)
@@ -84,6 +84,7 @@ async def test_connections_that_never_say_anything_are_cut_too(place: Place) -> 
     await quiet(place, before)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("size", [MiB, 40 * MiB])
 async def test_uploads_below_the_rate_are_refused_and_leave_nothing(
     place: Place, token: str, size: int

@@ -93,8 +93,9 @@ async def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next(
         tenant = new_id()
         await catalog.add_tenant(Tenant(tenant, "standard", now()))
         kept = await fill(catalog, tmp_path, tenant, ["kept one", "kept two"])
-        unfinished = 0
-        for run in range(kills):
+        run = unfinished = 0
+        # On a busy machine most may have ended before they are killed.
+        while run < kills or (unfinished <= kills // 4 and run < 10 * kills):
             names = [f"{run} {number}" for number in range(EACH)]
             await fill(catalog, tmp_path, tenant, names)
             for name in names:
@@ -102,6 +103,7 @@ async def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next(
                 await catalog.bin.doom_now(tenant, gone.id)
             await asyncio.to_thread(purge_and_kill, config, rng)
             unfinished += bool(await catalog.bin.doomed(1))
+            run += 1
 
         ended = await asyncio.to_thread(purge_to_the_end, config)
 
@@ -111,6 +113,6 @@ async def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next(
         assert left == set(kept)
         assert count(tmp_path) == len(kept) * 2 * len(TARGETS)
         assert [found.attachment.reference for found in await catalog.list(tenant, "", None, 10)]
-    record_property("kills", kills)
+    record_property("kills", run)
     record_property("killed in the middle", unfinished)
     assert unfinished > kills // 4

@@ -45,11 +45,10 @@ async def test_a_reseal_that_is_killed_anywhere_goes_on(
     rng, began = random.Random(kills), now()
     whole = 60.0
     for _ in range(2):  # the first one waits for the imports that all of them share
-        at = time.monotonic()
-        assert await asyncio.to_thread(reseal_and_kill, site, 300.0) == 0
-        whole = time.monotonic() - at
+        whole = await to_the_end(site)
     killed = middle = ended = 0
-    while killed < kills:
+    # On a busy machine many may be killed before they have begun.
+    while killed < kills or (middle <= kills // 4 and killed < 10 * kills):
         code = await asyncio.to_thread(reseal_and_kill, site, rng.uniform(0.1, 0.9) * whole)
         await site.put(f"during {killed + ended}")
         if code is None:
@@ -62,12 +61,8 @@ async def test_a_reseal_that_is_killed_anywhere_goes_on(
             ended += 1
         assert await site.unreadable() == []
 
-    begun, code = now(), None
-    for _ in range(20):  # its row is short-lived here, and on a busy machine it may lose it
-        code = await asyncio.to_thread(reseal_and_kill, site, 300.0, "--fresh")
-        if code == 0:
-            break
-    assert code == 0, (site.stack.home / "reseal.err").read_text()
+    begun = now()
+    await to_the_end(site, "--fresh")
     assert await site.unreadable() == []
     await only_what_belongs_there_is_left(site, begun)
     record_property("kills", killed)
@@ -76,6 +71,19 @@ async def test_a_reseal_that_is_killed_anywhere_goes_on(
     record_property("seconds of one that is left alone", round(whole, 2))
     assert middle > kills // 4
     assert began < begun
+
+
+async def to_the_end(site: Site, *words: str) -> float:
+    """Reseal until all is done; return how many seconds the last try took.
+
+    Its row is short-lived here, and on a busy machine one may lose it.
+    """
+    for _ in range(20):
+        began = time.monotonic()
+        if await asyncio.to_thread(reseal_and_kill, site, 300.0, *words) == 0:
+            return time.monotonic() - began
+        await asyncio.sleep(0.5)
+    raise AssertionError((site.stack.home / "reseal.err").read_text())
 
 
 async def only_what_belongs_there_is_left(site: Site, begun: datetime) -> None:

@@ -109,7 +109,8 @@ async def test_a_rotation_that_is_killed_anywhere_goes_on(
     for _ in range(2):  # the first one waits for the imports that all of them share
         whole = await to_the_end(site)
     killed = resumed = ended = 0
-    while killed < kills:
+    # On a busy machine many may be killed before they have begun.
+    while killed < kills or (resumed <= kills // 4 and killed < 10 * kills):
         before = await site.current()
         code = await asyncio.to_thread(rotate_and_kill, site, rng.uniform(0.1, 0.8) * whole)
         await site.put(f"during {killed + ended}")

@@ -119,7 +119,7 @@ async def test_killed_anywhere_the_next_run_converges(
 
     cut = await killed(site, kills)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while any(lag.objects for lag in await catalog.replicas.lag(NAMES)):
             await repair(tmp_path, 0, list(NAMES), lease=60.0)
             await asyncio.sleep(0.1)

@@ -82,7 +82,7 @@ async def test_a_target_that_goes_down_in_the_middle_is_finished_later(
     away = east.with_name("away")
     slow = site.home / "slow.toml"
     text = (site.home / "gateway.toml").read_text()
-    slow.write_text(text + "[rotation]\nrequests_per_second = 20\n")
+    slow.write_text(text + "[rotation]\nrequests_per_second = 8\n")
     words = ("rotate", "kek", "--json", "--tenant", tenant)
     rotating = asyncio.create_task(asyncio.to_thread(told, slow, *words, code=3))
     async with opened(site) as core:

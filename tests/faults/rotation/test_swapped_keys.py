@@ -118,7 +118,7 @@ def _named(namer: WrappedKey, sealed: WrappedKey) -> bytes:
 async def _rows(site: Stack, statements: list[tuple[str, tuple[Any, ...]]]) -> None:
     def write() -> None:
         path = site.catalog.removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path, timeout=10)) as database, database:
+        with closing(sqlite3.connect(path, timeout=60)) as database, database:
             for statement, values in statements:
                 assert database.execute(statement, values).rowcount
 
@@ -145,7 +145,7 @@ async def test_rows_of_versions_are_swapped(
     def swap() -> list[tuple[str, tuple[Any, ...]]]:
         path = site.catalog.removeprefix("sqlite:///")
         statements: list[tuple[str, tuple[Any, ...]]] = []
-        with closing(sqlite3.connect(path, timeout=10)) as database:
+        with closing(sqlite3.connect(path, timeout=60)) as database:
             query = f"SELECT {', '.join(columns)} FROM versions WHERE id = ?"
             rows = {v: database.execute(query, (v,)).fetchone() for pair in pairs for v in pair}
         sets = ", ".join(f"{column} = ?" for column in columns)

@@ -37,7 +37,7 @@ def site(server: SealableVault, tmp_path: Path) -> Iterator[Stack]:
         extra={
             "keyservice": {"cache_ttl": TTL},
             "repair": {"enabled": False},
-            "rotation": {"envelopes_per_second": 10},
+            "rotation": {"envelopes_per_second": 5},  # so that it takes longer than a test may rest
         },
     )
     stack.start()
