@@ -16,15 +16,15 @@ from typing import TypeVar
 from envelope.context import Context, Purpose
 from envelope.envelope import Attributes, Core, Envelope, Wrap, encode, seal_attributes
 from envelope.segment import SegmentSealer
-from gateway.background import Background
-from gateway.buffers import Pool
 from gateway.catalog import migrate, open_catalog
-from gateway.catalog_backup import CatalogBackups
+from gateway.flow.buffers import Pool
+from gateway.flow.pump import PumpSettings
 from gateway.model import envelope_key, microseconds, new_id, now
-from gateway.pump import PumpSettings
-from gateway.quorum import Role, Target
-from gateway.rebuild import Rebuild
+from gateway.pacing.background import Background
+from gateway.recovery.catalog_backup import CatalogBackups
+from gateway.recovery.rebuild import Rebuild
 from gateway.stores.folder import FolderStore
+from gateway.targets.quorum import Role, Target
 from keyservice.wire import DataKey
 from tests.doubles.keys import MemoryKeys
 

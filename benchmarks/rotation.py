@@ -26,13 +26,13 @@ from benchmarks.rotation_load import foreground
 from envelope.context import Context, Purpose
 from envelope.envelope import Attributes, Core, Envelope, Wrap, encode, seal_attributes
 from envelope.segment import SegmentSealer
-from gateway import app
-from gateway.config import load
 from gateway.model import Tenant, Version, microseconds, new_id, now
-from gateway.patience import Patience
+from gateway.pacing.patience import Patience
+from gateway.pacing.rate import Rate
 from gateway.ports import Recovered
-from gateway.rate import Rate
-from gateway.rewrapping import EVERYTHING, Moved, Rewrapping
+from gateway.rotation.rewrapping import EVERYTHING, Moved, Rewrapping
+from gateway.settings.config import load
+from gateway.wiring import core as wiring
 from keyservice.wire import DataKey
 from tests.servers import binary
 from tests.servers.prepared import prepare
@@ -61,7 +61,7 @@ class Timed:
         return self.envelopes / self.seconds
 
 
-async def fill(core: app.Core, tenant: str, count: int) -> None:
+async def fill(core: wiring.Core, tenant: str, count: int) -> None:
     """Put attachments into the catalog, as stored on one target and missing on the other."""
     for start in range(0, count, PAGE):
         contexts = [Context(tenant, new_id(), new_id()) for _ in range(min(PAGE, count - start))]
@@ -105,7 +105,7 @@ def recovered(context: Context, key: DataKey, reference: str) -> Recovered:
     return Recovered(version, reference)
 
 
-async def rotate(core: app.Core, stack: Stack, audit: Path, count: int) -> Timed:
+async def rotate(core: wiring.Core, stack: Stack, audit: Path, count: int) -> Timed:
     """Fill a tenant, rotate its KEK, and time the rewrap."""
     tenant = (await core.services.tenants.create()).id
     await fill(core, tenant, count)
@@ -143,7 +143,7 @@ async def rates(stack: Stack, audit: Path, sizes: Sequence[int]) -> list[Timed]:
     """Rotate tenants of these sizes, one after another."""
     done = []
     settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
-    async with app.core(settings, patience=60.0) as core:
+    async with wiring.open_core(settings, patience=60.0) as core:
         for size in sizes:
             done.append(await rotate(core, stack, audit, size))
             each = done[-1]

@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from gateway import app
-from gateway.config import load
+from gateway.settings.config import load
+from gateway.wiring.core import Core, open_core
 from tests.stack.client import Client
 from tests.stack.stack import Stack
 
@@ -21,7 +21,7 @@ KNOWN = 100  # attachments that are read
 ENVELOPES = 8_000  # of the tenant that is rotated: as many as the configured rate takes in a round
 AIM = 1.2
 
-Fill = Callable[[app.Core, str, int], Awaitable[None]]
+Fill = Callable[[Core, str, int], Awaitable[None]]
 
 
 @dataclass
@@ -37,7 +37,7 @@ async def foreground(stack: Stack, fill: Fill) -> dict[str, float]:
     settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
     alone, beside = Times(), Times()
     async with (
-        app.core(settings, patience=60.0) as core,
+        open_core(settings, patience=60.0) as core,
         Client(stack.url, await asyncio.to_thread(stack.admin_token)) as client,
     ):
         tenant = await client.create_tenant()
@@ -61,7 +61,7 @@ async def foreground(stack: Stack, fill: Fill) -> dict[str, float]:
     return told(alone, beside)
 
 
-async def rewrapping(core: app.Core, tenant: str) -> None:
+async def rewrapping(core: Core, tenant: str) -> None:
     """Wait until a rotation is at it."""
     while len(await core.wraps.uses(tenant)) == 1:  # noqa: ASYNC110 - of another process
         await asyncio.sleep(0.1)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-from gateway.config import Settings
+from gateway.settings.config import Settings
 from gateway.stores.s3_sign import EMPTY, UNSIGNED, Credentials, Signer
 from tests.servers.daemon import Daemon
 from tests.servers.ports import LOOPBACK, free_port

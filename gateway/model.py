@@ -78,7 +78,7 @@ class Tenant:
     id: str
     tier: str
     created: datetime
-    quorum: str | None = None  # a policy of `gateway.quorum`; None: the configured one
+    quorum: str | None = None  # a policy of `gateway.targets.quorum`; None: the configured one
 
 
 @dataclass(frozen=True, slots=True)

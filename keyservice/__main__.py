@@ -1,6 +1,6 @@
 """`python -m keyservice` is `sealgate-keyservice`."""
 
-from keyservice.cli import main
+from keyservice.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -13,10 +13,10 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from keyservice.flight import FlightCache
-from keyservice.journal import Journal
-from keyservice.keyring import Keyring
-from keyservice.policy import Operation
+from keyservice.access.policy import Operation
+from keyservice.journal.journal import Journal
+from keyservice.keys.flight import FlightCache
+from keyservice.keys.keyring import Keyring
 from keyservice.wire import ERRORS
 
 PREFIX = "sealgate_keyservice"

@@ -26,7 +26,7 @@ from keyservice.errors import (
     UnknownTenant,
     WrongState,
 )
-from keyservice.journal_entry import Chain, Fault, JournalPage
+from keyservice.journal.entry import Chain, Fault, JournalPage
 
 MAX_BATCH = 1000
 MAX_CONTEXT = 512

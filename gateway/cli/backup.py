@@ -20,8 +20,8 @@ from gateway.cli.command import (
     target_of,
     teach,
 )
-from gateway.config import Settings
 from gateway.errors import NotFound, StoreError
+from gateway.settings.config import Settings
 
 _CATALOG = teach(
     "Copy the catalog to the targets, sealed, and verify it there. The copy is of one moment; a running "
@@ -137,7 +137,7 @@ def _time(text: str | None) -> datetime | None:
 
 
 async def _make(settings: Settings, names: list[str]) -> dict[str, Any]:
-    from gateway.record import on_record  # noqa: PLC0415 - help answers at once
+    from gateway.duties.record import on_record  # noqa: PLC0415 - help answers at once
 
     async with (
         opened(settings, patience=600.0) as wired,

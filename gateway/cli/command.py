@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 import uvloop
 
-from gateway.config import ENV_FILE, ConfigError, Settings, load
 from gateway.errors import GatewayError, first
+from gateway.settings.config import ENV_FILE, ConfigError, Settings, load
 from keyservice import logs
 
 if TYPE_CHECKING:
-    from gateway.app import Core
+    from gateway.wiring.core import Core
 
 T = TypeVar("T")
 FAILED, USAGE, FINDINGS = 1, 2, 3
@@ -106,10 +106,10 @@ async def opened(
     `patience` is how many seconds one step of the catalog may take, where that is much; `share` the part
     of the time in which it may write, where requests come first.
     """
-    from gateway import app  # noqa: PLC0415 - see the module
+    from gateway.wiring.core import open_core  # noqa: PLC0415 - see the module
 
     logs.configure("warning")
-    async with app.core(settings, patience=patience, share=share) as wired:
+    async with open_core(settings, patience=patience, share=share) as wired:
         yield wired
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.command import USAGE, fail, run, teach
-from gateway.dev.errors import DevFailed, PlaceRefused
-from gateway.dev.place import Place
+from gateway.wiring.dev.errors import DevFailed, PlaceRefused
+from gateway.wiring.dev.place import Place
 from keyservice import logs
 
 if TYPE_CHECKING:
-    from gateway.dev.screen import Screen
+    from gateway.wiring.dev.screen import Screen
 
 INTERRUPTED = 130
 MiB = 1024 * 1024
@@ -48,7 +48,7 @@ def dev(
     ] = False,
 ) -> None:
     """Start, show, and stay."""
-    from gateway.dev.screen import Screen, amount  # noqa: PLC0415 - help answers at once
+    from gateway.wiring.dev.screen import Screen, amount  # noqa: PLC0415 - help answers at once
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
@@ -83,7 +83,7 @@ class _Interrupted(Exception):
 
 async def _dev(place: Place, screen: "Screen", *, port: int, size: int, once: bool) -> int:
     """Run until the tour is over, something fails, or somebody asks to stop. Returns the exit code."""
-    from gateway.dev import stack, tour, welcome  # noqa: PLC0415 - as above
+    from gateway.wiring.dev import stack, tour, welcome  # noqa: PLC0415 - as above
 
     stop, code = asyncio.Event(), 0
     loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.counter import counter
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 HELP = teach(
     "Prove that a backup can be restored from. A random sample, or everything, is restored from it into "

@@ -21,13 +21,13 @@ from gateway.cli.command import (
     show_rows,
     teach,
 )
-from gateway.config import Settings
-from gateway.failover import Failover, Outlook
 from gateway.model import Version
 from gateway.ports import Lag
+from gateway.settings.config import Settings
+from gateway.targets.failover import Failover, Outlook
 
 if TYPE_CHECKING:
-    from gateway.app import Core
+    from gateway.wiring.core import Core
 
 _GLANCE = 0.5  # seconds between two looks at what was done
 _SHOWN = 20
@@ -133,7 +133,7 @@ async def _demote(settings: Settings, *, wait: bool, within: float) -> Outlook:
 
 async def _catch_up(wired: "Core", within: float) -> None:
     """Copy what the configured primary misses, beside the workers, until nothing is left or time is up."""
-    from gateway.repairer import Tally  # noqa: PLC0415 - help answers at once
+    from gateway.repair.repairer import Tally  # noqa: PLC0415 - help answers at once
 
     name, tally, begun = wired.failover.configured, Tally(), time.monotonic()
 

@@ -26,7 +26,7 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
     from keyservice.wire import TenantKeys
@@ -139,9 +139,9 @@ async def _import(
     new_version: bool,
     reason: str,
 ) -> "TenantKeys":
-    from gateway import app  # noqa: PLC0415 - help answers at once
+    from gateway.wiring.adapters import key_client  # noqa: PLC0415 - help answers at once
 
-    async with app.key_client(settings) as client:
+    async with key_client(settings) as client:
         return await client.control.import_root(
             tenant, key, reason=reason, rotatable=rotatable, new_version=new_version
         )

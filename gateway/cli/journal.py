@@ -16,7 +16,7 @@ import typer
 from envelope.signature import SignatureRefused
 from gateway.cli import keys
 from gateway.cli.command import FINDINGS, USAGE, Config, fail, run, show_rows, teach
-from gateway.config import Settings
+from gateway.settings.config import Settings
 from keyservice import logs
 from keyservice.wire import Chain, Denied, Fault, UnknownTenant
 
@@ -89,12 +89,12 @@ def journal(
 
 async def _lines(settings: Settings, tenant: str) -> tuple[list[str], int]:
     """Return all lines, and the revision of the tenant's record before they were asked for."""
-    from gateway import app  # noqa: PLC0415 - help answers at once
+    from gateway.wiring.adapters import key_client  # noqa: PLC0415 - help answers at once
 
     logs.configure("warning")
     lines: list[str] = []
     revision = 0
-    async with await asyncio.to_thread(app.key_client, settings) as client:
+    async with await asyncio.to_thread(key_client, settings) as client:
         with suppress(
             Denied, UnknownTenant
         ):  # which is another right, and the shared root is no tenant

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.command import USAGE, fail, settings_of
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 group = typer.Typer(help="See and change tenants' keys.", no_args_is_help=True)
 

@@ -7,7 +7,7 @@ import typer
 from gateway.cli.command import USAGE, Config, Json, fail, opened, run, teach
 from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
 from gateway.cli.keys_state import show
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
     from keyservice.wire import TenantKeys

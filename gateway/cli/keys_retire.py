@@ -18,10 +18,10 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.keys import Certificate, PrivateKey, Reason, acting
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
-    from gateway.retirement import Retired
+    from gateway.rotation.retirement import Retired
 
 HELP = teach(
     "Destroy a KEK that was replaced, or all of them, for good. "

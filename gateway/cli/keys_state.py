@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from gateway.cli.command import Config, Json, opened, run, show_fields, show_json, teach
 from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
     from keyservice.wire import TenantKeys

@@ -18,11 +18,11 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
-    from gateway.due import Turn
-    from gateway.key_status import KekStatus, KeyStatus
+    from gateway.rotation.due import Turn
+    from gateway.rotation.status import KekStatus, KeyStatus
 
 CODES = (
     "Exit codes: 0 done, 1 it failed, 2 wrong usage or settings, 3 a rotation is overdue, or a tenant "
@@ -225,7 +225,7 @@ def _root(told: "KeyStatus") -> str:
 
 
 def _schedule(turn: "Turn", *, own: bool) -> str:
-    from gateway import spans  # noqa: PLC0415 - help answers at once
+    from gateway.pacing import spans  # noqa: PLC0415 - help answers at once
 
     if not turn.every:
         return "never" if own else "never (default)"
@@ -237,7 +237,7 @@ def _schedule(turn: "Turn", *, own: bool) -> str:
 
 
 def _line(each: "KekStatus") -> Sequence[str]:
-    from gateway import spans  # noqa: PLC0415 - as above
+    from gateway.pacing import spans  # noqa: PLC0415 - as above
 
     use = each.use
     stale = ", ".join(f"{name} {count}" for name, count in sorted(use.stale.items()) if count)

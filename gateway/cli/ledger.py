@@ -17,7 +17,7 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
-from gateway.config import Settings
+from gateway.settings.config import Settings
 from keyservice.wire import LedgerEntry
 
 _SHOW = teach(

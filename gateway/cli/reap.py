@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from gateway.cli.command import FAILED, Config, Json, opened, run, settings_of, show_json, teach
-from gateway.config import Settings
 from gateway.errors import StoreError
+from gateway.settings.config import Settings
 
 HELP = teach(
     "Remove what broken uploads left behind, once, and say what it was. A running gateway does this "

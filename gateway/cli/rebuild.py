@@ -17,7 +17,7 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.counter import counter
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 HELP = teach(
     "Rebuild a lost catalog from what one target holds. The newest copy of the catalog there is loaded "

@@ -21,13 +21,13 @@ from gateway.cli.command import (
     show_rows,
     teach,
 )
-from gateway.config import Settings
 from gateway.model import now
 from gateway.ports import Lag
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
-    from gateway.app import Core
-    from gateway.repairer import Tally
+    from gateway.repair.repairer import Tally
+    from gateway.wiring.core import Core
 
 GLANCE = 0.3  # seconds between two looks at what was done
 PAUSE = 2.0  # and before what failed is looked at again
@@ -95,7 +95,7 @@ async def _repair(
 async def _passes(
     wired: "Core", names: Sequence[str], tenant: str | None, shown: Bar, *, until_done: bool
 ) -> "dict[str, Tally]":
-    from gateway.repairer import Tally  # noqa: PLC0415 - help answers at once
+    from gateway.repair.repairer import Tally  # noqa: PLC0415 - help answers at once
 
     tallies = {name: Tally() for name in names}
 

@@ -16,7 +16,7 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 _KEY = teach(
     "Show the public key that reports are verified with, and make the key if there is none. "
@@ -50,7 +50,7 @@ def key_file_of(settings: Settings, config: Path | None) -> Path:
 @group.command("key", help=_KEY)
 def key(*, config: Config = None, as_json: Json = False) -> None:
     """Show the public key."""
-    from gateway.report import ReportRefused, load, make  # noqa: PLC0415 - help answers at once
+    from gateway.recovery.report import ReportRefused, load, make  # noqa: PLC0415 - help answers at once
 
     path = key_file_of(settings_of(config), config)
     try:
@@ -81,7 +81,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Verify a report."""
-    from gateway import report  # noqa: PLC0415 - as above
+    from gateway.recovery import report  # noqa: PLC0415 - as above
 
     try:
         trusted = public or report.load(key_file_of(settings_of(config), config)).public

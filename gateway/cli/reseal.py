@@ -27,12 +27,12 @@ from gateway.cli.command import (
     time_of,
 )
 from gateway.cli.rotate_kek import NICE
-from gateway.config import Settings
 from gateway.model import now
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
-    from gateway.app import Core
-    from gateway.reseals import Reseals, Scope, Tally
+    from gateway.rotation.reseals import Reseals, Scope, Tally
+    from gateway.wiring.core import Core
 
 MiB = 1024 * 1024
 KIND = "rotate dek"
@@ -95,7 +95,7 @@ def dek(
     limit = time_of("--before", before)
     settings = settings_of(config)
 
-    from gateway.reseals import Tally  # noqa: PLC0415 - help answers at once
+    from gateway.rotation.reseals import Tally  # noqa: PLC0415 - help answers at once
 
     tally, began = Tally(), time.monotonic()
     wish = _Wish(attachment, version, tuple(tenant or ()), limit, dry_run, fresh)
@@ -127,9 +127,9 @@ class _Wish:
 async def _rotate(
     settings: Settings, wish: _Wish, tally: "Tally", *, parallel: int, rate: float
 ) -> None:
-    from gateway.background import Background  # noqa: PLC0415 - help answers at once
-    from gateway.rate import Rate  # noqa: PLC0415 - as above
-    from gateway.work import reseals  # noqa: PLC0415 - as above
+    from gateway.pacing.background import Background  # noqa: PLC0415 - help answers at once
+    from gateway.pacing.rate import Rate  # noqa: PLC0415 - as above
+    from gateway.wiring.rotations import reseals  # noqa: PLC0415 - as above
 
     os.nice(NICE)
     async with opened(settings) as wired, Background(drain=DRAIN) as background:
@@ -141,7 +141,7 @@ async def _rotate(
 
 async def _scopes(wired: "Core", wish: _Wish) -> "Sequence[Scope]":
     """Return what to go through, one after another. Raises NotFound for what is not there."""
-    from gateway.reseals import Scope  # noqa: PLC0415 - help answers at once
+    from gateway.rotation.reseals import Scope  # noqa: PLC0415 - help answers at once
 
     if wish.attachment is not None:
         tenant, _, reference = wish.attachment.partition("/")
@@ -153,8 +153,8 @@ async def _scopes(wired: "Core", wish: _Wish) -> "Sequence[Scope]":
 
 
 async def _one(wired: "Core", work: "Reseals", scope: "Scope", wish: _Wish, tally: "Tally") -> None:
-    from gateway.reseals import Tally, Unfinished, begun  # noqa: PLC0415 - help answers at once
-    from gateway.resumed import resumed  # noqa: PLC0415 - as above
+    from gateway.duties.resumed import resumed  # noqa: PLC0415 - as above
+    from gateway.rotation.reseals import Tally, Unfinished, begun  # noqa: PLC0415 - help answers at once
 
     mine, before = Tally(), wish.before or now()
     if wish.dry_run:
@@ -177,7 +177,7 @@ async def _one(wired: "Core", work: "Reseals", scope: "Scope", wish: _Wish, tall
 
 async def _total(wired: "Core", work: "Reseals", scope: "Scope", shown: Bar) -> None:
     """Tell a bar that somebody looks at how much it will be."""
-    from gateway.reseals import Tally  # noqa: PLC0415 - help answers at once
+    from gateway.rotation.reseals import Tally  # noqa: PLC0415 - help answers at once
 
     if not shown.shown:
         return

@@ -109,7 +109,7 @@ def restore(
     settings = settings_of(config)
 
     from gateway.cli import restoring  # noqa: PLC0415 - help answers at once
-    from gateway.restore import Scope  # noqa: PLC0415 - as above
+    from gateway.recovery.restore import Scope  # noqa: PLC0415 - as above
 
     reference = None
     if attachment is not None:

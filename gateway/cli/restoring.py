@@ -15,25 +15,25 @@ from typing import Any
 
 import typer
 
-from gateway.account import Circumstances, account
-from gateway.app import Core
+from gateway.attachments.downloads import Downloads
 from gateway.cli.bar import Bar, bar
 from gateway.cli.command import FINDINGS, USAGE, fail, opened, show_json, target_of
 from gateway.cli.report import folder_of, key_file_of
-from gateway.config import Settings
-from gateway.copying import Copier
-from gateway.downloads import Downloads
 from gateway.errors import GatewayError, first
-from gateway.export import Export
-from gateway.journal import Journal, JournalRefused
-from gateway.landing import Landing, LandingRefused
+from gateway.keys.standing import SHREDDED, Standing
 from gateway.model import now
-from gateway.quorum import Role, Target
-from gateway.rate import Rate
-from gateway.refill import Refill, Verify
-from gateway.report import ReportRefused, Signer, load, make, put
-from gateway.restore import SETTLED, Outcome, Preview, Restore, Scope, Work, anyone
-from gateway.standing import SHREDDED, Standing
+from gateway.pacing.rate import Rate
+from gateway.recovery.account import Circumstances, account
+from gateway.recovery.export import Export
+from gateway.recovery.journal import Journal, JournalRefused
+from gateway.recovery.landing import Landing, LandingRefused
+from gateway.recovery.refill import Refill, Verify
+from gateway.recovery.report import ReportRefused, Signer, load, make, put
+from gateway.recovery.restore import SETTLED, Outcome, Preview, Restore, Scope, Work, anyone
+from gateway.repair.copying import Copier
+from gateway.settings.config import Settings
+from gateway.targets.quorum import Role, Target
+from gateway.wiring.core import Core
 from keyservice.wire import KeyServiceError
 
 EXPECTED = (JournalRefused, ReportRefused, LandingRefused)

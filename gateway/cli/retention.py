@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.attachments.trash import retained
 from gateway.cli.command import (
     Config,
     Json,
@@ -16,9 +17,8 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
-from gateway.config import Settings
 from gateway.model import Retention
-from gateway.trash import retained
+from gateway.settings.config import Settings
 
 HELP = teach(
     "Show or set how long a tenant's trash and replaced versions are kept. "

@@ -25,11 +25,11 @@ from gateway.cli.command import (
     time_of,
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
-    from gateway.app import Core
-    from gateway.rotation import Plan, Rotated, Rotation, Wish
+    from gateway.rotation.keks import Plan, Rotated, Rotation, Wish
+    from gateway.wiring.core import Core
 
 NICE = 5  # requests go first, but not so far that whoever holds the catalog's lock gets no turn
 SHARE = 0.25  # of the time: it may write to a catalog that takes one writer at a time
@@ -112,12 +112,12 @@ def kek(
 
 
 async def _rotate(settings: Settings, asked: _Asked) -> "list[Rotated]":
-    from gateway import keydesk  # noqa: PLC0415 - help answers at once
+    from gateway.wiring import rotations  # noqa: PLC0415 - help answers at once
 
     ended: list[Rotated] = []
     async with opened(settings, share=SHARE) as wired:
         with bar("rotating", things=True) as shown:
-            rotation = keydesk.rotation(settings, wired, told=shown.advance)
+            rotation = rotations.rotation(settings, wired, told=shown.advance)
             wish = await _wish(wired, asked)
             if shown.shown:
                 shown.total(await _total(wired, rotation, wish, asked))
@@ -131,12 +131,12 @@ async def _rotate(settings: Settings, asked: _Asked) -> "list[Rotated]":
 
 
 async def _plan(settings: Settings, asked: _Asked) -> "tuple[list[Plan], dict[str, str]]":
-    from gateway import keydesk  # noqa: PLC0415 - help answers at once
+    from gateway.wiring import rotations  # noqa: PLC0415 - help answers at once
     from keyservice.wire import KeyServiceError, Shredded  # noqa: PLC0415 - as above
 
     plans, refused = [], {}
     async with opened(settings, share=SHARE) as wired:
-        rotation, wish = keydesk.rotation(settings, wired), await _wish(wired, asked)
+        rotation, wish = rotations.rotation(settings, wired), await _wish(wired, asked)
         async for tenant in _tenants(wired, asked):
             try:
                 plans.append(await rotation.plan(tenant, wish))
@@ -147,8 +147,8 @@ async def _plan(settings: Settings, asked: _Asked) -> "tuple[list[Plan], dict[st
 
 
 async def _wish(wired: "Core", asked: _Asked) -> "Wish":
-    from gateway.rewrapping import Choice  # noqa: PLC0415 - help answers at once
-    from gateway.rotation import Wish  # noqa: PLC0415 - as above
+    from gateway.rotation.keks import Wish  # noqa: PLC0415 - as above
+    from gateway.rotation.rewrapping import Choice  # noqa: PLC0415 - help answers at once
 
     attachment = None
     for tenant in asked.tenants:
@@ -159,7 +159,7 @@ async def _wish(wired: "Core", asked: _Asked) -> "Wish":
 
 
 async def _tenants(wired: "Core", asked: _Asked) -> AsyncIterator[str]:
-    from gateway.rotation import everyone  # noqa: PLC0415 - help answers at once
+    from gateway.rotation.keks import everyone  # noqa: PLC0415 - help answers at once
 
     if asked.everyone:
         async for tenant in everyone(wired.catalog, wired.keys.control):

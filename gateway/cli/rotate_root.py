@@ -24,11 +24,11 @@ from gateway.cli.command import (
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
 from gateway.cli.rotate_kek import NICE, SHARE
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
-    from gateway.app import Core
-    from gateway.roots import OwnRoot, SharedRoot
+    from gateway.rotation.roots import OwnRoot, SharedRoot
+    from gateway.wiring.core import Core
 
 HELP = teach(
     "Give root keys a new version, wrap every KEK under it, and put the older versions out of use. Nothing "
@@ -81,13 +81,13 @@ def root(
 async def _rotate(
     settings: Settings, tenants: list[str], *, shared: bool, everything: bool
 ) -> "tuple[list[OwnRoot], SharedRoot | None]":
-    from gateway import keydesk  # noqa: PLC0415 - help answers at once
+    from gateway.wiring import rotations  # noqa: PLC0415 - help answers at once
     from keyservice.wire import Shredded, WrongState  # noqa: PLC0415 - as above
 
     own: list[OwnRoot] = []
     common = None
     async with opened(settings, share=SHARE) as wired:
-        roots = keydesk.roots(settings, wired)
+        roots = rotations.roots(settings, wired)
 
         def told(found: "OwnRoot") -> None:
             if found.done == "shared" and not everything:
@@ -153,7 +153,7 @@ async def _plan(
 
 async def _each(wired: "Core", tenants: list[str], *, everything: bool) -> AsyncIterator[str]:
     if everything:
-        from gateway.rotation import everyone  # noqa: PLC0415 - help answers at once
+        from gateway.rotation.keks import everyone  # noqa: PLC0415 - help answers at once
 
         async for tenant in everyone(wired.catalog, wired.keys.control):
             yield tenant

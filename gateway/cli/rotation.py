@@ -17,11 +17,11 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
-    from gateway.due import Schedule
     from gateway.ports import Rotation
+    from gateway.rotation.due import Schedule
 
 HELP = teach(
     "Show or set how often a tenant's keys are rotated. "
@@ -64,7 +64,7 @@ def rotation(
 
 
 def _span(option: str, text: str | None) -> timedelta | None:
-    from gateway import spans  # noqa: PLC0415 - as above
+    from gateway.pacing import spans  # noqa: PLC0415 - as above
 
     if text is None:
         return None
@@ -104,7 +104,7 @@ def _show(schedule: "Schedule", *, as_json: bool) -> None:
 
 
 def _words(schedule: "Schedule", name: str) -> str:
-    from gateway import spans  # noqa: PLC0415 - as above
+    from gateway.pacing import spans  # noqa: PLC0415 - as above
 
     span = schedule.kek if name == "kek" else schedule.root
     often = f"every {spans.text(span)}" if span else "never"

@@ -15,8 +15,8 @@ from gateway.cli.command import (
     show_rows,
     teach,
 )
-from gateway.config import Settings
 from gateway.ports import Run, RunState
+from gateway.settings.config import Settings
 
 HELP = teach(
     "Show what the workers did last, and what they are at: a line for each kind of work and its subject, "

@@ -20,12 +20,12 @@ from gateway.cli.command import (
     target_of,
     teach,
 )
-from gateway.config import Settings
 from gateway.errors import first
+from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
-    from gateway.app import Core
-    from gateway.findings import Tally
+    from gateway.repair.findings import Tally
+    from gateway.wiring.core import Core
 
 GLANCE = 0.3  # seconds between two looks at what was done
 HELP = teach(
@@ -105,7 +105,7 @@ def scrub(
 
 
 async def _scrub(settings: Settings, names: list[str], wish: _Wish) -> _Found:
-    from gateway.findings import Tally, TargetAway  # noqa: PLC0415 - help answers at once
+    from gateway.repair.findings import Tally, TargetAway  # noqa: PLC0415 - help answers at once
 
     found = _Found()
     async with opened(settings) as wired:
@@ -124,7 +124,7 @@ async def _scrub(settings: Settings, names: list[str], wish: _Wish) -> _Found:
 
 
 async def _target(wired: "Core", name: str, wish: _Wish, tally: "Tally", shown: Bar) -> None:
-    from gateway.resumed import resumed  # noqa: PLC0415 - help answers at once
+    from gateway.duties.resumed import resumed  # noqa: PLC0415 - help answers at once
 
     if shown.shown and wish.everything:
         shown.total((await wired.replicas.holding(name, tenant=wish.tenant)).bytes)
@@ -154,7 +154,7 @@ async def _glance(tally: "Tally", shown: Bar) -> None:
 
 
 def _show(found: _Found) -> None:
-    from gateway.findings import Kind  # noqa: PLC0415 - help answers at once
+    from gateway.repair.findings import Kind  # noqa: PLC0415 - help answers at once
 
     kinds = [kind.value for kind in Kind]
     titles = [

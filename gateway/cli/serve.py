@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway import workers as workers_of
 from gateway.cli.command import USAGE, Config, run, settings_of, teach
-from gateway.config import ConfigError, Settings
+from gateway.processes import workers as workers_of
+from gateway.settings.config import ConfigError, Settings
 from keyservice import logs
 
 _FILES = 65536
@@ -41,7 +41,7 @@ def serve(
         if not run(_parent(settings, config)):
             raise typer.Exit(USAGE)
         return
-    from gateway import app  # noqa: PLC0415 - help, and the parent of workers, do without it
+    from gateway.wiring import app  # noqa: PLC0415 - help, and the parent of workers, do without it
 
     run(app.serve(settings))
 

@@ -12,7 +12,7 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
-from gateway.config import ConfigError
+from gateway.settings.config import ConfigError
 
 CHECK = teach(
     "Load the settings and every file they name, start nothing, and say what is wrong.",
@@ -27,7 +27,7 @@ MIGRATE = teach(
 
 def check_config(*, config: Config = None, as_json: Json = False) -> None:
     """Check the settings."""
-    from gateway import app  # noqa: PLC0415 - help answers at once
+    from gateway.wiring import app  # noqa: PLC0415 - help answers at once
 
     settings = settings_of(config)
     try:
@@ -44,11 +44,11 @@ def check_config(*, config: Config = None, as_json: Json = False) -> None:
 
 def migrate(*, config: Config = None, as_json: Json = False) -> None:
     """Migrate the catalog."""
-    from gateway import app  # noqa: PLC0415 - help answers at once
+    from gateway.wiring.adapters import catalog_url  # noqa: PLC0415 - help answers at once
 
     settings = settings_of(config)
     try:
-        url = app.catalog_url(settings)
+        url = catalog_url(settings)
     except ConfigError as error:
         fail(str(error), USAGE)
     run(_migrate(url))

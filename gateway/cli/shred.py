@@ -22,10 +22,10 @@ from gateway.cli.command import (
     typed_again,
 )
 from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
-from gateway.config import Settings
 from gateway.errors import NotFound
 from gateway.model import microseconds, moment, now
 from gateway.ports import Bin
+from gateway.settings.config import Settings
 from keyservice.wire import SignedReceipt, TenantKeys
 
 _NOTHING = "nothing was done"
@@ -196,7 +196,7 @@ def _show(tenant: str, keys: TenantKeys, *, as_json: bool) -> None:
 
 def _show_receipt(signed: SignedReceipt, file: Path | None, *, as_json: bool) -> None:
     if file is not None:
-        from gateway.report import put  # noqa: PLC0415 - help answers at once
+        from gateway.recovery.report import put  # noqa: PLC0415 - help answers at once
 
         try:
             put(file, json.dumps(signed.signed).encode() + b"\n")

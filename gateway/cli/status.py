@@ -22,7 +22,7 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
-from gateway.config import Settings
+from gateway.settings.config import Settings
 
 HELP = teach(
     "Ask a running gateway for its readiness, a line a dependency, and how far its targets are behind. "

@@ -16,8 +16,8 @@ from gateway.cli.command import (
     show_rows,
     teach,
 )
-from gateway.config import Settings
 from gateway.model import Tenant
+from gateway.settings.config import Settings
 
 _PAGE = 500
 _CREATE = teach(

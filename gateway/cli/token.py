@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.attachments.tokens import Grant
 from gateway.cli.command import (
     USAGE,
     Config,
@@ -23,9 +24,8 @@ from gateway.cli.command import (
     show_rows,
     teach,
 )
-from gateway.config import Settings
 from gateway.model import Right, Token
-from gateway.tokens import Grant
+from gateway.settings.config import Settings
 
 _PUBLIC = re.compile(r"[0-9a-f]{16}")
 _CREATE = teach(

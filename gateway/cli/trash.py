@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.attachments.tokens import allow
 from gateway.cli.command import (
     FINDINGS,
     USAGE,
@@ -25,11 +26,10 @@ from gateway.cli.command import (
     teach,
     typed_again,
 )
-from gateway.config import Settings, secret
 from gateway.errors import Forbidden
 from gateway.model import Right
 from gateway.ports import Trashed
-from gateway.tokens import allow
+from gateway.settings.config import Settings, secret
 
 _PAGE = 500
 _LIST = teach(

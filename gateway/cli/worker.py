@@ -20,7 +20,7 @@ from gateway.cli.command import (
 from keyservice import logs
 
 if TYPE_CHECKING:
-    from gateway.worker import Turn
+    from gateway.duties.worker import Turn
 
 KINDS = (
     "reap",
@@ -72,7 +72,7 @@ def worker(
         fail("--kind and --json go with --once", USAGE)
     if kind is not None and kind not in KINDS:
         fail(f"no work is called {kind}: there are {', '.join(KINDS)}", USAGE)
-    from gateway import attend  # noqa: PLC0415 - help answers at once
+    from gateway.wiring import attend  # noqa: PLC0415 - help answers at once
 
     if not once:
         logs.configure(settings.log_level)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from gateway.attachments.uploads import Draft, Receipt
 from gateway.errors import Invalid, NotFound
 from gateway.http import conditions, disposition, fields
 from gateway.http.entry import enter
@@ -26,7 +27,6 @@ from gateway.http.requests import (
 )
 from gateway.http.services import services
 from gateway.model import Found, Precondition, Right, new_id
-from gateway.uploads import Draft, Receipt
 
 _MAX_KEY = 255
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from aiohttp import web
 
+from gateway.attachments.opened import Opened
 from gateway.http import conditions, fields, ranges
 from gateway.http.entry import enter
 from gateway.http.pace import unsent
@@ -21,7 +22,6 @@ from gateway.http.requests import (
 )
 from gateway.http.services import services
 from gateway.model import Found, Right
-from gateway.opened import Opened
 
 
 async def get(request: web.Request) -> web.StreamResponse:

@@ -60,31 +60,31 @@ class CopyFigures:
                 self._failed.labels(target, reason)
 
     def lags(self, lag: Lag, seconds: float) -> None:
-        """Implement `gateway.lag.Watch.lags`."""
+        """Implement `gateway.targets.lag.Watch.lags`."""
         self._seconds.labels(lag.target).set(seconds)
         self._objects.labels(lag.target).set(lag.objects)
         self._bytes.labels(lag.target).set(lag.bytes)
         self._failing.labels(lag.target).set(lag.failing)
 
     def missed_threshold(self, target: str) -> None:
-        """Implement `gateway.lag.Watch.missed_threshold`."""
+        """Implement `gateway.targets.lag.Watch.missed_threshold`."""
         self._missed.labels(target).inc()
         self._late.labels(target).set(1)
 
     def caught_up(self, target: str) -> None:
-        """Implement `gateway.lag.Watch.caught_up`."""
+        """Implement `gateway.targets.lag.Watch.caught_up`."""
         self._caught_up.labels(target).inc()
         self._late.labels(target).set(0)
 
     def lags_refreshed(self) -> None:
-        """Implement `gateway.lag.Watch.lags_refreshed`."""
+        """Implement `gateway.targets.lag.Watch.lags_refreshed`."""
         self._refreshed.set(time.time())
 
     def copied(self, target: str, size: int) -> None:
-        """Implement `gateway.repairer.Watch.copied`."""
+        """Implement `gateway.repair.repairer.Watch.copied`."""
         self._copied.labels(target).inc()
         self._copied_bytes.labels(target).inc(size)
 
     def repair_failed(self, target: str, reason: str) -> None:
-        """Implement `gateway.repairer.Watch.repair_failed`."""
+        """Implement `gateway.repair.repairer.Watch.repair_failed`."""
         self._failed.labels(target, reason).inc()

@@ -2,7 +2,7 @@
 
 Guarantees that nobody gets in without the right, and nobody at all while the tenant's keys may not be used:
 suspended, by us or by the key's owner, ordered to be destroyed, or destroyed. That holds of routes that
-need no key, too: see `gateway.entrance`.
+need no key, too: see `gateway.keys.entrance`.
 """
 
 from aiohttp import web

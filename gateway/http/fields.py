@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote
 from multidict import CIMultiDictProxy
 
 from envelope.envelope import Attributes
-from gateway.digests import SUPPORTED
 from gateway.errors import Invalid
+from gateway.flow.digests import SUPPORTED
 from gateway.http import disposition
 from gateway.http.text import is_plain, size_of
 

@@ -72,27 +72,27 @@ class KeyFigures:
                 self._failed.labels(target, reason)
 
     def overdue(self, of: str, count: int) -> None:
-        """Implement `gateway.rounds.Watch.overdue`."""
+        """Implement `gateway.rotation.rounds.Watch.overdue`."""
         self._overdue.labels(of).set(count)
 
     def rotated(self, of: str, *, well: bool) -> None:
-        """Implement `gateway.rounds.Watch.rotated`."""
+        """Implement `gateway.rotation.rounds.Watch.rotated`."""
         self._rotations.labels(of, "done" if well else "failed").inc()
 
     def rewrapped(self, count: int) -> None:
-        """Implement `gateway.rewrapping.Watch.rewrapped`."""
+        """Implement `gateway.rotation.rewrapping.Watch.rewrapped`."""
         self._rewrapped.inc(count)
 
     def pushed(self, target: str) -> None:
-        """Implement `gateway.pushing.Watch.pushed`."""
+        """Implement `gateway.rotation.pushing.Watch.pushed`."""
         self._pushed.labels(target).inc()
 
     def push_failed(self, target: str, reason: str) -> None:
-        """Implement `gateway.pushing.Watch.push_failed`."""
+        """Implement `gateway.rotation.pushing.Watch.push_failed`."""
         self._failed.labels(target, reason).inc()
 
     def backlog(self, backlog: Backlog) -> None:
-        """Implement `gateway.pushing.Watch.backlog`."""
+        """Implement `gateway.rotation.pushing.Watch.backlog`."""
         self._stale.labels(backlog.target).set(backlog.copies)
         oldest = backlog.oldest.timestamp() if backlog.oldest else 0.0
         self._oldest.labels(backlog.target).set(oldest)

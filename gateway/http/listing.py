@@ -4,13 +4,13 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.attachments.listing import Row
 from gateway.errors import Invalid
 from gateway.http.conditions import etag
 from gateway.http.entry import enter
 from gateway.http.paging import FRESH, after, cursor_of, limit_of
 from gateway.http.requests import request_id, tenant_of
 from gateway.http.services import services
-from gateway.listing import Row
 from gateway.model import Right
 
 

@@ -13,8 +13,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from gateway.http.copy_figures import CopyFigures
 from gateway.http.key_figures import KeyFigures
 from gateway.http.scrub_figures import ScrubFigures
-from gateway.placing import Roster
-from gateway.quorum import Role
+from gateway.targets.placing import Roster
+from gateway.targets.quorum import Role
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 REASONS = ("unavailable", "denied", "absent", "damaged")
@@ -158,17 +158,17 @@ class Metrics:
             self.primary.labels(target.name).set(target.role is Role.PRIMARY)
 
     def began(self, target: str, seconds: float) -> None:
-        """Implement `gateway.hedge.Watch.began`."""
+        """Implement `gateway.flow.hedge.Watch.began`."""
         self.first_bytes.labels(target).observe(seconds)
 
     def hedged(self, *, won: bool) -> None:
-        """Implement `gateway.hedge.Watch.hedged`."""
+        """Implement `gateway.flow.hedge.Watch.hedged`."""
         self.hedges.inc()
         if won:
             self.hedges_won.inc()
 
     def replica_failed(self, target: str, reason: str) -> None:
-        """Implement `gateway.hedge.Watch.replica_failed`."""
+        """Implement `gateway.flow.hedge.Watch.replica_failed`."""
         self.failures.labels(target, reason).inc()
 
     def method(self, method: str) -> str:

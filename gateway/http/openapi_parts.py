@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from gateway.attachments.tenants import TIERS
+from gateway.attachments.trash import MIN_DAYS
 from gateway.http.paging import DEFAULT_PAGE, MAX_PAGE
 from gateway.http.tokens import DEFAULT_DAYS, MAX_DAYS
 from gateway.model import ReplicaState, Right
-from gateway.tenants import TIERS
-from gateway.trash import MIN_DAYS
 
 Part = dict[str, Any]
 TEXT: Part = {"type": "string"}

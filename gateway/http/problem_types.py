@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway import errors
-from gateway.quorum import QuorumLost
+from gateway.targets.quorum import QuorumLost
 from keyservice import wire
 
 

@@ -11,12 +11,12 @@ from urllib.parse import unquote
 
 from aiohttp import ClientError, HttpVersion11, web
 
+from gateway.attachments.tokens import Tokens, allow
 from gateway.errors import Disconnected, Invalid, NotFound, Unauthorized, UnsupportedEncoding
 from gateway.http.pace import Pace
 from gateway.http.straight import take_over
 from gateway.http.text import is_plain, size_of
 from gateway.model import SYSTEM, Right, Token
-from gateway.tokens import Tokens, allow
 
 REQUEST_ID = web.RequestKey("request_id", str)
 TENANT = web.RequestKey("tenant", str)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from gateway.duties import Duty
+from gateway.duties.duty import Duty
 from gateway.ports import Run, RunState
 
 ENDS = ("done", "failed", "left")  # left: given back, or lost to another worker

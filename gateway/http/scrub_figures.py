@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
-from gateway.findings import Kind
+from gateway.repair.findings import Kind
 
 
 class ScrubFigures:
-    """The series, in somebody's registry. Implements `gateway.findings.Watch`."""
+    """The series, in somebody's registry. Implements `gateway.repair.findings.Watch`."""
 
     def __init__(self, registry: CollectorRegistry, targets: Sequence[str]) -> None:
         self._verified = Counter(
@@ -36,10 +36,10 @@ class ScrubFigures:
                 self._found.labels(target, kind.value)
 
     def verified(self, target: str, size: int) -> None:
-        """Implement `gateway.findings.Watch.verified`."""
+        """Implement `gateway.repair.findings.Watch.verified`."""
         self._verified.labels(target).inc()
         self._bytes.labels(target).inc(size)
 
     def found(self, target: str, kind: str) -> None:
-        """Implement `gateway.findings.Watch.found`."""
+        """Implement `gateway.repair.findings.Watch.found`."""
         self._found.labels(target, kind).inc()

@@ -1,22 +1,22 @@
-"""What the routes may call: the use cases, wired by `gateway.app`, and how a route finds them."""
+"""What the routes may call: the use cases, wired by `gateway.wiring.app`, and how a route finds them."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.admission import Admission
-from gateway.downloads import Downloads
-from gateway.entrance import Entrance
+from gateway.attachments.admission import Admission
+from gateway.attachments.downloads import Downloads
+from gateway.attachments.listing import Listing
+from gateway.attachments.operations import Operations
+from gateway.attachments.tenants import Tenants
+from gateway.attachments.tokens import Tokens
+from gateway.attachments.trash import Trash
+from gateway.attachments.uploads import Uploads
 from gateway.http.metrics import Metrics
 from gateway.http.pace import Pace
-from gateway.listing import Listing
-from gateway.operations import Operations
+from gateway.keys.entrance import Entrance
 from gateway.ports import Catalog
-from gateway.tenants import Tenants
-from gateway.tokens import Tokens
-from gateway.trash import Trash
-from gateway.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.attachments.listing import Row
+from gateway.attachments.trash import retained
 from gateway.errors import Invalid, NotFound
 from gateway.http.conditions import etag
 from gateway.http.entry import enter
@@ -12,10 +14,8 @@ from gateway.http.listing import described, names_of
 from gateway.http.paging import FRESH, after, cursor_of, json_of, limit_of
 from gateway.http.requests import authorize, is_id, request_id, tenant_of
 from gateway.http.services import services
-from gateway.listing import Row
 from gateway.model import Found, Retention, Right
 from gateway.ports import Trashed
-from gateway.trash import retained
 
 
 async def listed(request: web.Request) -> web.StreamResponse:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.root import cli as gateway_cli
-from keyservice.cli import cli as keyservice_cli
+from keyservice.cli.main import cli as keyservice_cli
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

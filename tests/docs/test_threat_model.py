@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keyservice.errors import Conflict
-from keyservice.problems import STATUS
+from keyservice.protocol.problems import STATUS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -22,7 +22,7 @@ from gateway.model import (
     now,
 )
 from gateway.ports import Catalog, Piece, Store
-from gateway.verify import stored_envelope
+from gateway.repair.verify import stored_envelope
 
 KEK = b"k" * 32
 

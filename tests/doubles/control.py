@@ -18,7 +18,7 @@ from keyservice.wire import (
 
 
 class MemoryControl:
-    """Satisfies `gateway.keys.KeyControl`. What is in `refuse` is raised for that tenant, by any call."""
+    """Satisfies `gateway.keys.data_keys.KeyControl`. A tenant in `refuse` gets that raised, by any call."""
 
     def __init__(self, clock: Callable[[], datetime] = now) -> None:
         self.clock = clock

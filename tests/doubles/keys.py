@@ -21,7 +21,7 @@ from keyservice.wire import (
 
 
 class MemoryKeys:
-    """Satisfies `gateway.keys.KeyService`. Set `down` to make every call unavailable.
+    """Satisfies `gateway.keys.data_keys.KeyService`. Set `down` to make every call unavailable.
 
     It rotates KEKs, too. A tenant in `behind` gets data keys under the KEK named there, as from an
     instance that has not heard of a rotation.

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from gateway.copying import Copier
 from gateway.model import ReplicaState, now
-from gateway.quorum import Role, Target
-from gateway.rate import Rate
-from gateway.repairer import Repairer, RepairSettings
+from gateway.pacing.rate import Rate
+from gateway.repair.copying import Copier
+from gateway.repair.repairer import Repairer, RepairSettings
+from gateway.targets.quorum import Role, Target
 from tests.doubles.blobs import Blob, place, seal
 from tests.doubles.replicas import MemoryReplicas
 from tests.doubles.stores import FaultyStore

@@ -3,11 +3,11 @@
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
+from gateway.flow.pump import PumpSettings
 from gateway.model import Found, Version, now
-from gateway.policies import Policies
-from gateway.pump import PumpSettings
-from gateway.rate import Rate
-from gateway.reseal import Outcome, Reseal
+from gateway.pacing.rate import Rate
+from gateway.rotation.reseal import Outcome, Reseal
+from gateway.targets.policies import Policies
 from tests.unit.gateway.conftest import PART, Bench
 
 LATER = timedelta(days=1)

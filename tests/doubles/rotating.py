@@ -7,14 +7,14 @@ from datetime import timedelta
 
 from envelope.envelope import decode
 from gateway.catalog import SqlCatalog
-from gateway.patience import Patience
+from gateway.pacing.patience import Patience
+from gateway.pacing.rate import Rate
 from gateway.ports import Backlog, Runs, Store
-from gateway.pushing import Pushing
-from gateway.quorum import Target
-from gateway.rate import Rate
-from gateway.renewal import Renewal
-from gateway.rewrapping import EVERYTHING, Choice, Moved, Rewrapping
-from gateway.rotation import Rotated, Rotation, Wish
+from gateway.rotation.keks import Rotated, Rotation, Wish
+from gateway.rotation.pushing import Pushing
+from gateway.rotation.renewal import Renewal
+from gateway.rotation.rewrapping import EVERYTHING, Choice, Moved, Rewrapping
+from gateway.targets.quorum import Target
 from tests.doubles.keys import MemoryKeys
 
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.copying import Copier
 from gateway.errors import RunLost, StoreError, StoreUnavailable
-from gateway.findings import Tally
-from gateway.inventory import Inventory
 from gateway.model import Tenant, Version, new_id
-from gateway.opening import Opening
+from gateway.pacing.rate import Rate
 from gateway.ports import Run, RunState, Stat
-from gateway.quorum import Role, Target
-from gateway.rate import Rate
-from gateway.repairer import Repairer
-from gateway.scrub import Scrub, ScrubSettings
+from gateway.repair.copying import Copier
+from gateway.repair.findings import Tally
+from gateway.repair.inventory import Inventory
+from gateway.repair.opening import Opening
+from gateway.repair.repairer import Repairer
+from gateway.repair.scrub import Scrub, ScrubSettings
+from gateway.targets.quorum import Role, Target
 from tests.contracts.catalog.samples import START, FakeClock
 from tests.doubles.blobs import Blob, commit
 from tests.doubles.keys import MemoryKeys

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keyservice.ledger import Destruction, Entry
-from keyservice.ledger_file import LedgerFile
-from keyservice.receipts import receipt
 from keyservice.records import SHARED, Tier
+from keyservice.shredding.ledger import Destruction, Entry
+from keyservice.shredding.ledger_file import LedgerFile
+from keyservice.shredding.receipts import receipt
 from keyservice.wire import (
     LedgerEntry,
     LedgerPage,
@@ -24,7 +24,7 @@ AT_ONCE = 3  # entries in a page
 
 @dataclass
 class LedgerKeys:
-    """Satisfies `gateway.shred_keys.ShredKeys`. `orders` are those of its tenants; `time` is its clock."""
+    """Satisfies `gateway.shredding.keys.ShredKeys`. `orders`: of its tenants; `time`: its clock."""
 
     ledger_file: LedgerFile
     orders: dict[str, ShredOrder | None] = field(default_factory=dict)

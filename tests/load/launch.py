@@ -14,8 +14,8 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway import app
 from gateway.cli import main
+from gateway.wiring import app
 
 _serve = app.serve
 _write = web.StreamResponse.write

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import app
-from gateway.config import load
+from gateway.settings.config import load
+from gateway.wiring.core import open_core
 from tests.load.conftest import NewPlace, on_folders
 from tests.load.place import Holdings, Place, eventually, quiet
 from tests.load.traffic import Application, Journal
@@ -127,7 +127,7 @@ async def _again(place: Place, token: str, above: str, journal: Journal, course:
 async def _nothing_is_left(place: Place) -> None:
     """Reap once, as every gateway does now and then, and look at the catalog and the stores."""
     settings = await asyncio.to_thread(load, place.home / "gateway.toml", environment={})
-    async with app.core(settings) as core:
+    async with open_core(settings) as core:
         await core.reaper.uploads()
         assert await core.catalog.stale(timedelta(), 10) == []
         for target in core.targets:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyservice import setup_vault
-from keyservice.held import HeldRoot
-from keyservice.setup_held import HeldSetup, policy, role_of, script
-from keyservice.vault_login import AppRoleLogin
-from keyservice.vault_session import VaultSession
+from keyservice.vault import setup as setup_vault
+from keyservice.vault.held import HeldRoot
+from keyservice.vault.login import AppRoleLogin
+from keyservice.vault.session import VaultSession
+from keyservice.vault.setup_held import HeldSetup, policy, role_of, script
 from tests.servers import binary
 from tests.servers.vault import Vault
 

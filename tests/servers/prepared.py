@@ -7,13 +7,13 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyservice import setup_vault
-from keyservice.setup_vault import VaultSetup
-from keyservice.vault import VaultRoot
-from keyservice.vault_journal import VaultJournal
-from keyservice.vault_login import AppRoleLogin, Login
-from keyservice.vault_session import VaultSession
-from keyservice.vault_store import VaultKeyStore
+from keyservice.vault import setup as setup_vault
+from keyservice.vault.journal import VaultJournal
+from keyservice.vault.login import AppRoleLogin, Login
+from keyservice.vault.root import VaultRoot
+from keyservice.vault.session import VaultSession
+from keyservice.vault.setup import VaultSetup
+from keyservice.vault.store import VaultKeyStore
 from tests.servers.vault import Vault
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["gateway.cli.root", "gateway.app", "gateway.catalog.open"])
+_FORKS.set_forkserver_preload(["gateway.cli.root", "gateway.wiring.app", "gateway.catalog.open"])
 
 
 def sealgate(config: Path, *words: str) -> BaseProcess:

@@ -18,9 +18,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway.attachments.tokens import Tokens
 from gateway.catalog import migrate, open_catalog
 from gateway.model import Right
-from gateway.tokens import Tokens
 from keyservice.certs import GATEWAY_NAME, issue
 from tests.servers.daemon import Daemon
 from tests.servers.ports import LOOPBACK, free_port

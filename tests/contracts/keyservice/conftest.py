@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from keyservice.journal_folder import FolderJournal
-from keyservice.key_file import ensure as ensure_root_key
-from keyservice.local import LocalRoot
-from keyservice.local_store import FolderKeyStore
+from keyservice.keys.roots import Roots
+from keyservice.local.journal import FolderJournal
+from keyservice.local.key_file import ensure as ensure_root_key
+from keyservice.local.root import LocalRoot
+from keyservice.local.store import FolderKeyStore
 from keyservice.ports import JournalStore, KeyStore, Root
-from keyservice.roots import Roots
 from tests.servers.owner import Owner, customer
 from tests.servers.prepared import prepare
 from tests.servers.vault import SealableVault

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from keyservice.errors import CannotUnwrap, Invalid, UnknownTenant, WrongState
-from keyservice.local import LocalRoot
-from keyservice.local_import import LocalImport
+from keyservice.local.importing import LocalImport
+from keyservice.local.root import LocalRoot
 from keyservice.parcel import pack
 from keyservice.ports import KeyImport, Root
 from keyservice.records import OWN, Custody, RootRef
-from keyservice.vault_import import VaultImport
+from keyservice.vault.importing import VaultImport
 from tests.contracts.keyservice.conftest import ADAPTERS
 from tests.servers.prepared import PreparedVault, prepare
 

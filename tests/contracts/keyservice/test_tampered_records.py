@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from keyservice import seal
+from keyservice.desk.lifecycle import Wanted
 from keyservice.errors import Altered, KeyServiceError
-from keyservice.lifecycle import Wanted
+from keyservice.keys import seal
 from keyservice.records import (
     SHARED,
     Allowance,

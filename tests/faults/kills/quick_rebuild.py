@@ -15,7 +15,7 @@ def begin(config: Path, source: str) -> BaseProcess:
 
 
 def _run(config: Path, source: str) -> None:
-    from gateway import envelopes, rebuild  # noqa: PLC0415 - in the forked process
+    from gateway.recovery import envelopes, rebuild  # noqa: PLC0415 - in the forked process
 
     rebuild.LEASE = timedelta(milliseconds=50)  # type: ignore[misc]
     envelopes.BATCH = 4  # type: ignore[misc]

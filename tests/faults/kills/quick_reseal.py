@@ -15,7 +15,7 @@ def begin(config: Path, *words: str) -> BaseProcess:
 
 
 def _run(config: Path, words: tuple[str, ...]) -> None:
-    from gateway.resumed import resumed  # noqa: PLC0415 - in the forked process
+    from gateway.duties.resumed import resumed  # noqa: PLC0415 - in the forked process
 
     wrapped = resumed.__wrapped__  # type: ignore[attr-defined]
     wrapped.__kwdefaults__["lease"] = timedelta(milliseconds=500)

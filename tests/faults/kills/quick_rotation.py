@@ -17,7 +17,8 @@ def begin(config: Path, *words: str) -> BaseProcess:
 
 
 def _run(config: Path, words: tuple[str, ...]) -> None:
-    from gateway import pushing, renewal, rewrapping, rotation  # noqa: PLC0415 - in the forked process
+    from gateway.rotation import keks as rotation  # noqa: PLC0415 - as below
+    from gateway.rotation import pushing, renewal, rewrapping  # noqa: PLC0415 - in the forked process
 
     lease = timedelta(milliseconds=500)
     made = rotation.Rotation.__init__

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway import app
+from gateway.attachments.uploads import Draft
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.config import load
 from gateway.ports import RunState
-from gateway.uploads import Draft
+from gateway.settings.config import load
+from gateway.wiring.core import Core, open_core
 from tests.faults.kills.quick_rebuild import begin
 from tests.stack.forks import cut_off
 from tests.stack.stack import Stack
@@ -59,7 +59,7 @@ async def small(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def fill(core: app.Core, tenant: str, names: list[str]) -> dict[str, str]:
+async def fill(core: Core, tenant: str, names: list[str]) -> dict[str, str]:
     """Store small attachments; return their versions."""
     made = {}
     for name in names:
@@ -84,7 +84,7 @@ async def lost(tmp_path: Path) -> AsyncIterator[Lost]:
     await asyncio.to_thread(stack.keys.start)
     try:
         settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
-        async with app.core(settings) as core:
+        async with open_core(settings) as core:
             tenant = (await core.services.tenants.create()).id
             known = await fill(core, tenant, [f"a{number}" for number in range(BEFORE)])
             await core.rescue.backups.make()

@@ -11,8 +11,8 @@ import pytest
 from envelope.envelope import decode
 from gateway.catalog import open_catalog
 from gateway.cli.reseal import KIND
+from gateway.duties.purger import Purger
 from gateway.model import microseconds, now
-from gateway.purger import Purger
 from tests.faults.kills.quick_reseal import begin
 from tests.faults.kills.test_killed_rotation import Site, site
 from tests.stack.forks import cut_off

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway import app
+from gateway.attachments.uploads import Draft
 from gateway.catalog import migrate
-from gateway.config import Settings, load
-from gateway.rotation import KIND
-from gateway.uploads import Draft
+from gateway.rotation.keks import KIND
+from gateway.settings.config import Settings, load
+from gateway.wiring.core import Core, open_core
 from tests.doubles.rotating import keks_on
 from tests.faults.kills.quick_rotation import begin
 from tests.stack.forks import cut_off
@@ -29,7 +29,7 @@ class Site:
 
     stack: Stack
     settings: Settings
-    core: app.Core
+    core: Core
     tenant: str
     stored: dict[str, bytes] = field(default_factory=dict)
 
@@ -81,7 +81,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     await asyncio.to_thread(stack.keys.start)
     try:
         settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
-        async with app.core(settings) as core:
+        async with open_core(settings) as core:
             tenant = (await core.services.tenants.create()).id
             made = Site(stack, settings, core, tenant)
             for number in range(ATTACHMENTS):
@@ -167,6 +167,6 @@ async def nothing_is_on_an_older_kek(site: Site) -> None:
         if kek.state == "retired":
             await site.core.keys.control.retire_kek(site.tenant, kek.id, reason="test")
     async with AsyncExitStack() as stack:
-        fresh = await stack.enter_async_context(app.core(site.settings))
+        fresh = await stack.enter_async_context(open_core(site.settings))
         again = Site(site.stack, site.settings, fresh, site.tenant, site.stored)
         assert await again.unreadable() == []

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gateway import app
 from gateway.catalog import migrate
 from gateway.cli.root import cli
+from gateway.wiring import app
 from tests.servers.versitygw import Versitygw
 from tests.stack.client import Client
 from tests.stack.stack import Bucket, Stack, apart

@@ -11,11 +11,11 @@ from pathlib import Path
 import structlog
 
 from gateway.catalog import open_catalog
-from gateway.copying import Copier
-from gateway.quorum import Role, Target
-from gateway.rate import Rate
-from gateway.repairer import Repairer, RepairSettings
+from gateway.pacing.rate import Rate
+from gateway.repair.copying import Copier
+from gateway.repair.repairer import Repairer, RepairSettings
 from gateway.stores.folder import FolderStore
+from gateway.targets.quorum import Role, Target
 
 NAMES = ("primary", "east", "west")
 PART = 64 * 1024

@@ -15,8 +15,8 @@ import pytest
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.model import ReplicaState, Tenant, Version, new_id, now
 from gateway.ports import Finding
+from gateway.repair.verify import check_replica
 from gateway.stores.folder import FolderStore
-from gateway.verify import check_replica
 from tests.doubles.blobs import Blob, commit, flipped, overwrite, piece
 from tests.faults.repair.repairing import NAMES, PART, repair
 

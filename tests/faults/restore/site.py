@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway import app
-from gateway.config import Settings, load
 from gateway.errors import GatewayError
 from gateway.model import Version, body_key, envelope_key
-from gateway.verify import check_replica
+from gateway.repair.verify import check_replica
+from gateway.settings.config import Settings, load
+from gateway.wiring.core import open_core
 from tests.stack.client import Client
 from tests.stack.stack import Bucket, Stack
 
@@ -86,14 +86,14 @@ class Site:
     async def versions(self) -> list[Version]:
         """Return every version that the catalog knows."""
         settings = await asyncio.to_thread(self.settings)
-        async with app.core(settings) as core:
+        async with open_core(settings) as core:
             return [held.version for held in await core.replicas.held("primary", limit=10_000)]
 
     async def damaged(self, target: str) -> dict[str, str]:
         """Verify a whole target; return what is wrong with it, by version."""
         settings = await asyncio.to_thread(self.settings)
         found: dict[str, str] = {}
-        async with app.core(settings) as core:
+        async with open_core(settings) as core:
             (store,) = [each.store for each in core.targets if each.name == target]
             for held in await core.replicas.held("primary", limit=10_000):
                 try:
@@ -105,7 +105,7 @@ class Site:
     async def unfinished(self, target: str) -> int:
         """Count the multipart uploads that nobody completed."""
         settings = await asyncio.to_thread(self.settings)
-        async with app.core(settings) as core:
+        async with open_core(settings) as core:
             (store,) = [each.store for each in core.targets if each.name == target]
             return len([each async for each in store.unfinished("t/")])
 

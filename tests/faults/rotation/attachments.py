@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway import app
-from gateway.config import load
+from gateway.settings.config import load
+from gateway.wiring.core import Core, open_core
 from tests.doubles.rotating import keks_on
 from tests.stack.client import Client
 from tests.stack.stack import Stack
@@ -42,9 +42,9 @@ async def get(client: Client, tenant: str, name: str) -> bytes:
 
 
 @asynccontextmanager
-async def opened(site: Stack) -> AsyncIterator[app.Core]:
+async def opened(site: Stack) -> AsyncIterator[Core]:
     settings = await asyncio.to_thread(load, site.home / "gateway.toml", environment={})
-    async with app.core(settings) as core:
+    async with open_core(settings) as core:
         yield core
 
 

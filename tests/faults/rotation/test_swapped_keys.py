@@ -17,7 +17,7 @@ import pytest
 from aiohttp import ClientError
 
 from envelope.envelope import decode
-from gateway.keys import wrapped_key
+from gateway.keys.data_keys import wrapped_key
 from keyservice.wire import CannotUnwrap, WrappedKey
 from tests.faults.rotation.attachments import content, filled, get, opened
 from tests.servers.prepared import prepare

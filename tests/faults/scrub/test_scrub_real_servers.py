@@ -15,19 +15,19 @@ import pytest
 import structlog
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.copying import Copier
-from gateway.findings import Kind
-from gateway.inventory import Inventory
 from gateway.model import Tenant, new_id, now
-from gateway.opening import Opening
+from gateway.pacing.rate import Rate
 from gateway.ports import Store
-from gateway.quorum import Role, Target
-from gateway.rate import Rate
-from gateway.repairer import Repairer
-from gateway.scrub import Scrub, ScrubSettings
+from gateway.repair.copying import Copier
+from gateway.repair.findings import Kind
+from gateway.repair.inventory import Inventory
+from gateway.repair.opening import Opening
+from gateway.repair.repairer import Repairer
+from gateway.repair.scrub import Scrub, ScrubSettings
+from gateway.repair.verify import check_replica
 from gateway.stores.retrying import RetryingStore
 from gateway.stores.s3 import S3Store
-from gateway.verify import check_replica
+from gateway.targets.quorum import Role, Target
 from tests.contracts.stores.conftest import settings
 from tests.doubles.blobs import Blob, commit, seal
 from tests.doubles.keys import MemoryKeys

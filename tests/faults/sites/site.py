@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gateway import app
-from gateway.config import load
 from gateway.model import ReplicaState, body_key, envelope_key
 from gateway.ports import Held
-from gateway.verify import check_replica
+from gateway.repair.verify import check_replica
+from gateway.settings.config import load
+from gateway.wiring.core import Core, open_core
 from tests.stack.client import Client
 from tests.stack.forks import sealgate, told
 from tests.stack.stack import Bucket, Stack
@@ -104,10 +104,10 @@ class Site:
                 await asyncio.sleep(0.05)
 
     @contextlib.asynccontextmanager
-    async def core(self) -> AsyncIterator[app.Core]:
+    async def core(self) -> AsyncIterator[Core]:
         """Give the parts of a gateway, in this process."""
         settings = await asyncio.to_thread(load, self.stack.home / "gateway.toml", environment={})
-        async with app.core(settings) as core:
+        async with open_core(settings) as core:
             yield core
 
     async def whole(self) -> int:

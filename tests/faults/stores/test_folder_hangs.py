@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.buffers import Load, Pool
 from gateway.errors import StoreError, StoreUnavailable
-from gateway.lane import Lane
+from gateway.flow.buffers import Load, Pool
+from gateway.flow.lane import Lane
 from gateway.ports import Piece
-from gateway.quorum import Role, Target
 from gateway.stores.folder import FolderStore
 from gateway.stores.retry import RetryPolicy
 from gateway.stores.retrying import RetryingStore
+from gateway.targets.quorum import Role, Target
 from tests.service.http.eventually import eventually
 
 KEY = "t/a/b/body"

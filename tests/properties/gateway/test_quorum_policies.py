@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.quorum import Quorum, Role, Target
 from gateway.stores.memory import MemoryStore
+from gateway.targets.quorum import Quorum, Role, Target
 
 STORE = MemoryStore()
 TERMS = st.one_of(

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.background import Background
+from gateway.attachments.tenants import Tenants
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.model import Precondition
-from gateway.tenants import Tenants
+from gateway.pacing.background import Background
 from tests.unit.gateway.conftest import PART, Bench
 from tests.unit.recovery.conftest import Site, content
 

@@ -18,18 +18,18 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.background import Background
+from gateway.attachments.tenants import Tenants
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.copying import Copier
+from gateway.duties.purger import Purger
 from gateway.errors import CatalogUnavailable, GatewayError, NotFound, StoreUnavailable
 from gateway.model import Precondition, ReplicaState, Version, now
+from gateway.pacing.background import Background
+from gateway.pacing.rate import Rate
 from gateway.ports import Piece
-from gateway.purger import Purger
-from gateway.rate import Rate
-from gateway.repairer import Repairer
-from gateway.reseal import Outcome, Reseal
-from gateway.tenants import Tenants
-from gateway.verify import check_replica
+from gateway.repair.copying import Copier
+from gateway.repair.repairer import Repairer
+from gateway.repair.verify import check_replica
+from gateway.rotation.reseal import Outcome, Reseal
 from keyservice.wire import Unavailable
 from tests.doubles.resealing import LATER, content_of, resealer
 from tests.doubles.stores import FaultyStore

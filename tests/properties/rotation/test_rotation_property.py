@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.background import Background
+from gateway.attachments.tenants import Tenants
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.errors import NotFound, StoreUnavailable
 from gateway.model import Precondition, new_id
-from gateway.tenants import Tenants
+from gateway.pacing.background import Background
 from keyservice.wire import KeyServiceError, Unavailable, WrappedKey
 from tests.contracts.catalog.samples import FakeClock
 from tests.doubles.keys import MemoryKeys

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog import migrate
-from gateway.findings import Kind
 from gateway.model import body_key, envelope_key, new_id
+from gateway.repair.findings import Kind
 from tests.doubles.blobs import Blob, flipped, overwrite, piece, place, seal, whole
 from tests.doubles.scrub_site import Row, Site, scrub_site
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from gateway.dev.place import Place
-from gateway.dev.welcome import lines
+from gateway.wiring.dev.place import Place
+from gateway.wiring.dev.welcome import lines
 from tests.service.dev.embedded import ROOT, Embedded, shell
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import aiohttp
 
-from gateway import app
-from gateway.config import load
+from gateway.settings.config import load
+from gateway.wiring import app
 from tests.service.dev.embedded import Embedded
 
 

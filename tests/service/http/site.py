@@ -18,16 +18,17 @@ from typing import Any, Self
 
 import pytest
 
-from gateway import app
+from gateway.attachments.tokens import Tokens
 from gateway.catalog.open import migrate, open_catalog
-from gateway.config import Settings
 from gateway.model import Right
 from gateway.ports import Catalog
-from gateway.tokens import Tokens
-from keyservice import app as key_app
+from gateway.settings.config import Settings
+from gateway.wiring import app
+from gateway.wiring.adapters import key_client
 from keyservice import config as key_config
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from keyservice.wire import DataKey, KeyServiceError, Status, WrappedKey
+from keyservice.wiring import app as key_app
 from tests.service.http.application import Application
 from tests.service.http.broken_store import BrokenStore
 from tests.service.http.eventually import eventually
@@ -219,7 +220,6 @@ async def running_site(
     """Run a gateway for as long as the block lasts; `extra` are its settings by section."""
     stores = {name: BrokenStore(name) for name in targets}
     clients: list[CountedKeys] = []
-    key_client = app.key_client
 
     def counted(settings: Settings) -> CountedKeys:
         clients.append(CountedKeys(key_client(settings)))
@@ -233,8 +233,8 @@ async def running_site(
         await keys.enter_async_context(keys_up)
         # Only while it starts: the site may outlive this package's tests.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(app, "open_store", lambda store: stores[store.name])
-            patch.setattr(app, "key_client", counted)
+            patch.setattr("gateway.wiring.core.open_store", lambda store: stores[store.name])
+            patch.setattr("gateway.wiring.core.key_client", counted)
             address = await gateway.enter_async_context(app.running(settings))
         catalog = await open_catalog(url)
         try:

@@ -10,12 +10,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.catalog.sql import SqlCatalog
 from gateway.cli.worker import KINDS
 from gateway.errors import CatalogUnavailable, StoreUnavailable
-from gateway.findings import Kind
 from gateway.http import health
 from gateway.http.key_figures import FAILURES as PUSH_FAILURES
 from gateway.http.key_figures import ROTATED
 from gateway.http.metrics import STATES
 from gateway.http.run_figures import ENDS
+from gateway.repair.findings import Kind
 from keyservice.wire import Status, Unavailable
 from tests.service.http.application import Application
 from tests.service.http.contract import DOCUMENT

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keyservice.certs import GATEWAY_NAME, issue
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from keyservice.config import Settings, load
 from keyservice.files import write_durably
 

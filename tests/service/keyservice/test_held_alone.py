@@ -4,9 +4,9 @@ import asyncio
 import base64
 from pathlib import Path
 
-from keyservice import setup_vault
-from keyservice.app import running
+from keyservice.vault import setup as setup_vault
 from keyservice.wire import TenantRoot
+from keyservice.wiring.app import running
 from tests.servers.owner import customer
 from tests.servers.prepared import PreparedVault, prepare
 from tests.servers.vault import SealableVault, Vault

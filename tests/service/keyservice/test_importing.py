@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from keyservice.app import running
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from keyservice.errors import Denied, Invalid, WrongState
 from keyservice.parcel import pack
 from keyservice.wire import DataKey, TenantRoot, WrappedKey
+from keyservice.wiring.app import running
 from tests.servers.prepared import PreparedVault, prepare
 from tests.service.keyservice.conftest import Site
 from tests.service.keyservice.test_key_service_on_vault import vault_root

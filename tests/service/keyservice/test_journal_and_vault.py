@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from keyservice.app import running
-from keyservice.client import KeyServiceClient
-from keyservice.journal import NOBODY
-from keyservice.journal_entry import Chain
+from keyservice.client.client import KeyServiceClient
+from keyservice.journal.entry import Chain
+from keyservice.journal.journal import NOBODY
 from keyservice.wire import DataKey, Shredded, Suspended, SuspendedByOwner, TenantRoot, WrappedKey
+from keyservice.wiring.app import running
 from tests.servers.owner import customer
 from tests.servers.prepared import PreparedVault, prepare
 from tests.servers.vault import SealableVault, Vault

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keyservice.journal_entry import Chain
+from keyservice.journal.entry import Chain
 from keyservice.wire import KeyServiceError
 from tests.service.keyservice.conftest import Site
 from tests.service.keyservice.test_key_service_process import Process, config, serve

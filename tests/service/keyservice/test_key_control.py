@@ -12,9 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from keyservice.app import running
 from keyservice.certs import GATEWAY_NAME
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from keyservice.config import Settings
 from keyservice.wire import (
     Altered,
@@ -30,6 +29,7 @@ from keyservice.wire import (
     WrappedKey,
     WrongState,
 )
+from keyservice.wiring.app import running
 from tests.servers.prepared import PreparedVault, prepare
 from tests.service.keyservice.conftest import Site
 from tests.service.keyservice.test_key_service_on_vault import vault_root

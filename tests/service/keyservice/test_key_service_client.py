@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from keyservice.app import running
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from keyservice.errors import (
     Denied,
     Invalid,
@@ -19,8 +18,9 @@ from keyservice.errors import (
     Unavailable,
     UnknownTenant,
 )
-from keyservice.problems import to_problem
+from keyservice.protocol.problems import to_problem
 from keyservice.wire import MAX_BATCH, DataKey, TenantRoot, WrappedKey
+from keyservice.wiring.app import running
 from tests.service.keyservice.conftest import Site
 from tests.unit.keyservice.fakes import FakeClock
 
@@ -189,7 +189,7 @@ async def test_an_empty_item_is_an_error_of_that_item() -> None:
 
 
 async def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keyservice.transport.MAX_ANSWER", 1000)
+    monkeypatch.setattr("keyservice.client.transport.MAX_ANSWER", 1000)
     async with scripted(plain(200, " " * 100_000)) as script, KeyServiceClient(script.url) as c:
         with pytest.raises(KeyServiceError):
             await c.status()

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from keyservice.app import Running, running
-from keyservice.problems import PREFIX
+from keyservice.protocol.problems import PREFIX
+from keyservice.wiring.app import Running, running
 from tests.service.keyservice.conftest import Site
 
 SECRET = "s3cret-of-the-caller"
@@ -74,7 +74,7 @@ async def test_a_body_that_breaks_is_refused_and_on_record(
     monkeypatch: pytest.MonkeyPatch,
     body: str,
 ) -> None:
-    monkeypatch.setattr("keyservice.asked.BODY_TIMEOUT", 0.5)
+    monkeypatch.setattr("keyservice.http.asked.BODY_TIMEOUT", 0.5)
     head = _head(site, tenant, "Transfer-Encoding: chunked")
     async with running(site.settings()) as service:
         answer = await _send(service, head, body.encode())

@@ -9,11 +9,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from keyservice.app import Running, running
-from keyservice.asked import MAX_BODY
 from keyservice.health import FRESH_FOR
-from keyservice.problems import PREFIX
+from keyservice.http.asked import MAX_BODY
+from keyservice.protocol.problems import PREFIX
 from keyservice.wire import MAX_BATCH
+from keyservice.wiring.app import Running, running
 from tests.service.keyservice.conftest import Site
 
 CONTEXT = "Y29udGV4dA=="
@@ -216,7 +216,7 @@ async def test_readiness_and_figures(caller: Caller) -> None:
 async def test_a_body_that_never_ends_is_cut_off(
     caller: Caller, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keyservice.asked.BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr("keyservice.http.asked.BODY_TIMEOUT", 0.2)
 
     async def slowly() -> AsyncIterator[bytes]:
         yield b"{"

@@ -8,11 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from keyservice.app import running
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from keyservice.errors import Unavailable
 from keyservice.health import FRESH_FOR
 from keyservice.wire import DataKey, WrappedKey
+from keyservice.wiring.app import running
 from tests.servers.prepared import PreparedVault, prepare
 from tests.servers.vault import NewVault, Vault
 from tests.service.keyservice.conftest import Site

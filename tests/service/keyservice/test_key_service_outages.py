@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from keyservice.app import running
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from keyservice.errors import CannotUnwrap, Denied, Unavailable
 from keyservice.wire import DataKey, WrappedKey
+from keyservice.wiring.app import running
 from tests.service.keyservice.conftest import POLICY, Site
 
 CALL = {"reason": "test", "request_id": "r-1"}
@@ -164,7 +164,7 @@ async def test_a_policy_is_reloaded_without_a_restart(
     site: Site, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = site.folder / "policy.toml"
-    monkeypatch.setattr("keyservice.policy_file.PolicyFile.watch.__defaults__", (0.05,))
+    monkeypatch.setattr("keyservice.access.policy_file.PolicyFile.watch.__defaults__", (0.05,))
     async with (
         running(site.tls_settings(probes={"port": 0})) as service,
         site.tls_client(service.url) as client,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from keyservice.cli import cli
+from keyservice.cli.main import cli
 from keyservice.wire import DataKey
 from tests.service.keyservice.conftest import Site
 

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from envelope.signature import new_signer
-from gateway import app
 from gateway.cli.root import cli
-from keyservice.app import running
+from gateway.wiring import app
+from keyservice.wiring.app import running
 from tests.service.keyservice.conftest import Site
 
 LOADED = app  # here, since a command would import it on its loop

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from keyservice.app import running
 from keyservice.certs import issue
 from keyservice.errors import Denied, Unauthenticated, Unavailable
 from keyservice.tls import client_context
 from keyservice.wire import DataKey, WrappedKey
+from keyservice.wiring.app import running
 from tests.service.keyservice.conftest import Site
 
 CALL = {"reason": "test", "request_id": "r-1"}

@@ -9,11 +9,11 @@ import aiohttp
 import pytest
 
 from envelope.signature import verify
-from keyservice.app import running
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from keyservice.config import ConfigError, Probes, Settings
 from keyservice.errors import Denied, Invalid, Shredded, Shredding, WrongState
 from keyservice.wire import DataKey, WrappedKey
+from keyservice.wiring.app import running
 from tests.service.keyservice.conftest import Site
 from tests.service.keyservice.test_key_service_outages import figure
 

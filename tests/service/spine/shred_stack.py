@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from hvac.exceptions import InvalidPath
 
-from gateway.app import Core, core
-from gateway.config import load
+from gateway.settings.config import load
+from gateway.wiring.core import Core, open_core
 from keyservice.certs import issue
-from keyservice.client import KeyServiceClient
-from keyservice.shred_control import ShredControl
+from keyservice.client.client import KeyServiceClient
+from keyservice.client.shreds import ShredControl
 from tests.servers.prepared import PreparedVault
 from tests.servers.vault import SealableVault
 from tests.stack.client import Client
@@ -136,7 +136,7 @@ class Site:
         settings = load(self.stack.home / "gateway.toml", environment={})
 
         async def work() -> T:
-            async with core(settings) as wired:
+            async with open_core(settings) as wired:
                 return await what(wired)
 
         return apart(work)

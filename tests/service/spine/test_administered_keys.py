@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from tests.servers.daemon import Daemon
 from tests.servers.ports import LOOPBACK, free_port
 from tests.servers.prepared import prepare

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway import app
 from gateway.cli.status import lags_of
-from gateway.config import load
+from gateway.settings.config import load
+from gateway.wiring.core import open_core
 from tests.servers.postgres import Postgres
 from tests.servers.versitygw import Versitygw
 from tests.service.spine.conftest import NewStack
@@ -68,7 +68,7 @@ async def test_a_backup_that_was_down_catches_up(  # noqa: PLR0917 - fixtures
         await asyncio.to_thread(east.start)
         began = time.monotonic()
         settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
-        async with app.core(settings) as core:
+        async with open_core(settings) as core:
             tally = await core.repairer.repair("east")
         assert (tally.filled, tally.failed) == (len(SIZES), 0)
         record_property("seconds to converge", round(time.monotonic() - began, 2))

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gateway import app
-from gateway.config import load
-from gateway.failover import Refused
+from gateway.settings.config import load
+from gateway.targets.failover import Refused
+from gateway.wiring.core import open_core
 from tests.servers.versitygw import Versitygw
 from tests.service.spine.conftest import NewStack
 from tests.stack.client import Client, MiB, digest_of, generated
@@ -72,7 +72,7 @@ class Command:
 async def refused(stack: Stack, why: str) -> None:
     """Try to go back too early."""
     settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
-    async with app.core(settings) as core:
+    async with open_core(settings) as core:
         for target in core.targets:
             await target.store.check()  # the first one takes its time on a machine that is busy
         with pytest.raises(Refused, match=why):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keyservice.client import KeyServiceClient
+from keyservice.client.client import KeyServiceClient
 from keyservice.wire import TenantRoot
 from tests.servers.owner import Owner, customer
 from tests.servers.prepared import prepare

@@ -17,11 +17,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway import app
-from gateway.config import load
-from gateway.downloads import Downloads
+from gateway.attachments.downloads import Downloads
 from gateway.errors import NotFound
 from gateway.model import ReplicaState, envelope_key
+from gateway.settings.config import load
+from gateway.wiring.core import open_core
 from tests.servers.prepared import prepare
 from tests.servers.vault import Vault
 from tests.servers.versitygw import Versitygw
@@ -102,7 +102,7 @@ async def read_from(stack: Stack, tenant: str, journal: Journal) -> dict[str, se
     """Read everything visible from each target alone; return who has each attachment intact."""
     settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
     intact: dict[str, set[str]] = {}
-    async with app.core(settings) as core:
+    async with open_core(settings) as core:
         for listed in await core.catalog.list(tenant, "", None, 100_000):
             reference = listed.attachment.reference
             found = await core.catalog.find(tenant, reference)

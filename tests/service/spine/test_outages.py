@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.ahead import MOST
+from gateway.keys.ahead import MOST
 from tests.servers.prepared import prepare
 from tests.servers.vault import NewVault
 from tests.servers.versitygw import Versitygw

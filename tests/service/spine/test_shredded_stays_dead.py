@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from envelope.signature import SignatureRefused, new_signer, verify
-from gateway.shreds import Executed
+from gateway.shredding.orders import Executed
 from keyservice.errors import Denied, KeyServiceError, WrongState
 from tests.conftest import _program
 from tests.servers import binary

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from keyservice.vault import VaultRoot
-from keyservice.vault_session import VaultSession
-from keyservice.vault_store import VaultKeyStore
+from keyservice.vault.root import VaultRoot
+from keyservice.vault.session import VaultSession
+from keyservice.vault.store import VaultKeyStore
 from tests.servers.prepared import PreparedVault, prepare
 from tests.servers.vault import Vault
 

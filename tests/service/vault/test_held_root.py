@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from keyservice.errors import CannotUnwrap, SuspendedByOwner, Unavailable, WrongState
-from keyservice.held import HeldRoot
 from keyservice.records import Custody, RootRef
-from keyservice.vault_login import Refused
+from keyservice.vault.held import HeldRoot
+from keyservice.vault.login import Refused
 from tests.servers import certificates
 from tests.servers.owner import Owner, customer
 from tests.servers.ports import LOOPBACK, free_port

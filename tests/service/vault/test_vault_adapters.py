@@ -16,8 +16,8 @@ from keyservice.records import (
     TenantState,
     Tier,
 )
-from keyservice.vault import VaultRoot
-from keyservice.vault_store import VaultKeyStore
+from keyservice.vault.root import VaultRoot
+from keyservice.vault.store import VaultKeyStore
 from tests.servers.prepared import PreparedVault
 
 ROOTS = pytest.mark.parametrize("ref", [SHARED, OWN], ids=str)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from keyservice.errors import Conflict
-from keyservice.journal import Journal
-from keyservice.journal_entry import Chain
-from keyservice.vault_login import AppRoleLogin, Token, TokenRequest
-from keyservice.vault_session import VaultSession
+from keyservice.journal.entry import Chain
+from keyservice.journal.journal import Journal
+from keyservice.vault.login import AppRoleLogin, Token, TokenRequest
+from keyservice.vault.session import VaultSession
 from tests.servers.prepared import PreparedVault
 
 TENANT = secrets.token_hex(16)

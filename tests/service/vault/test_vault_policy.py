@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from keyservice import setup_vault
 from keyservice.records import OWN, TenantRecord, TenantState, Tier
-from keyservice.setup_vault import SetupFailed, VaultSetup
-from keyservice.vault import KEY_TYPE, VaultRoot
-from keyservice.vault_login import AppRoleLogin, Refused
-from keyservice.vault_session import VaultSession
-from keyservice.vault_store import VaultKeyStore
+from keyservice.vault import setup as setup_vault
+from keyservice.vault.login import AppRoleLogin, Refused
+from keyservice.vault.root import KEY_TYPE, VaultRoot
+from keyservice.vault.session import VaultSession
+from keyservice.vault.setup import SetupFailed, VaultSetup
+from keyservice.vault.store import VaultKeyStore
 from tests.servers import binary
 from tests.servers.prepared import PreparedVault
 from tests.servers.vault import Vault

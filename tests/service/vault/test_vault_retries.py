@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from keyservice.errors import Unavailable
-from keyservice.vault_login import AppRoleLogin, Refused
-from keyservice.vault_session import ATTEMPTS, VaultSession
+from keyservice.vault.login import AppRoleLogin, Refused
+from keyservice.vault.session import ATTEMPTS, VaultSession
 
 DROP = 0
 Answers = Callable[[int], tuple[int, dict[str, str]]]

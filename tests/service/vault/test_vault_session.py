@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from keyservice.errors import Unavailable
 from keyservice.records import SHARED, TenantRecord, TenantState, Tier
-from keyservice.vault import VaultRoot
-from keyservice.vault_login import AppRoleLogin, KubernetesLogin, Refused
-from keyservice.vault_session import VaultSession
+from keyservice.vault.login import AppRoleLogin, KubernetesLogin, Refused
+from keyservice.vault.root import VaultRoot
+from keyservice.vault.session import VaultSession
 from tests.servers import certificates
 from tests.servers.prepared import PreparedVault, prepare
 from tests.servers.vault import NewVault, SealableVault, Vault

@@ -10,11 +10,11 @@ from typer.testing import CliRunner, Result
 
 from gateway.cli import keys_retire, keys_status
 from gateway.cli.root import cli
-from gateway.due import Schedule, Turn
-from gateway.key_status import KekStatus, KeyStatus
 from gateway.model import microseconds, moment, now
 from gateway.ports import KekUse
-from gateway.retirement import Retired
+from gateway.rotation.due import Schedule, Turn
+from gateway.rotation.retirement import Retired
+from gateway.rotation.status import KekStatus, KeyStatus
 from keyservice.wire import Kek, Rate, RootVersions, TenantKeys, TenantRoot
 
 TENANT = "a" * 32

@@ -12,8 +12,8 @@ from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.cli.root import cli
 from gateway.model import ReplicaState, Tenant, new_id, now
 from gateway.ports import Finding, Store
+from gateway.repair.verify import check_replica
 from gateway.stores.folder import FolderStore
-from gateway.verify import check_replica
 from tests.doubles.blobs import Blob, commit, flipped, overwrite
 
 NAMES = ("primary", "east", "west")

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli.root import cli
-from gateway.report import load, make
+from gateway.recovery.report import load, make
 
 Invoke = Callable[..., Result]
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from gateway.cli.root import cli
 from gateway.cli.status import address_of
-from gateway.config import load
+from gateway.settings.config import load
 
 
 def _commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gateway.dev import evidence, tour
-from gateway.dev.client import Client
-from gateway.dev.errors import TourFailed, Unexpected
-from gateway.dev.place import Place
-from gateway.dev.sample import BLOCK, Sample
-from gateway.dev.screen import Screen, amount, hexadecimal
+from gateway.wiring.dev import evidence, tour
+from gateway.wiring.dev.client import Client
+from gateway.wiring.dev.errors import TourFailed, Unexpected
+from gateway.wiring.dev.place import Place
+from gateway.wiring.dev.sample import BLOCK, Sample
+from gateway.wiring.dev.screen import Screen, amount, hexadecimal
 
 SAMPLE = Sample(3 * BLOCK + 17)
 WHOLE = b"".join(SAMPLE.pieces())

@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.root import cli
-from gateway.config import load
-from gateway.dev.errors import PlaceRefused
-from gateway.dev.place import Place
-from gateway.dev.stack import Stack, environment
+from gateway.settings.config import load
+from gateway.wiring.dev.errors import PlaceRefused
+from gateway.wiring.dev.place import Place
+from gateway.wiring.dev.stack import Stack, environment
 from keyservice.config import load as load_keyservice
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from gateway.config import FolderTarget, S3Target, Settings, Tls, load
+from gateway.settings.config import FolderTarget, S3Target, Settings, Tls, load
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "deploy" / "sealgate.example.toml"
 _COMMENTED = re.compile(r"^# (\w+ = .*|\[\w+\])$", re.MULTILINE)

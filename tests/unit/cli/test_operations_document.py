@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Settings
 from gateway.http.metrics import Metrics
 from gateway.http.problem_types import PROBLEMS
 from gateway.http.run_figures import RunFigures
+from gateway.settings.config import Settings
 from keyservice.metrics import Metrics as KeyServiceMetrics
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ahead import KeysAhead
-from gateway.background import Background
-from gateway.buffers import Pool
+from gateway.attachments.downloads import Downloads
+from gateway.attachments.heartbeat import Heartbeat
+from gateway.attachments.tenants import Tenants
+from gateway.attachments.uploads import Draft, Receipt, Uploads
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.downloads import Downloads
-from gateway.heartbeat import Heartbeat
-from gateway.placing import Placing
-from gateway.policies import Policies
-from gateway.pump import PumpSettings
-from gateway.quorum import Quorum, Role, Target
-from gateway.replication import FanSettings, Replication
-from gateway.tenants import Tenants
-from gateway.uploads import Draft, Receipt, Uploads
+from gateway.flow.buffers import Pool
+from gateway.flow.pump import PumpSettings
+from gateway.flow.replication import FanSettings, Replication
+from gateway.keys.ahead import KeysAhead
+from gateway.pacing.background import Background
+from gateway.targets.placing import Placing
+from gateway.targets.policies import Policies
+from gateway.targets.quorum import Quorum, Role, Target
 from tests.doubles.keys import MemoryKeys
 from tests.doubles.stores import FaultyStore
 

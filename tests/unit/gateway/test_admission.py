@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from gateway.admission import Admission
+from gateway.attachments.admission import Admission
 from gateway.errors import Busy
 
 

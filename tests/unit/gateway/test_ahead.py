@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from gateway.ahead import LEAST, MOST, KeysAhead, Ready
+from gateway.keys.ahead import LEAST, MOST, KeysAhead, Ready
 from tests.unit.gateway.conftest import Bench
 
 

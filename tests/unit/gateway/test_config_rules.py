@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigError, load
-from gateway.quorum import Quorum
+from gateway.settings.config import ConfigError, load
+from gateway.targets.quorum import Quorum
 
 BASE = """
 [keyservice]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.copying import CATALOG, Copier
 from gateway.errors import (
     ObjectMissing,
     StoreDamaged,
@@ -18,11 +17,12 @@ from gateway.errors import (
     Unreadable,
 )
 from gateway.model import ReplicaState
+from gateway.pacing.rate import Rate
 from gateway.ports import Finding, PartUpload, Piece, Store
-from gateway.rate import Rate
+from gateway.repair.copying import CATALOG, Copier
+from gateway.repair.verify import check_replica
 from gateway.stores.folder import FolderStore
 from gateway.stores.memory import MemoryStore
-from gateway.verify import check_replica
 from tests.doubles.blobs import Blob, flipped, overwrite, piece, place, seal, whole
 from tests.doubles.stores import FaultyStore
 

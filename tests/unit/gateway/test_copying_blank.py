@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from gateway.copying import Copier
-from gateway.rate import Rate
-from gateway.verify import check_replica
+from gateway.pacing.rate import Rate
+from gateway.repair.copying import Copier
+from gateway.repair.verify import check_replica
 from tests.doubles.blobs import Blob, flipped, overwrite, place, seal
 from tests.doubles.stores import FaultyStore
 

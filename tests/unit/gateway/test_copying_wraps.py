@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from gateway.copying import CATALOG, Copier, Filled
-from gateway.rate import Rate
+from gateway.pacing.rate import Rate
+from gateway.repair.copying import CATALOG, Copier, Filled
 from tests.doubles.blobs import Blob, place, rewrapped, seal
 from tests.doubles.stores import FaultyStore
 

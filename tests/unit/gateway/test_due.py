@@ -5,9 +5,9 @@ from typing import cast
 
 import pytest
 
-from gateway import spans
-from gateway.due import NEVER, Schedules
+from gateway.pacing import spans
 from gateway.ports import Rotation, Wraps
+from gateway.rotation.due import NEVER, Schedules
 
 DAY = timedelta(days=1)
 MADE = datetime(2026, 1, 1, tzinfo=UTC)

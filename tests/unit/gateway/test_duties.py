@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.duties import Duty, Ledger, perform
+from gateway.duties.duty import Duty, Ledger, perform
+from gateway.duties.ticker import Ticker
+from gateway.duties.worker import Worker
 from gateway.errors import CatalogUnavailable, DutyFailed, RunLost, StoreUnavailable
 from gateway.model import new_id
 from gateway.ports import Run, RunState
-from gateway.ticker import Ticker
-from gateway.worker import Worker
 from tests.doubles.runs import MemoryRuns
 
 LEASE = timedelta(seconds=0.4)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.entrance import REST, Entrance
+from gateway.keys.entrance import REST, Entrance
 from keyservice.wire import (
     Altered,
     Denied,
@@ -95,7 +95,7 @@ async def test_an_outage_of_one_tenants_root_is_no_outage_of_others(door: Door) 
 async def test_one_that_hangs_is_not_waited_for(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.entrance.PATIENCE", 0.01)
+    monkeypatch.setattr("gateway.keys.entrance.PATIENCE", 0.01)
 
     async def hang(tenant: str, *, request_id: str = "") -> None:
         del tenant, request_id
@@ -111,7 +111,7 @@ async def test_a_tenant_that_it_does_not_know_is_the_catalogs_to_tell(door: Door
 
 
 async def test_what_it_remembers_is_bounded(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.entrance.KNOWN", 1)
+    monkeypatch.setattr("gateway.keys.entrance.KNOWN", 1)
     door.keys.says = Suspended()
     await door.admits(A)
     await door.admits(B)

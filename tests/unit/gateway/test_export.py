@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from envelope.envelope import open_attributes, seal_attributes
-from gateway.downloads import Downloads
+from gateway.attachments.downloads import Downloads
+from gateway.attachments.tokens import Tokens
+from gateway.attachments.uploads import Draft
 from gateway.errors import Forbidden, NotFound
-from gateway.export import Export
-from gateway.landing import Landing
 from gateway.model import Found, Precondition, Right, Token, Version, body_key, new_id
-from gateway.rate import Rate
-from gateway.restore import Restore, Scope, Work, anyone
-from gateway.tokens import Tokens
-from gateway.uploads import Draft
+from gateway.pacing.rate import Rate
+from gateway.recovery.export import Export
+from gateway.recovery.landing import Landing
+from gateway.recovery.restore import Restore, Scope, Work, anyone
 from keyservice.wire import Unavailable
 from tests.doubles.blobs import flipped, overwrite, whole
 from tests.unit.gateway.conftest import Bench, pieces

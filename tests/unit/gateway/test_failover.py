@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.downloads import Downloads
+from gateway.attachments.downloads import Downloads
 from gateway.errors import ObjectMissing, StoreDamaged, StoreError, StoreUnavailable, Unreadable
-from gateway.replica import Haste
 from gateway.stores.retrying import RetryingStore
+from gateway.targets.replica import Haste
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench
 

@@ -5,10 +5,10 @@ from typing import cast
 
 import pytest
 
-from gateway import findings
-from gateway.findings import Findings, Tally, Unwatched
 from gateway.ports import Finding, Replicas
-from gateway.verify import Under
+from gateway.repair import findings
+from gateway.repair.findings import Findings, Tally, Unwatched
+from gateway.repair.verify import Under
 from tests.doubles.blobs import seal
 
 

@@ -7,11 +7,11 @@ from typing import cast
 
 import pytest
 
-from gateway.background import Background
-from gateway.downloads import Downloads
+from gateway.attachments.downloads import Downloads
+from gateway.attachments.healing import Healing
 from gateway.errors import CatalogUnavailable, ObjectMissing, StoreError, StoreUnavailable
-from gateway.healing import Healing
 from gateway.model import ReplicaState
+from gateway.pacing.background import Background
 from gateway.ports import Finding, Replicas
 from tests.unit.gateway.conftest import PART, Bench
 

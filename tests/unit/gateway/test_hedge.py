@@ -7,10 +7,10 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.downloads import Downloads
+from gateway.attachments.downloads import Downloads
 from gateway.errors import ObjectMissing, StoreError, StoreUnavailable
-from gateway.hedge import Budget
-from gateway.replica import Haste
+from gateway.flow.hedge import Budget
+from gateway.targets.replica import Haste
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench
 
@@ -163,7 +163,7 @@ def test_in_the_long_run_a_tenth_is_asked_twice() -> None:
 async def test_without_budget_the_first_is_waited_for(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.downloads.Budget", lambda: Budget(most=0))
+    monkeypatch.setattr("gateway.attachments.downloads.Budget", lambda: Budget(most=0))
     slow, idle = Late(3 * AFTER), Late(0)
     content, count = await stored(bench, slow, idle, Late(0)), Count()
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.findings import Kind, TargetAway
 from gateway.model import SYSTEM, Precondition, Upload, body_key, envelope_key, new_id, now
-from gateway.seen import Seen
+from gateway.repair.findings import Kind, TargetAway
+from gateway.repair.seen import Seen
 from tests.doubles.blobs import overwrite, piece
 from tests.doubles.scrub_site import Row, Site, scrub_site
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.journal import Entry, Journal, JournalRefused
 from gateway.model import new_id
+from gateway.recovery.journal import Entry, Journal, JournalRefused
 
 ABOUT = {"mode": "restore", "scope": {"tenant": None}}
 DONE = ("restored", "skipped")

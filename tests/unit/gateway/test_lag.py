@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import CatalogUnavailable
-from gateway.lag import Lags
 from gateway.model import ReplicaState
 from gateway.ports import Lag
+from gateway.targets.lag import Lags
 from tests.doubles.blobs import seal
 from tests.doubles.replicas import MemoryReplicas
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.landing import MANIFEST, Landing, LandingRefused, named
 from gateway.model import new_id
+from gateway.recovery.landing import MANIFEST, Landing, LandingRefused, named
 
 TENANT = "a" * 32
 

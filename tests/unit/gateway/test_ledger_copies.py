@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.ledger_copies import PREFIX, LedgerCopies
 from gateway.model import new_id
 from gateway.ports import Shred
-from gateway.quorum import Role, Target
+from gateway.shredding.ledger_copies import PREFIX, LedgerCopies
+from gateway.targets.quorum import Role, Target
 from tests.doubles.blobs import piece
 from tests.doubles.shred_keys import LedgerKeys, ledger_keys
 from tests.doubles.shreds import MemoryShreds

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.listing import Listing
+from gateway.attachments.listing import Listing
 from gateway.model import Found
 from tests.unit.gateway.conftest import Bench
 

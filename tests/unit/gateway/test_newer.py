@@ -8,13 +8,13 @@ from sqlalchemy import update
 from envelope.envelope import Wrap, decode, encode
 from envelope.wrap import wrap
 from gateway.catalog import tables
-from gateway.findings import Kind, Tally
-from gateway.keys import wrapped_key
+from gateway.keys.data_keys import wrapped_key
 from gateway.model import Version, envelope_key
-from gateway.opening import Opening
-from gateway.pushing import Pushed, Pushing
-from gateway.rate import Rate
-from gateway.scrub import Scrub
+from gateway.pacing.rate import Rate
+from gateway.repair.findings import Kind, Tally
+from gateway.repair.opening import Opening
+from gateway.repair.scrub import Scrub
+from gateway.rotation.pushing import Pushed, Pushing
 from tests.doubles.blobs import overwrite, whole
 from tests.doubles.scrub_site import Row
 from tests.unit.gateway.conftest import PART, Bench

@@ -11,17 +11,17 @@ import pytest
 from envelope.context import Purpose
 from envelope.envelope import Wrap, decode, encode, open_attributes, seal_attributes
 from envelope.wrap import wrap
-from gateway.copying import Copier
-from gateway.digests import INTERNAL
+from gateway.attachments.uploads import Draft
 from gateway.errors import ObjectMissing, StoreDamaged, Unreadable
-from gateway.findings import Kind
-from gateway.keys import unwrap
+from gateway.flow.digests import INTERNAL
+from gateway.keys.data_keys import unwrap
 from gateway.model import Version, body_key, envelope_key
-from gateway.opening import Locked, Opening
-from gateway.rate import Rate
-from gateway.repairer import Repairer
-from gateway.scrub import Scrub
-from gateway.uploads import Draft
+from gateway.pacing.rate import Rate
+from gateway.repair.copying import Copier
+from gateway.repair.findings import Kind
+from gateway.repair.opening import Locked, Opening
+from gateway.repair.repairer import Repairer
+from gateway.repair.scrub import Scrub
 from tests.doubles.blobs import flipped, overwrite, whole
 from tests.doubles.scrub_site import Site, scrub_site
 from tests.unit.gateway.conftest import PART, Bench, pieces

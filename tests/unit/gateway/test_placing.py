@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from gateway.attachments.uploads import Draft, Receipt, Uploads
 from gateway.errors import CatalogConflict, StoreUnavailable
-from gateway.failover import Failover, Refused
 from gateway.model import ReplicaState, Version
-from gateway.placing import Placing, placed
 from gateway.ports import Finding, Placement
-from gateway.quorum import Quorum, QuorumLost, Role
-from gateway.uploads import Draft, Receipt, Uploads
+from gateway.targets.failover import Failover, Refused
+from gateway.targets.placing import Placing, placed
+from gateway.targets.quorum import Quorum, QuorumLost, Role
 from tests.unit.gateway.conftest import PART, Bench, pieces
 
 

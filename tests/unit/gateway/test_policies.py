@@ -3,8 +3,8 @@
 import pytest
 
 from gateway.errors import NotFound
-from gateway.policies import Policies
-from gateway.quorum import Quorum, QuorumLost
+from gateway.targets.policies import Policies
+from gateway.targets.quorum import Quorum, QuorumLost
 from tests.unit.gateway.conftest import Bench
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envelope.segment import sealed_size
-from gateway.buffers import Pool
+from gateway.attachments.uploads import Draft
 from gateway.errors import Busy, Disconnected, GatewayError
-from gateway.pump import MAX_PARTS, SPARE, MiB, PumpSettings
-from gateway.uploads import Draft
+from gateway.flow.buffers import Pool
+from gateway.flow.pump import MAX_PARTS, SPARE, MiB, PumpSettings
 from tests.unit.gateway.conftest import PART, Bench, pieces
 
 TiB = 1024 * 1024 * MiB

@@ -4,10 +4,10 @@ import os
 from dataclasses import replace
 from datetime import timedelta
 
+from gateway.duties.purger import Purger
 from gateway.errors import StoreDenied, StoreError
 from gateway.model import Precondition, body_key, envelope_key, new_id, now
 from gateway.ports import KekUse
-from gateway.purger import Purger
 from tests.contracts.catalog.samples import FakeClock
 from tests.doubles.blobs import piece
 from tests.doubles.stores import FaultyStore

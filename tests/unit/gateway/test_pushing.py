@@ -13,7 +13,7 @@ from envelope.wrap import wrap
 from gateway.catalog import tables
 from gateway.errors import StoreDamaged, StoreUnavailable
 from gateway.ports import Piece, Stale
-from gateway.pushing import Pushed
+from gateway.rotation.pushing import Pushed
 from tests.doubles.rotating import Tool, keks_on
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import Bench

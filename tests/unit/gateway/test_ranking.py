@@ -1,8 +1,8 @@
 """Who is asked first after somebody failed."""
 
-from gateway.quorum import Role, Target
-from gateway.ranking import Ranking
 from gateway.stores.memory import MemoryStore
+from gateway.targets.quorum import Role, Target
+from gateway.targets.ranking import Ranking
 
 TARGETS = [Target(name, Role.BACKUP, MemoryStore()) for name in ("one", "two", "three")]
 

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rate import Rate
+from gateway.pacing.rate import Rate
 
 
 class Time:

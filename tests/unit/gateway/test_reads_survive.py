@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.downloads import Downloads
+from gateway.attachments.downloads import Downloads
 from gateway.errors import StoreDamaged, StoreUnavailable, Unreadable
 from gateway.model import ReplicaState
 from gateway.ports import Finding

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from awscrt.checksums import crc64nvme
 
+from gateway.duties.reaper import Reaper
 from gateway.errors import StoreUnavailable
 from gateway.model import Upload, body_key, envelope_key, new_id, now
 from gateway.ports import Piece, Unfinished
-from gateway.reaper import Reaper
 from tests.doubles.silence import begin_silent
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench

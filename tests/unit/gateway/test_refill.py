@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.copying import Copier
 from gateway.errors import StoreDamaged, StoreDenied, StoreError, StoreUnavailable, first
-from gateway.journal import Journal
 from gateway.model import ReplicaState, new_id
+from gateway.pacing.rate import Rate
 from gateway.ports import Catalog, Finding, Held, Replicas
-from gateway.rate import Rate
-from gateway.refill import Refill, Verify, holds, stored_size
-from gateway.restore import SETTLED, Preview, Restore, Scope, Work, anyone
-from gateway.verify import check_replica
+from gateway.recovery.journal import Journal
+from gateway.recovery.refill import Refill, Verify, holds, stored_size
+from gateway.recovery.restore import SETTLED, Preview, Restore, Scope, Work, anyone
+from gateway.repair.copying import Copier
+from gateway.repair.verify import check_replica
 from tests.doubles.blobs import Blob, flipped, overwrite, place, rewrapped, seal, whole
 from tests.doubles.stores import FaultyStore
 

@@ -10,8 +10,8 @@ import pytest
 from gateway.errors import (
     CatalogUnavailable,
 )
-from gateway.repairer import Tally
-from gateway.verify import check_replica
+from gateway.repair.repairer import Tally
+from gateway.repair.verify import check_replica
 from tests.doubles.repair_site import Site
 
 

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.copying import Copier
 from gateway.errors import (
     CatalogUnavailable,
     StoreDamaged,
@@ -14,11 +13,12 @@ from gateway.errors import (
     StoreUnavailable,
 )
 from gateway.model import now
-from gateway.patience import LONGEST, backoff
-from gateway.quorum import Role, Target
-from gateway.rate import Rate
-from gateway.repairer import Repairer, RepairSettings, Tally
-from gateway.verify import check_replica
+from gateway.pacing.patience import LONGEST, backoff
+from gateway.pacing.rate import Rate
+from gateway.repair.copying import Copier
+from gateway.repair.repairer import Repairer, RepairSettings, Tally
+from gateway.repair.verify import check_replica
+from gateway.targets.quorum import Role, Target
 from tests.doubles.blobs import Blob, flipped, overwrite, piece
 from tests.doubles.repair_site import DAMAGED, MISSING, PART, Site
 from tests.doubles.stores import FaultyStore

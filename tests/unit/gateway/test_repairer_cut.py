@@ -4,7 +4,7 @@ import asyncio
 
 from gateway.model import now
 from gateway.ports import Finding
-from gateway.verify import check_replica
+from gateway.repair.verify import check_replica
 from tests.doubles.blobs import flipped, overwrite
 from tests.doubles.repair_site import DAMAGED, STORED, Site
 

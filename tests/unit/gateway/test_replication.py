@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from gateway.attachments.uploads import Draft
 from gateway.errors import StoreFull, StoreUnavailable
 from gateway.model import ReplicaState
 from gateway.ports import PartUpload
-from gateway.quorum import Quorum, QuorumLost
-from gateway.uploads import Draft
+from gateway.targets.quorum import Quorum, QuorumLost
 from tests.unit.gateway.conftest import PART, Bench
 
 

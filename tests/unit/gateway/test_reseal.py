@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.digests import INTERNAL
+from gateway.attachments.opened import envelope_of
+from gateway.attachments.uploads import Draft
 from gateway.errors import CatalogUnavailable, StoreDamaged, StoreUnavailable, Unreadable
+from gateway.flow.digests import INTERNAL
 from gateway.model import (
     Found,
     Precondition,
@@ -17,11 +19,9 @@ from gateway.model import (
     moment,
     now,
 )
-from gateway.opened import envelope_of
-from gateway.quorum import QuorumLost
-from gateway.rate import Rate
-from gateway.reseal import Outcome
-from gateway.uploads import Draft
+from gateway.pacing.rate import Rate
+from gateway.rotation.reseal import Outcome
+from gateway.targets.quorum import QuorumLost
 from keyservice.wire import Suspended
 from tests.doubles.blobs import overwrite, whole
 from tests.doubles.blobs import piece as blob_piece
@@ -91,7 +91,7 @@ async def test_a_clock_that_went_back_does_not_make_it_older(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receipt = await bench.store(b"x" * PART)
-    monkeypatch.setattr("gateway.reseal.time.time_ns", lambda: 1)
+    monkeypatch.setattr("gateway.rotation.reseal.time.time_ns", lambda: 1)
     assert await reseal(bench, receipt.version) is Outcome.RESEALED
     core = envelope_of(await bench.catalog.find(bench.tenant, "report")).core
     assert core.sealed == core.created + 1
@@ -228,7 +228,7 @@ async def test_an_unknown_outcome_removes_nothing(
         raise CatalogUnavailable("connection lost")
 
     monkeypatch.setattr(bench.catalog.wraps, "switch", lost)
-    monkeypatch.setattr("gateway.reseal.ASKED", 1)
+    monkeypatch.setattr("gateway.rotation.reseal.ASKED", 1)
     with pytest.raises(CatalogUnavailable):
         await reseal(bench, receipt.version)
     assert await bench.read() == content

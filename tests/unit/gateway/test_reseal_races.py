@@ -7,7 +7,7 @@ from contextlib import aclosing
 import pytest
 
 from gateway.model import Precondition, Version, now
-from gateway.reseal import Outcome
+from gateway.rotation.reseal import Outcome
 from tests.doubles.resealing import LATER, blobs, reseal, resealer
 from tests.unit.gateway.conftest import PART, Bench
 

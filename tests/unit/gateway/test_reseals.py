@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from gateway.attachments.tenants import Tenants
+from gateway.attachments.uploads import Draft
+from gateway.duties.resumed import resumed
 from gateway.errors import CatalogUnavailable, StoreFull, StoreUnavailable, Unreadable
 from gateway.model import Version, microseconds, now
 from gateway.ports import RunState
-from gateway.reseal import Outcome
-from gateway.reseals import Reseals, Scope, Tally, Unfinished
-from gateway.resumed import resumed
-from gateway.tenants import Tenants
-from gateway.uploads import Draft
+from gateway.rotation.reseal import Outcome
+from gateway.rotation.reseals import Reseals, Scope, Tally, Unfinished
 from keyservice.wire import CannotUnwrap, Suspended
 from tests.doubles.resealing import resealer
 from tests.unit.gateway.conftest import PART, Bench, pieces
@@ -180,7 +180,7 @@ async def test_what_every_version_would_meet_ends_the_run(bench: Bench, error: E
 async def test_targets_that_are_gone_end_the_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.reseals.GIVE_UP", 3)
+    monkeypatch.setattr("gateway.rotation.reseals.GIVE_UP", 3)
     versions = await fill(bench, 6)
     sealer = Pretender({version.id: StoreUnavailable("down") for version in versions[1:]})
     with pytest.raises(StoreUnavailable):
@@ -203,7 +203,7 @@ async def test_one_attachment_or_one_version_of_it(bench: Bench) -> None:
 async def test_one_that_takes_long_does_not_keep_the_others(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.reseals.AHEAD", 4)
+    monkeypatch.setattr("gateway.rotation.reseals.AHEAD", 4)
     versions, gate = await fill(bench, 8), asyncio.Event()
 
     class Slow(Pretender):

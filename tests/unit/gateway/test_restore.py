@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import StoreFull, first
-from gateway.journal import Journal
 from gateway.model import Version, new_id, now
-from gateway.restore import SETTLED, Outcome, Preview, Restore, Result, Scope, anyone
+from gateway.recovery.journal import Journal
+from gateway.recovery.restore import SETTLED, Outcome, Preview, Restore, Result, Scope, anyone
 
 ABOUT = {"mode": "test"}
 
@@ -106,7 +106,7 @@ async def test_what_is_recorded_precedes_what_the_journal_says(tmp_path: Path) -
 async def test_nothing_is_left_out_of_the_journal_by_a_slow_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.restore.FLUSH", 0.001)
+    monkeypatch.setattr("gateway.recovery.restore.FLUSH", 0.001)
     versions = [version() for _ in range(40)]
     work = FakeWork(versions)
     record = work.record

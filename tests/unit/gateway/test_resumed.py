@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
+from gateway.duties.record import AlreadyRunning
+from gateway.duties.resumed import resumed
 from gateway.errors import StoreUnavailable
 from gateway.ports import RunState
-from gateway.record import AlreadyRunning
-from gateway.resumed import resumed
 
 LEASE = timedelta(seconds=0.3)
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.due import Schedules
 from gateway.errors import Invalid, NotFound, StoreUnavailable, UploadLost
-from gateway.key_status import SETTLE, KeyStatuses
 from gateway.model import SYSTEM, Tenant, new_id
 from gateway.ports import Rewrapped
-from gateway.quorum import Role, Target
-from gateway.retirement import Retirement
-from gateway.tiers import Tiers
-from gateway.verification import Verification
-from gateway.verify import stored_envelope
+from gateway.repair.verify import stored_envelope
+from gateway.rotation.due import Schedules
+from gateway.rotation.retirement import Retirement
+from gateway.rotation.status import SETTLE, KeyStatuses
+from gateway.rotation.tiers import Tiers
+from gateway.rotation.verification import Verification
+from gateway.targets.quorum import Role, Target
 from keyservice.wire import Kek, TenantRoot, Unavailable
 from tests.contracts.catalog.samples import (
     ANY,

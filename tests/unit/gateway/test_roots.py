@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from gateway.model import SYSTEM, Tenant, new_id, now
-from gateway.patience import Patience
+from gateway.pacing.patience import Patience
 from gateway.ports import RunState
-from gateway.roots import KIND, OwnRoot, Roots
+from gateway.rotation.roots import KIND, OwnRoot, Roots
 from keyservice.wire import (
     Denied,
     Kek,

@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 
 from envelope.envelope import decode
+from gateway.attachments.tenants import Tenants
+from gateway.duties.record import AlreadyRunning
+from gateway.duties.resumed import resumed
 from gateway.errors import RunLost, StoreUnavailable, Unreadable
 from gateway.model import Precondition, ReplicaState, now
 from gateway.ports import Finding, RunState
-from gateway.pushing import Pushed
-from gateway.record import AlreadyRunning
-from gateway.resumed import resumed
-from gateway.rewrapping import Choice, Moved
-from gateway.rotation import KIND, Wish
-from gateway.tenants import Tenants
+from gateway.rotation.keks import KIND, Wish
+from gateway.rotation.pushing import Pushed
+from gateway.rotation.rewrapping import Choice, Moved
 from keyservice.wire import Suspended, Unavailable
 from tests.doubles.rotating import Tool, keks_on
 from tests.unit.gateway.conftest import Bench

@@ -9,16 +9,16 @@ from typing import cast
 import pytest
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.due import Schedules
-from gateway.duties import Ledger
+from gateway.duties.duty import Ledger
 from gateway.errors import DutyFailed
 from gateway.model import SYSTEM, Tenant, new_id
 from gateway.ports import Rotation as Every
-from gateway.renewal import Renewed
-from gateway.roots import OwnRoot, Roots, SharedRoot
-from gateway.rotation import Rotated, Rotation, Wish
-from gateway.rounds import Rounds
-from gateway.tiers import Tiers
+from gateway.rotation.due import Schedules
+from gateway.rotation.keks import Rotated, Rotation, Wish
+from gateway.rotation.renewal import Renewed
+from gateway.rotation.roots import OwnRoot, Roots, SharedRoot
+from gateway.rotation.rounds import Rounds
+from gateway.rotation.tiers import Tiers
 from keyservice.wire import Altered, Denied, KeyServiceError, Unavailable
 from tests.contracts.catalog.samples import put
 from tests.doubles.control import MemoryControl

@@ -12,8 +12,8 @@ from sqlalchemy import update
 from envelope.envelope import decode, encode
 from gateway.catalog import tables
 from gateway.errors import RunLost, StoreDenied, StoreError, StoreUnavailable
-from gateway.findings import Kind, Tally, TargetAway
 from gateway.ports import Finding, Rewrapped, Stale
+from gateway.repair.findings import Kind, Tally, TargetAway
 from tests.contracts.catalog.samples import START
 from tests.doubles.blobs import flipped, overwrite, rewrapped, seal
 from tests.doubles.scrub_site import Row, Site, scrub_site

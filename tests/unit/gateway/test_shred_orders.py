@@ -9,7 +9,7 @@ import pytest
 from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.model import Tenant, microseconds, new_id, now
 from gateway.ports import Shred
-from gateway.shreds import Executed, ShredOrders, Swept
+from gateway.shredding.orders import Executed, ShredOrders, Swept
 from keyservice.wire import ShredOrder
 from tests.doubles.shred_keys import LedgerKeys, ledger_keys
 

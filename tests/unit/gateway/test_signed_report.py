@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.report import ReportRefused, Signer, canonical, load, make, put, verify
+from gateway.recovery.report import ReportRefused, Signer, canonical, load, make, put, verify
 
 REPORT = {"kind": "sealgate restore 1", "counts": {"restored": 3}, "failed": {}, "ü": None}
 VALUES = st.recursive(

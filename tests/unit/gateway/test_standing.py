@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.standing import SHREDDED, UNKNOWN, Standing
+from gateway.keys.standing import SHREDDED, UNKNOWN, Standing
 from keyservice.wire import Unavailable
 from tests.doubles.keys import MemoryKeys
 

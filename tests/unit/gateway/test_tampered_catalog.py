@@ -6,12 +6,12 @@ import json
 import pytest
 from sqlalchemy import Connection, select, update
 
+from gateway.attachments.downloads import Downloads
+from gateway.attachments.listing import Listing
+from gateway.attachments.operations import Operations
+from gateway.attachments.uploads import Draft
 from gateway.catalog import tables
-from gateway.downloads import Downloads
 from gateway.errors import OperationDiffers, Unreadable
-from gateway.listing import Listing
-from gateway.operations import Operations
-from gateway.uploads import Draft
 from tests.unit.gateway.conftest import Bench, pieces
 
 ATTACHMENTS, VERSIONS = tables.attachments.c, tables.versions.c

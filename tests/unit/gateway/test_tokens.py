@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.attachments.tokens import Tokens
 from gateway.errors import Unauthorized
 from gateway.model import Right
-from gateway.tokens import Tokens
 from tests.unit.gateway.conftest import Bench
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.attachments.uploads import Draft
 from gateway.errors import (
     CatalogUnavailable,
     DigestMismatch,
@@ -17,7 +18,6 @@ from gateway.errors import (
     UploadLost,
 )
 from gateway.model import Precondition, ReplicaState, Version
-from gateway.uploads import Draft
 from keyservice.wire import Unavailable
 from tests.unit.gateway.conftest import PART, Bench, pieces
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from envelope.envelope import decode, encode
 from gateway.errors import ObjectMissing, StoreDamaged, Unreadable
 from gateway.model import Version
+from gateway.repair.verify import BodyCheck, check_envelope, check_replica, stored_envelope
 from gateway.stores.memory import MemoryStore
-from gateway.verify import BodyCheck, check_envelope, check_replica, stored_envelope
 from tests.doubles.blobs import Blob, flipped, overwrite, place, rewrapped, seal
 
 CONTENT = bytes(range(256)) * 160

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from envelope.envelope import Wrap, decode, encode
-from gateway.copying import Copier
 from gateway.errors import StoreUnavailable, Unreadable
 from gateway.model import Version
-from gateway.rate import Rate
-from gateway.verify import check_replica
+from gateway.pacing.rate import Rate
+from gateway.repair.copying import Copier
+from gateway.repair.verify import check_replica
 from tests.doubles.blobs import Blob, flipped, overwrite, place, seal, whole
 from tests.doubles.stores import FaultyStore
 

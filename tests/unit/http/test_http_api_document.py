@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.digests import SUPPORTED
+from gateway.flow.digests import SUPPORTED
 from gateway.http import disposition, fields, openapi, paging, ranges, requests, tokens
 from gateway.http.connection import KEEPALIVE
 from gateway.http.openapi_parts import HEADERS, PARAMETERS

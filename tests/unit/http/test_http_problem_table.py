@@ -7,9 +7,10 @@ from types import ModuleType
 
 import pytest
 
-from gateway import errors, quorum
+from gateway import errors
 from gateway.http.problem_types import INTERNAL, PROBLEMS, ROUTING, Problem
 from gateway.http.problems import problem_of
+from gateway.targets import quorum
 from keyservice import wire
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "api.md"

@@ -13,9 +13,9 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from keyservice import seal
-from keyservice.audit import AuditRecord
+from keyservice.access.audit import AuditRecord
 from keyservice.errors import CannotUnwrap, Conflict, Unavailable, UnknownTenant, WrongState
+from keyservice.keys import seal
 from keyservice.ports import RootKind, RootStatus, RootVersions
 from keyservice.records import (
     SHARED,

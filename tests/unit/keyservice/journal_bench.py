@@ -4,19 +4,19 @@ import dataclasses
 import datetime as dt
 from typing import Any
 
-from keyservice.audit import Auditor
-from keyservice.desk import Call, Desk, Outcome
-from keyservice.journal import Journal
-from keyservice.journal_entry import REMOVED, Chain, Fault
-from keyservice.journalled import JournalledRoot, JournalledStore
-from keyservice.keyring import Keyring
+from keyservice.access.audit import Auditor
+from keyservice.access.policy import Caller, Gate, Operation, allow_all
+from keyservice.desk.desk import Call, Desk, Outcome
+from keyservice.desk.service import KeyService
+from keyservice.journal.entry import REMOVED, Chain, Fault
+from keyservice.journal.journal import Journal
+from keyservice.journal.journalled import JournalledRoot, JournalledStore
+from keyservice.keys.keyring import Keyring
 from keyservice.metrics import Metrics
-from keyservice.policy import Caller, Gate, Operation, allow_all
 from keyservice.records import (
     TenantRecord,
     Tier,
 )
-from keyservice.service import KeyService
 from tests.unit.keyservice.fakes import (
     FakeJournal,
     FakeRoot,

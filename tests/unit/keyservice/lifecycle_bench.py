@@ -3,21 +3,21 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from keyservice.audit import Auditor
-from keyservice.change import Changes
-from keyservice.desk import Call, Desk
+from keyservice.access.audit import Auditor
+from keyservice.access.policy import Caller, Gate, allow_all
+from keyservice.access.spending import Buckets
+from keyservice.desk.change import Changes
+from keyservice.desk.desk import Call, Desk
+from keyservice.desk.lifecycle import Lifecycle
+from keyservice.desk.service import KeyService
+from keyservice.desk.shared_root import SharedRoot
 from keyservice.errors import Unavailable
-from keyservice.journal import Journal
-from keyservice.keyring import Keyring
-from keyservice.lifecycle import Lifecycle
+from keyservice.journal.journal import Journal
+from keyservice.keys.keyring import Keyring
+from keyservice.keys.rewrapping import Rewrapping
 from keyservice.metrics import Metrics
-from keyservice.policy import Caller, Gate, allow_all
 from keyservice.ports import KeyStore, Root
 from keyservice.records import Custody, KekState, RootRef, TenantRecord, Tier
-from keyservice.rewrapping import Rewrapping
-from keyservice.service import KeyService
-from keyservice.shared_root import SharedRoot
-from keyservice.spending import Buckets
 from keyservice.wire import DataKey, WrappedKey
 from tests.unit.keyservice.fakes import (
     FakeClock,

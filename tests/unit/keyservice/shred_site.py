@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from keyservice.errors import Unavailable
-from keyservice.ledger import Destruction, Entry
-from keyservice.ledger_file import LedgerFile
 from keyservice.records import RootRef, TenantRecord, Versioned
+from keyservice.shredding.ledger import Destruction, Entry
+from keyservice.shredding.ledger_file import LedgerFile
 from tests.unit.keyservice.fakes import FakeRoot, FakeStore
 
 

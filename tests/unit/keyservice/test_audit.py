@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from keyservice.audit import Auditor, AuditRecord
-from keyservice.audit_file import GENESIS, FileAuditSink
+from keyservice.access.audit import Auditor, AuditRecord
+from keyservice.access.audit_file import GENESIS, FileAuditSink
 from keyservice.errors import Unavailable
 from tests.unit.keyservice.fakes import FakeSink
 

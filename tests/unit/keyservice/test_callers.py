@@ -2,7 +2,7 @@
 
 import pytest
 
-from keyservice.callers import TokenCheck, of_certificate
+from keyservice.access.callers import TokenCheck, of_certificate
 from keyservice.errors import Unauthenticated
 
 TOKEN = "t" * 40

@@ -2,8 +2,8 @@
 
 import pytest
 
-from keyservice.client import KeyServiceClient
-from keyservice.dek_cache import DekCache
+from keyservice.client.client import KeyServiceClient
+from keyservice.client.dek_cache import DekCache
 from keyservice.wire import WrappedKey
 from tests.unit.keyservice.fakes import FakeClock
 

@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keyservice.destruction import Destroyer, tombstone
 from keyservice.errors import Shredded, UnknownTenant
-from keyservice.ledger import Destruction, Entry
-from keyservice.ledgered import LedgeredStore
 from keyservice.records import (
     OWN,
     KekState,
@@ -23,7 +20,10 @@ from keyservice.records import (
     TenantState,
     Tier,
 )
-from keyservice.replay import Pace, Replay
+from keyservice.shredding.destruction import Destroyer, tombstone
+from keyservice.shredding.ledger import Destruction, Entry
+from keyservice.shredding.ledgered import LedgeredStore
+from keyservice.shredding.replay import Pace, Replay
 from tests.unit.keyservice.fakes import tenant_id
 from tests.unit.keyservice.shred_site import (
     Died,

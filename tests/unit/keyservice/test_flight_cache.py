@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyservice.errors import Unavailable
-from keyservice.flight import FlightCache, Loaded
+from keyservice.keys.flight import FlightCache, Loaded
 from tests.unit.keyservice.fakes import FakeClock
 
 

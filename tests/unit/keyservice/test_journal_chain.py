@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from envelope.signature import SignatureRefused, new_signer
-from keyservice.differences import changes
-from keyservice.journal import Journal
-from keyservice.journal_entry import Chain, Fault, from_text, to_text
+from keyservice.journal.differences import changes
+from keyservice.journal.entry import Chain, Fault, from_text, to_text
+from keyservice.journal.journal import Journal
 from keyservice.records import (
     SHARED,
     Allowance,

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from keyservice.desk import Outcome
+from keyservice.access.policy import Operation
+from keyservice.desk.desk import Outcome
 from keyservice.errors import Conflict, Invalid, Unavailable, UnknownTenant
-from keyservice.journal import NOBODY, Journal
-from keyservice.journal_entry import GENESIS
-from keyservice.policy import Operation
+from keyservice.journal.entry import GENESIS
+from keyservice.journal.journal import NOBODY, Journal
 from keyservice.records import (
     OWN,
     SHARED,

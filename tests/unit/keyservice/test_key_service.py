@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from keyservice.audit import Auditor
-from keyservice.desk import Call, Desk
+from keyservice.access.audit import Auditor
+from keyservice.access.policy import Caller, Gate, allow_all, parse
+from keyservice.desk.desk import Call, Desk
+from keyservice.desk.service import KeyService
 from keyservice.errors import (
     CannotUnwrap,
     Denied,
@@ -20,12 +22,10 @@ from keyservice.errors import (
     Unavailable,
     UnknownTenant,
 )
-from keyservice.journal import Journal
-from keyservice.keyring import Keyring
+from keyservice.journal.journal import Journal
+from keyservice.keys.keyring import Keyring
 from keyservice.metrics import Metrics
-from keyservice.policy import Caller, Gate, allow_all, parse
 from keyservice.records import KekState, RootRef, TenantState, Tier
-from keyservice.service import KeyService
 from keyservice.wire import DataKey, WrappedKey
 from tests.unit.keyservice.fakes import (
     FakeClock,

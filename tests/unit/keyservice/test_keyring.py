@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from keyservice.errors import CannotUnwrap, Shredded, Suspended, Unavailable, UnknownTenant
-from keyservice.flight import FlightCache
-from keyservice.keyring import Keyring
+from keyservice.keys.flight import FlightCache
+from keyservice.keys.keyring import Keyring
 from keyservice.records import KekState, TenantState, Versioned
 from tests.unit.keyservice.fakes import (
     FakeClock,

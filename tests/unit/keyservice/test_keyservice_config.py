@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from keyservice.access.policy import Caller, Operation
+from keyservice.access.policy_file import load as load_policy
 from keyservice.config import ENV_PREFIX, ConfigError, Settings, load
-from keyservice.policy import Caller, Operation
-from keyservice.policy_file import load as load_policy
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 MINIMAL = """

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from keyservice.desk.lifecycle import Wanted
 from keyservice.errors import (
     CannotUnwrap,
     Invalid,
@@ -13,7 +14,7 @@ from keyservice.errors import (
     Unavailable,
     WrongState,
 )
-from keyservice.lifecycle import Wanted
+from keyservice.keys.rewrapping import Rewrapping
 from keyservice.records import (
     MAX_KEKS,
     OWN,
@@ -25,7 +26,6 @@ from keyservice.records import (
     TenantState,
     Tier,
 )
-from keyservice.rewrapping import Rewrapping
 from keyservice.wire import WrappedKey
 from tests.unit.keyservice.fakes import put
 from tests.unit.keyservice.lifecycle_bench import CALL, SECOND, A, B, Site, rotate, states

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from keyservice.desk.lifecycle import Wanted
 from keyservice.errors import KeyServiceError, Shredded, Shredding, Suspended, Unavailable
-from keyservice.lifecycle import Wanted
 from keyservice.records import OWN, SHARED, TenantState, Tier
 from tests.unit.keyservice.fakes import put
 from tests.unit.keyservice.lifecycle_bench import CALL, SECOND, A, Instance, Site, mortal, rotate

@@ -14,10 +14,10 @@ import pytest
 
 from keyservice.errors import Unavailable
 from keyservice.files import read_secret, write_durably
-from keyservice.key_file import Generations, read
-from keyservice.key_file import ensure as ensure_root_key
-from keyservice.local import LocalRoot
-from keyservice.local_store import FolderKeyStore
+from keyservice.local.key_file import Generations, read
+from keyservice.local.key_file import ensure as ensure_root_key
+from keyservice.local.root import LocalRoot
+from keyservice.local.store import FolderKeyStore
 from keyservice.records import (
     OWN,
     SHARED,

@@ -17,11 +17,11 @@ from keyservice.errors import (
     Unavailable,
     WrongState,
 )
-from keyservice.held import HeldRoot
-from keyservice.problems import to_problem
+from keyservice.keys.roots import Roots
+from keyservice.protocol.problems import to_problem
 from keyservice.records import Custody, RootRef, Tier
-from keyservice.roots import Roots
-from keyservice.vault_session import Answer, VaultSession
+from keyservice.vault.held import HeldRoot
+from keyservice.vault.session import Answer, VaultSession
 from keyservice.wire import WrappedKey
 from tests.unit.keyservice.fakes import FakeRoot, FakeStore
 from tests.unit.keyservice.lifecycle_bench import CALL, A, B, Instance, rotate

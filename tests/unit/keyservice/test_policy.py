@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyservice.access.policy import Caller, Gate, Operation, Policy, Rule, allow_all, parse
 from keyservice.errors import Denied, Throttled
-from keyservice.policy import Caller, Gate, Operation, Policy, Rule, allow_all, parse
 from tests.unit.keyservice.fakes import FakeClock
 
 GATEWAY = Caller(("dns:gateway.internal", "dns:other.internal"))

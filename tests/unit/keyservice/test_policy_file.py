@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from keyservice.access.policy import Caller, Gate, Operation
+from keyservice.access.policy_file import PolicyFile, load
 from keyservice.errors import Denied
-from keyservice.policy import Caller, Gate, Operation
-from keyservice.policy_file import PolicyFile, load
 
 CALLER, TENANT = Caller(("dns:g",)), "a" * 32
 ALLOW = """

@@ -3,9 +3,9 @@
 import pytest
 
 from keyservice.errors import Unavailable
-from keyservice.problems import STATUS, from_problem, to_problem
-from keyservice.vault_login import Refused
-from keyservice.vault_session import Sealed
+from keyservice.protocol.problems import STATUS, from_problem, to_problem
+from keyservice.vault.login import Refused
+from keyservice.vault.session import Sealed
 from keyservice.wire import ERRORS, KeyServiceError
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from envelope.signature import SignatureRefused, new_signer, verify
-from keyservice.ledger import Destruction
-from keyservice.receipts import receipt
 from keyservice.records import OWN, SHARED, RootRef, Tier
+from keyservice.shredding.ledger import Destruction
+from keyservice.shredding.receipts import receipt
 from tests.unit.keyservice.shred_site import ledger_in
 
 TENANT = "c" * 32

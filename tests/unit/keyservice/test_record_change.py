@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from keyservice import change
+from keyservice.desk import change
 from keyservice.errors import Conflict, KeyServiceError, Unavailable
 from keyservice.records import RootRef, TenantRecord, TenantState
 from tests.unit.keyservice.fakes import FakeStore

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyservice import seal
+from keyservice.keys import seal
 from keyservice.records import (
     Allowance,
     Custody,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyservice.errors import Suspended, Unavailable
-from keyservice.keyring import Keyring
+from keyservice.keys.keyring import Keyring
 from keyservice.records import TenantState
 from tests.unit.keyservice.fakes import (
     FakeClock,

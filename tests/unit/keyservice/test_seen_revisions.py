@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyservice.transport import Revisions
+from keyservice.client.transport import Revisions
 
 
 def test_the_highest_is_remembered() -> None:

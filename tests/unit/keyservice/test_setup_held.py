@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from keyservice import app
-from keyservice.cli import cli
+from keyservice.cli.main import cli
 from keyservice.config import ConfigError, load
-from keyservice.setup_held import HeldSetup, policy, role_of, script, section
+from keyservice.vault.setup_held import HeldSetup, policy, role_of, script, section
+from keyservice.wiring import app
 
 MINIMAL = """
 [development]

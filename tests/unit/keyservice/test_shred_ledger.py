@@ -10,9 +10,9 @@ import pytest
 
 from envelope.signature import new_signer
 from keyservice.errors import Invalid
-from keyservice.ledger import GENESIS, Destruction, Entry, faults, new_entry, read_entry
-from keyservice.ledger_file import LedgerFile
 from keyservice.records import OWN, Tier
+from keyservice.shredding.ledger import GENESIS, Destruction, Entry, faults, new_entry, read_entry
+from keyservice.shredding.ledger_file import LedgerFile
 
 TENANT, OTHER = "a" * 32, "b" * 32
 

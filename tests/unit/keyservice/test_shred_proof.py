@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from keyservice.audit import Auditor
-from keyservice.change import Changes
-from keyservice.desk import Call, Desk
-from keyservice.destruction import Destroyer
+from keyservice.access.audit import Auditor
+from keyservice.access.policy import Caller, Gate, parse
+from keyservice.desk.change import Changes
+from keyservice.desk.desk import Call, Desk
 from keyservice.errors import Altered, Denied, KeyServiceError, WrongState
-from keyservice.keyring import Keyring
-from keyservice.policy import Caller, Gate, parse
+from keyservice.keys.keyring import Keyring
 from keyservice.records import OWN, KekState, ShredOrder, TenantRecord, TenantState
-from keyservice.shredding import Shreddings
+from keyservice.shredding.destruction import Destroyer
+from keyservice.shredding.shredding import Shreddings
 from tests.unit.keyservice.fakes import FakeSink
 from tests.unit.keyservice.lifecycle_bench import METRICS, A, Site, journal
 from tests.unit.keyservice.shred_site import MortalLedger, ledger_in

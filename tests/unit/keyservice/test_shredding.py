@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from envelope.signature import verify
-from keyservice.audit import Auditor
-from keyservice.change import Changes
-from keyservice.desk import Call, Desk
-from keyservice.destruction import Destroyer
+from keyservice.access.audit import Auditor
+from keyservice.access.policy import Caller, Gate, parse
+from keyservice.access.spending import Buckets
+from keyservice.desk.change import Changes
+from keyservice.desk.desk import Call, Desk
+from keyservice.desk.lifecycle import Lifecycle
+from keyservice.desk.service import KeyService
 from keyservice.errors import (
     Denied,
     Invalid,
@@ -24,15 +27,12 @@ from keyservice.errors import (
     Unavailable,
     WrongState,
 )
-from keyservice.keyring import Keyring
-from keyservice.ledgered import LedgeredStore
-from keyservice.lifecycle import Lifecycle
-from keyservice.policy import Caller, Gate, parse
+from keyservice.keys.keyring import Keyring
+from keyservice.keys.rewrapping import Rewrapping
 from keyservice.records import OWN, ShredOrder, TenantRecord, TenantState, Tier
-from keyservice.rewrapping import Rewrapping
-from keyservice.service import KeyService
-from keyservice.shredding import Notice, Shreddings
-from keyservice.spending import Buckets
+from keyservice.shredding.destruction import Destroyer
+from keyservice.shredding.ledgered import LedgeredStore
+from keyservice.shredding.shredding import Notice, Shreddings
 from keyservice.wire import DataKey, WrappedKey
 from tests.unit.keyservice.fakes import FakeClock, FakeSink, tenant_id
 from tests.unit.keyservice.lifecycle_bench import METRICS, TTLS, journal

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keyservice.errors import Unavailable
-from keyservice.vault_login import (
+from keyservice.vault.login import (
     HOLD,
     LONGEST_HOLD,
     AppRoleLogin,

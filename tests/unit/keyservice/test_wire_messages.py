@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from keyservice import errors
 from keyservice.errors import Conflict, Invalid, KeyServiceError, Throttled
-from keyservice.messages import CreateTenant, Item, MakeDataKeys, Problem, UseKeys, parse
-from keyservice.problems import PREFIX, STATUS, from_problem, to_problem
+from keyservice.protocol.messages import CreateTenant, Item, MakeDataKeys, Problem, UseKeys, parse
+from keyservice.protocol.problems import PREFIX, STATUS, from_problem, to_problem
 from keyservice.wire import ERRORS, MAX_BATCH, MAX_CONTEXT, DataKey, WrappedKey
 
 ALL = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, KeyServiceError)]

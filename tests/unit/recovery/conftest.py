@@ -10,13 +10,13 @@ import pytest
 from awscrt.checksums import crc64nvme
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.catalog_backup import CatalogBackups
+from gateway.flow.pump import PumpSettings
 from gateway.model import envelope_key, new_id
-from gateway.patience import Patience
+from gateway.pacing.patience import Patience
 from gateway.ports import Piece
-from gateway.pump import PumpSettings
-from gateway.quorum import Role, Target
-from gateway.rebuild import Rebuild, Report
+from gateway.recovery.catalog_backup import CatalogBackups
+from gateway.recovery.rebuild import Rebuild, Report
+from gateway.targets.quorum import Role, Target
 from tests.doubles.runs import MemoryRuns
 from tests.unit.gateway.conftest import PART, Bench, bench
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from envelope.envelope import decode, encode
+from gateway.attachments.tokens import Tokens
 from gateway.errors import (
     CatalogConflict,
     CatalogUnavailable,
@@ -16,8 +17,7 @@ from gateway.errors import (
     Unreadable,
 )
 from gateway.model import SYSTEM, Right, body_key, envelope_key, new_id, now
-from gateway.quorum import QuorumLost
-from gateway.tokens import Tokens
+from gateway.targets.quorum import QuorumLost
 from tests.unit.gateway.conftest import PART
 from tests.unit.recovery.conftest import Site
 

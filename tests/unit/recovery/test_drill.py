@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 
 from envelope.envelope import decode, encode
-from gateway.drill import EVERYTHING, Drill, Drilled
+from gateway.duties.record import on_record
 from gateway.errors import CatalogConflict, NotFound
 from gateway.model import SYSTEM, body_key, envelope_key
+from gateway.pacing.rate import Rate
 from gateway.ports import RunState
-from gateway.rate import Rate
-from gateway.record import on_record
-from gateway.trial import Scratch
+from gateway.recovery.drill import EVERYTHING, Drill, Drilled
+from gateway.recovery.trial import Scratch
 from tests.doubles.stores import FaultyStore
 from tests.unit.recovery.conftest import Site, content
 
@@ -118,7 +118,7 @@ async def test_what_is_wrong_is_found(
     everything: bool,  # noqa: FBT001
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.trial.SKEW", timedelta())
+    monkeypatch.setattr("gateway.recovery.trial.SKEW", timedelta())
     version = await damaged(site, how)
 
     drilled = await drill_of(site).record(site.east, everything=everything)

@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import pytest
 
-from gateway.drill import Drill, Drilled
 from gateway.errors import GatewayError, StoreDamaged, StoreError, StoreUnavailable
 from gateway.model import SYSTEM
-from gateway.patience import Patience, passing
+from gateway.pacing.patience import Patience, passing
+from gateway.pacing.rate import Rate
 from gateway.ports import Stat
-from gateway.rate import Rate
+from gateway.recovery.drill import Drill, Drilled
 from keyservice.wire import KeyServiceError, Throttled, Unavailable, WrappedKey
 from tests.doubles.keys import MemoryKeys
 from tests.doubles.stores import FaultyStore

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.reseal import Outcome
+from gateway.rotation.reseal import Outcome
 from tests.doubles.resealing import reseal
 from tests.unit.recovery.conftest import Site
 from tests.unit.recovery.test_drill import drill_of, fill

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from gateway.attachments.tenants import Tenants
+from gateway.attachments.tokens import Tokens
 from gateway.errors import CatalogConflict, NotFound, StoreUnavailable
 from gateway.model import Precondition, Right
 from gateway.ports import Recovery, RunState, Settled
-from gateway.quorum import Role, Target
-from gateway.rebuild import UNKNOWN
-from gateway.tenants import Tenants
-from gateway.tokens import Tokens
+from gateway.recovery.rebuild import UNKNOWN
+from gateway.targets.quorum import Role, Target
 from keyservice.wire import Unavailable
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART
@@ -138,7 +138,7 @@ async def test_what_was_purged_before_the_copy_stays_away(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = site.bench
-    monkeypatch.setattr("gateway.rebuild.SKEW", timedelta())
+    monkeypatch.setattr("gateway.recovery.rebuild.SKEW", timedelta())
     gone = await bench.store(b"purged", "a")
     stored = await site.envelope(gone.version.blob)
     lost = bench.catalog
@@ -197,7 +197,7 @@ async def test_a_key_service_that_is_away_is_no_reason_to_go_on_without(
 
 async def test_a_rebuild_that_died_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = site.bench
-    monkeypatch.setattr("gateway.envelopes.BATCH", 2)
+    monkeypatch.setattr("gateway.recovery.envelopes.BATCH", 2)
     for number in range(3):
         await bench.store(b"before", f"a{number}")
     await site.backups().make()

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from envelope.envelope import decode, encode
+from gateway.attachments.tenants import Tenants
 from gateway.model import body_key, envelope_key, new_id
-from gateway.tenants import Tenants
 from tests.unit.recovery.conftest import Site, content
 
 
@@ -107,7 +107,7 @@ async def test_an_older_copy_of_the_catalog_hides_nothing_that_is_there(
 async def test_tenants_that_a_store_makes_up_are_not_remembered_without_bound(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.rebuild.LISTED", 3)
+    monkeypatch.setattr("gateway.recovery.rebuild.LISTED", 3)
     receipt = await site.bench.store(b"ours")
     envelope = await site.envelope(receipt.version.blob)
     for _ in range(9):

@@ -9,7 +9,7 @@ import pytest
 from gateway.catalog import SqlCatalog
 from gateway.errors import CatalogUnavailable
 from gateway.model import Version, body_key, envelope_key, now
-from gateway.reseal import Outcome
+from gateway.rotation.reseal import Outcome
 from tests.doubles.blobs import whole
 from tests.doubles.resealing import reseal
 from tests.unit.gateway.conftest import PART
@@ -84,7 +84,7 @@ async def test_a_copy_from_the_middle_of_a_reseal_is_not_the_last_word(
         return await switch(*words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(site.bench.catalog.wraps, "switch", copied_first)
-    monkeypatch.setattr("gateway.rebuild.SKEW", timedelta())
+    monkeypatch.setattr("gateway.recovery.rebuild.SKEW", timedelta())
     assert await reseal(site.bench, receipt.version, before=now()) is Outcome.RESEALED
     new = (await site.bench.catalog.find(site.bench.tenant, "report")).version
     catalog, _ = await site.rebuilt()
@@ -104,7 +104,7 @@ async def test_one_that_was_killed_before_it_switched_costs_nothing(
     with monkeypatch.context() as broken:
         broken.setattr(site.bench.catalog.wraps, "switch", killed)
         broken.setattr(site.bench.catalog.wraps, "abandon", killed)
-        broken.setattr("gateway.reseal.ASKED", 1)
+        broken.setattr("gateway.rotation.reseal.ASKED", 1)
         with pytest.raises(CatalogUnavailable):
             await reseal(site.bench, receipt.version)
     catalog, report = await site.rebuilt(use_backup=False)

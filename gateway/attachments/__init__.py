@@ -1,0 +1,1 @@
+"""What callers do with attachments: upload, download, list, delete, and who may."""

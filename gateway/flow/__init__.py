@@ -1,0 +1,1 @@
+"""Bytes in flight: client to segments to stores, with back-pressure, in bounded memory."""

@@ -1,0 +1,1 @@
+"""Several processes on one port, and commands that end with who started them."""

@@ -1,0 +1,1 @@
+"""New roots, new KEKs, new data keys: in turns, online, until the old ones can be retired."""

@@ -1,0 +1,1 @@
+"""The settings: what an operator may write, checked when it is read."""

@@ -1,0 +1,1 @@
+"""The composition roots: from settings to what runs. Nothing else knows an adapter."""

@@ -1,0 +1,1 @@
+"""The command `sealgate-keyservice`, one file a command group."""

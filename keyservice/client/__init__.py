@@ -1,0 +1,1 @@
+"""The client of the key service: for gateways, and for administrators' commands."""

@@ -1,0 +1,1 @@
+"""Requests to use cases and back (docs/keyservice-api.md)."""

@@ -1,0 +1,1 @@
+"""The key journal: what happened to a tenant's keys, signed and chained."""

@@ -1,0 +1,1 @@
+"""KEKs in memory and in their records: opened, cached, sealed, wrapped anew."""

@@ -1,0 +1,1 @@
+"""Roots, records and journal in files: for development, tests, and a single machine."""

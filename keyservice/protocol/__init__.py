@@ -1,0 +1,1 @@
+"""The messages and problems that the key service and its client share."""

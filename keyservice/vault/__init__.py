@@ -1,0 +1,1 @@
+"""Roots, records and journal in Vault or OpenBao: ours, or one that a customer holds."""
