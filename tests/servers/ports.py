@@ -1,14 +1,15 @@
 """Ports for servers that the tests start.
 
 They lie below those that the system gives to clients: a server that is killed and started again could
-find its port taken by any connection that a client opened meanwhile. A port is free when it is handed
-out, and no two callers of a process get the same; another program may still take it before the server
-binds it, so whoever starts a server reports that and is started again.
+find its port taken by any connection that a client opened meanwhile. No two callers get the same, of no
+process on Linux: there a socket stays bound to the port, without listening, beside which a server that
+sets SO_REUSEADDR or SO_REUSEPORT (as all do) still binds it, as often as it is started.
 """
 
 import itertools
 import secrets
 import socket
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -33,8 +34,13 @@ def free_port() -> int:
             except OSError:
                 continue
             found: int = probe.getsockname()[1]
-        if found not in _taken:
+            if found in _taken:
+                continue
             _taken.add(found)
+            if sys.platform == "linux":
+                for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                    probe.setsockopt(socket.SOL_SOCKET, option, 1)
+                probe.detach()  # it is closed when the process ends
             return found
     raise AssertionError
 

@@ -39,6 +39,12 @@ operations = ["*"]
 """
 
 
+# On a busy machine a target, or Vault, may rest for seconds: without a fault none is given up.
+PATIENT = {"backup_patience": 20.0, "first_byte": 30.0, "silence": 60.0}
+PATIENT_WITH_VAULT = {"timeout": 15.0, "deadline": 25.0}
+PATIENT_WITH_KEYS = 30.0
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A bucket on an S3 server, as a target."""
@@ -55,6 +61,8 @@ class Bucket:
 @dataclass(slots=True)
 class Stack:
     """One stack below `home`. `extra` adds gateway settings by section, `top` those above them.
+
+    It is more patient with what it depends on than as shipped; a test of that sets its own in `extra`.
 
     `held` are customers' own Vaults, as sections of the key service's settings; `forget` is after how many
     seconds the key service forgets what it has of a tenant, where that is not as configured.
@@ -174,6 +182,7 @@ class Stack:
             "transit_mount": names.transit_mount,
             "kv_mount": names.kv_mount,
             "standard_key": names.standard_key,
+            **PATIENT_WITH_VAULT,
         }
         settings["root.vault.approle"] = {
             "role_id_file": str(login.role_id_file),
@@ -191,10 +200,10 @@ class Stack:
                 "ca_file": str(certs / "ca.crt"),
                 "certificate": str(certs / "gateway.crt"),
                 "private_key": str(certs / "gateway.key"),
+                "timeout": PATIENT_WITH_KEYS,
             },
+            "limits": PATIENT,
             "catalog": {"url": self.catalog},
-            # On a busy machine a target may rest for seconds: without a fault none is left behind.
-            "limits": {"backup_patience": 20.0},
             "targets": [self._target(name, place) for name, place in self.targets.items()],
         }
         for section, values in self.extra.items():
