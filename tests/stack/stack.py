@@ -42,7 +42,6 @@ operations = ["*"]
 # On a busy machine a target, or Vault, may rest for seconds: without a fault none is given up.
 PATIENT = {"backup_patience": 20.0, "first_byte": 30.0, "silence": 60.0}
 PATIENT_WITH_VAULT = {"timeout": 15.0, "deadline": 25.0}
-PATIENT_WITH_KEYS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +199,6 @@ class Stack:
                 "ca_file": str(certs / "ca.crt"),
                 "certificate": str(certs / "gateway.crt"),
                 "private_key": str(certs / "gateway.key"),
-                "timeout": PATIENT_WITH_KEYS,
             },
             "limits": PATIENT,
             "catalog": {"url": self.catalog},

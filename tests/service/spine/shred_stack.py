@@ -114,7 +114,12 @@ class Site:
         typed = ["--reason", "account closed", "--confirm", tenant]
         return self.sealgate("keys", "shred", *words, tenant, *typed, who=who)
 
-    def asked(self, what: Callable[[ShredControl], Coroutine[Any, Any, T]], who: str = "") -> T:
+    def asked(
+        self,
+        what: Callable[[ShredControl], Coroutine[Any, Any, T]],
+        who: str = "",
+        attempts: int = 4,
+    ) -> T:
         """Ask the key service itself, as an administrator where one is named; quicker than a command."""
 
         async def ask() -> T:
@@ -124,12 +129,28 @@ class Site:
                 ca_file=self.stack.home / "certs" / "ca.crt",
                 certificate=certs / f"{who or 'gateway'}.crt",
                 private_key=certs / f"{who or 'gateway'}.key",
-                attempts=1,
+                attempts=attempts,
+                timeout=100,
+                attempt_timeout=60,
             )
             async with client:
                 return await what(client.shreds)
 
         return apart(ask)
+
+    def in_ledger(self) -> set[str]:
+        """Return the tenants whose end is in the shred ledger."""
+        page = self.asked(
+            lambda keys: keys.ledger()
+        )  # there are not so many that it is the first only
+        return {entry.tenant for entry in page.entries}
+
+    def shred(self, tenant: str) -> None:
+        """See to it that a tenant is dead."""
+        if tenant not in self.in_ledger():
+            self.asked(lambda keys: keys.order_shred(tenant, reason="closed"), "ada")
+            self.asked(lambda keys: keys.approve_shred(tenant, reason="seen"), "bob")
+        self.asked(lambda keys: keys.execute_shred(tenant, reason="now"), "bob")
 
     def worker(self, what: Callable[[Core], Awaitable[T]]) -> T:
         """Do one duty now, as a worker would; quicker than a process."""

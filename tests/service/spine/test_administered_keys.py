@@ -137,6 +137,9 @@ async def test_a_suspension_holds_within_the_tenants_time_under_load(
             await admin.control.suspend(tenant, reason="test")
             suspended = time.monotonic()
             await asyncio.sleep(TTL + 1.0)
+            async with asyncio.timeout(60):
+                while not load.refusals:  # noqa: ASYNC110 - it is several tasks' to count
+                    await asyncio.sleep(0.1)
             load.stopped = True
         late = {kind: began - suspended for kind, began in load.last.items()}
         record_property(

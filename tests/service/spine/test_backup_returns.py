@@ -46,8 +46,7 @@ async def test_a_backup_that_was_down_catches_up(  # noqa: PLR0917 - fixtures
         },
         catalog=postgres.new_database(),
         extra={
-            "limits": {"backup_patience": 0.2},
-            "repair": {"report_every": 0.1, "threshold": 1.0, "lease": 5.0},
+            "repair": {"report_every": 0.1, "threshold": 1.0},
         },
     )
     token = await asyncio.to_thread(stack.admin_token)
