@@ -50,7 +50,7 @@ class Application:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token is not None else {}
         self._session = aiohttp.ClientSession(
             headers=headers,
-            timeout=aiohttp.ClientTimeout(total=30),
+            timeout=aiohttp.ClientTimeout(total=110),
             auto_decompress=False,
             skip_auto_headers={"Content-Type"},
         )

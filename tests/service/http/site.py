@@ -196,7 +196,7 @@ def _settings(home: Path, names: Sequence[str], extra: dict[str, Any]) -> Settin
         "keyservice": {
             "url": f"unix://{home / 'keys.sock'}",
             "token_file": home / "keyservice.token",
-            "timeout": 3.0,
+            "timeout": 15.0,
         },
         "catalog": {"url": f"sqlite:///{home / 'catalog.db'}"},
         "targets": [
@@ -209,8 +209,16 @@ def _settings(home: Path, names: Sequence[str], extra: dict[str, Any]) -> Settin
             for name in names
         ],
         "drain_timeout": 0.5,
+        # All runs in one process: where that has to wait for the machine, no store was slow.
+        "limits": {
+            "backup_patience": 30.0,
+            "first_byte": 60.0,
+            "silence": 60.0,
+            "hedge_after": 60.0,
+        },
     }
-    return Settings.model_validate({**values, **extra})
+    limits = {**values["limits"], **extra.get("limits", {})}
+    return Settings.model_validate({**values, **extra, "limits": limits})
 
 
 @contextlib.asynccontextmanager

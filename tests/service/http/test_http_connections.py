@@ -3,7 +3,6 @@
 import asyncio
 import re
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -124,14 +123,14 @@ async def test_nothing_is_no_cap(new_site: NewSite) -> None:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def secure(
-    new_site: NewSite, site_home: Callable[[], Path]
+    request: pytest.FixtureRequest, new_site: NewSite, site_home: Callable[[], Path]
 ) -> AsyncIterator[tuple[Site, ssl.SSLContext]]:
-    """Run a gateway with few connections that speaks TLS and waits a second for it."""
+    """Run a gateway with few connections that speaks TLS."""
     place = site_home() / "certs"
     await asyncio.to_thread(issue, place, server_names=[HERE], gateway_name="x", days=1)
     files = {"certificate": "keyservice.crt", "private_key": "keyservice.key"}
     tls = {name: place / file for name, file in files.items()}
-    limits = {"address_connections": OF_ONE, "head_timeout": 1.0}
+    limits = {"address_connections": OF_ONE, "head_timeout": getattr(request, "param", 300.0)}
     async with new_site(tls=tls, limits=limits) as site:
         yield site, ssl.create_default_context(cafile=str(place / "ca.crt"))
 
@@ -150,14 +149,13 @@ async def test_connections_over_tls_are_counted_too(
                 await session.get(f"{site.url}/livez", ssl=context)
 
 
+@pytest.mark.parametrize("secure", [1.0], indirect=True)  # seconds for it
 async def test_a_handshake_that_does_not_come_is_cut(
     secure: tuple[Site, ssl.SSLContext],
 ) -> None:
     site, _ = secure
-    began = time.monotonic()
     async with From(site) as wire:
-        assert await wire.closed(within=20.0) == b""
-    assert time.monotonic() - began < 20
+        assert await wire.closed() == b""
 
 
 async def test_an_idle_connection_is_closed(
@@ -166,7 +164,7 @@ async def test_an_idle_connection_is_closed(
     monkeypatch.setattr(connection, "KEEPALIVE", 0.5)
     async with new_site() as site, From(site) as wire:
         assert await wire.served()
-        assert await wire.closed(within=20.0) == b""
+        assert await wire.closed() == b""
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 65537", "Transfer-Encoding: chunked"])

@@ -70,7 +70,7 @@ async def test_a_degraded_acknowledgement_says_so_every_time(new_site: NewSite) 
         for name in ("primary", "west"):
             site.stores[name].faults.refuse = StoreUnavailable("down")
         for replayed in (False, True):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(100):
                 answer = await client.put(path, BODY, {"Idempotency-Key": "once"})
             assert (answer.status, answer.headers["Sealgate-Stored"]) == (201, "east")
             assert answer.headers["Sealgate-Degraded"] == "true"

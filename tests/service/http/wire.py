@@ -69,7 +69,7 @@ class Wire:
         length = 0 if empty else int(headers["Content-Length"])
         return Raw(status, headers, await self.reader.readexactly(length))
 
-    async def closed(self, within: float = 5.0) -> bytes:
+    async def closed(self, within: float = 60.0) -> bytes:
         """Wait until the other side ends the connection, and return what came before."""
         async with asyncio.timeout(within):
             try:
