@@ -1,5 +1,6 @@
 """`sealgate serve`: the gateway itself."""
 
+import gc
 import resource
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from gateway.settings.config import ConfigError, Settings
 from keyservice import logs
 
 _FILES = 65536
+_YOUNG = 10_000  # objects made, and not yet gone again, before the collector looks at them; not 700
 HELP = teach(
     "Run the gateway until SIGTERM or Ctrl-C, then finish running streams and stop.",
     "sealgate serve --config /etc/sealgate/sealgate.toml",
@@ -43,6 +45,7 @@ def serve(
         return
     from gateway.wiring import app  # noqa: PLC0415 - help, and the parent of workers, do without it
 
+    spare_collections()
     run(app.serve(settings))
 
 
@@ -52,6 +55,17 @@ def allow_connections() -> None:
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def spare_collections() -> None:
+    """Keep the garbage collector from what was imported, and let it look at the rest less often.
+
+    A request leaves next to no cycles behind, but makes hundreds of objects: with Python's defaults a tenth
+    of the time went into looking for them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
 
 
 async def _parent(settings: Settings, config: Path) -> bool:
