@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ MAX_ENTRY = 128 * 1024  # of the shred ledger
 MAX_WRAPPED = 512
 MAX_REASON = 200
 MAX_REQUEST_ID = 64
+REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID}}}")
 
 ERRORS: dict[str, type[KeyServiceError]] = {
     error.code: error
@@ -210,6 +212,7 @@ __all__ = [
     "MAX_REASON",
     "MAX_REQUEST_ID",
     "MAX_WRAPPED",
+    "REQUEST_ID",
     "Altered",
     "CannotUnwrap",
     "Chain",

@@ -3,7 +3,8 @@
 Guarantees, beside those of `transport`: opened data keys are kept for a short time, no longer than the
 key service allows for the tenant, under the tenant, the context and the wrapped key together; a refusal
 of the tenant, and a change of it that was asked for here, drops all that is kept of it. What is answered
-from the short cache is not on the key service's record again. `control` is the face for those who
+from the short cache is not on the key service's record again. Keys that several requests need at once may
+travel together; each request is on record by its own id all the same. `control` is the face for those who
 administer.
 """
 
@@ -15,8 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from envelope.errors import EnvelopeError
+from envelope.wrap import kek_id
 from keyservice.client.control import KeyControl
 from keyservice.client.dek_cache import DekCache
+from keyservice.client.gathering import Gathering
 from keyservice.client.shreds import ShredControl
 from keyservice.client.transport import Transport, checked, demand_tenant
 from keyservice.errors import Denied, KeyServiceError, Shredded, Suspended, UnknownTenant
@@ -31,10 +35,24 @@ from keyservice.protocol.messages import (
     UseKeys,
 )
 from keyservice.protocol.problems import from_problem
-from keyservice.wire import MAX_BATCH, DataKey, Status, TenantKeys, WrappedKey
+from keyservice.wire import (
+    MAX_BATCH,
+    MAX_CONTEXT,
+    MAX_WRAPPED,
+    REQUEST_ID,
+    DataKey,
+    Status,
+    TenantKeys,
+    WrappedKey,
+)
 
 FINAL = (Denied, UnknownTenant, Suspended, Shredded)
 T = TypeVar("T")
+Kind = tuple[
+    str, str, str
+]  # tenant, KEK, reason: what requests have in common that may go together
+Wanted = tuple[WrappedKey, str]  # for the request with this id
+Opened = tuple[bytes | KeyServiceError, float]  # and until when it may be kept
 
 
 class KeyServiceClient:
@@ -72,6 +90,7 @@ class KeyServiceClient:
             connections=connections,
         )
         self._cache = DekCache(cache_size, cache_ttl, clock)
+        self._gathering: Gathering[Kind, Wanted, Opened] = Gathering(self._unwrap)
         self.control = KeyControl(self._transport, self._cache.forget)
         self.shreds = ShredControl(self._transport, self.control, self._cache.forget)
 
@@ -139,10 +158,13 @@ class KeyServiceClient:
         """Return the data key of each wrapped key, in order, or why it cannot be had."""
         found: list[bytes | KeyServiceError | None] = [self._cache.get(tenant, k) for k in keys]
         missing = [number for number, dek in enumerate(found) if dek is None]
-        asked = [keys[number] for number in missing]
-        answers = await self._each(
-            tenant, "unwrap", asked, reason=reason, request_id=request_id, read=_dek
-        )
+        asked = [(keys[number], request_id) for number in missing]
+        if len(asked) == 1 and _in_form(*asked[0]):
+            # By KEK, so that one which its owner's Vault keeps waiting holds up no other.
+            kind = (tenant, _kek_id(asked[0][0]), reason)
+            answers = [await self._gathering.one(kind, asked[0])]
+        else:
+            answers = await self._each(tenant, "unwrap", asked, reason=reason, read=_dek)
         for number, (answer, until) in zip(missing, answers, strict=True):
             found[number] = answer
             if isinstance(answer, bytes):
@@ -153,9 +175,8 @@ class KeyServiceClient:
         self, tenant: str, keys: Sequence[WrappedKey], *, reason: str, request_id: str
     ) -> list[bytes | KeyServiceError]:
         """Return each wrapped key under the tenant's current KEK, in order."""
-        answers = await self._each(
-            tenant, "rewrap", keys, reason=reason, request_id=request_id, read=_wrapped
-        )
+        asked = [(key, request_id) for key in keys]
+        answers = await self._each(tenant, "rewrap", asked, reason=reason, read=_wrapped)
         return [answer for answer, _ in answers]
 
     async def status(self) -> Status:
@@ -163,20 +184,32 @@ class KeyServiceClient:
         view = await self._transport.ask("GET", "/v1/status", None, StatusView)
         return Status(view.root, view.healthy, view.detail)
 
+    async def _unwrap(self, kind: Kind, keys: Sequence[Wanted]) -> Sequence[Opened]:
+        """Send together what several requests asked for."""
+        tenant, _, reason = kind
+        return await self._each(tenant, "unwrap", keys, reason=reason, read=_dek)
+
     async def _each(
         self,
         tenant: str,
         operation: str,
-        keys: Sequence[WrappedKey],
+        keys: Sequence[Wanted],
         *,
         reason: str,
-        request_id: str,
         read: Callable[[Item], bytes | KeyServiceError],
-    ) -> list[tuple[bytes | KeyServiceError, float]]:
+    ) -> list[Opened]:
         """Return each answer, and until when it may be kept."""
-        found: list[tuple[bytes | KeyServiceError, float]] = []
+        found: list[Opened] = []
         for batch in _batches(keys):
-            asked = tuple({"wrapped": k.wrapped, "context": k.context} for k in batch)
+            request_id = batch[0][1]
+            asked = tuple(
+                {
+                    "wrapped": key.wrapped,
+                    "context": key.context,
+                    "request": own if own != request_id else None,
+                }
+                for key, own in batch
+            )
             seen = self._transport.revisions.of(tenant)
             message = checked(UseKeys, reason=reason, keys=asked, at_least=seen)
             now = self._cache.now()
@@ -211,6 +244,20 @@ class KeyServiceClient:
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), MAX_BATCH):
         yield items[start : start + MAX_BATCH]
+
+
+def _in_form(key: WrappedKey, request_id: str) -> bool:
+    """Tell whether the key service will not refuse the item, and with it what goes along, for its form."""
+    sizes = 0 < len(key.wrapped) <= MAX_WRAPPED and 0 < len(key.context) <= MAX_CONTEXT
+    return sizes and (not request_id or REQUEST_ID.fullmatch(request_id) is not None)
+
+
+def _kek_id(key: WrappedKey) -> str:
+    """Return which KEK a key says it is under, nothing if it does not say."""
+    try:
+        return kek_id(key.wrapped)
+    except EnvelopeError:
+        return ""
 
 
 def _data_key(item: Item, fresh: float) -> DataKey | KeyServiceError:

@@ -25,17 +25,22 @@ from keyservice.journal.journalled import observed
 from keyservice.metrics import Metrics
 
 T = TypeVar("T")
+Use = tuple[str, str, str]  # the request's id, the KEK's, the outcome
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who asks, why, and under which request id."""
+    """Who asks, why, and under which request id.
+
+    `requests` has that of each item, where a caller sends together what several requests need.
+    """
 
     caller: Caller
     request_id: str
     reason: str
+    requests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class Desk:
         self, call: Call, tenant: str, operation: Operation | None, error: KeyServiceError
     ) -> None:
         """Put on record a request that was refused before it could be understood."""
-        await self._record(call, tenant, operation, Counter({("", error.code): 1}))
+        await self._record(call, tenant, operation, _refused(call, error.code, 1))
         if operation is not None:
             self._metrics.request(operation, error.code, 0.0)
 
@@ -88,7 +93,8 @@ class Desk:
         self, call: Call, tenant: str, operation: Operation, keks: Sequence[str]
     ) -> None:
         """Put on record what nobody asked for and was done all the same: by the service itself."""
-        await self._record(call, tenant, operation, Counter({(kek, "ok"): 1 for kek in keks}))
+        uses = Counter({(call.request_id, kek, "ok"): 1 for kek in keks})
+        await self._record(call, tenant, operation, uses)
 
     async def answer(
         self,
@@ -110,13 +116,17 @@ class Desk:
                 asked = Asked(operation.value, call.caller.name, call.request_id, call.reason)
                 outcomes = await observed(self._journal, asked, work, _verdict)
             except KeyServiceError as error:
-                await self._record(call, tenant, operation, Counter({("", error.code): count}))
+                await self._record(call, tenant, operation, _refused(call, error.code, count))
                 raise
             except Exception as error:
                 log.exception("request failed for a reason nobody foresaw", operation=operation)
-                await self._record(call, tenant, operation, Counter({("", outcome): count}))
+                await self._record(call, tenant, operation, _refused(call, outcome, count))
                 raise KeyServiceError from error
-            uses = Counter((item.kek, _code(item.value)) for item in outcomes)
+            requests = call.requests or (call.request_id,) * len(outcomes)
+            uses = Counter(
+                (request, item.kek, _code(item.value))
+                for request, item in zip(requests, outcomes, strict=True)
+            )
             await self._record(call, tenant, operation, uses)
             outcome = "ok"
         except KeyServiceError as error:
@@ -124,16 +134,16 @@ class Desk:
             raise
         finally:
             self._metrics.request(operation, outcome, time.monotonic() - started)
-        for (_, code), number in uses.items():
+        for (_, _, code), number in uses.items():
             self._metrics.keys(operation, code, number)
         return [item.value for item in outcomes]
 
     async def _record(
-        self, call: Call, tenant: str, operation: Operation | None, uses: Counter[tuple[str, str]]
+        self, call: Call, tenant: str, operation: Operation | None, uses: Counter[Use]
     ) -> None:
         record = AuditRecord(
             time=dt.datetime.now(dt.UTC),
-            request_id=call.request_id,
+            request_id="",
             caller=call.caller.name,
             tenant=tenant,
             operation=operation.value if operation else "",
@@ -144,12 +154,22 @@ class Desk:
         )
         await self._auditor.write(
             [
-                replace(record, key=kek, outcome=outcome, count=count)
-                for (kek, outcome), count in uses.items()
+                replace(record, request_id=request, key=kek, outcome=outcome, count=count)
+                for (request, kek, outcome), count in uses.items()
             ]
         )
         if operation is not None:
-            self._journal.used(tenant, operation.value, uses)
+            summed: Counter[tuple[str, str]] = Counter()
+            for (_, kek, outcome), count in uses.items():
+                summed[kek, outcome] += count
+            self._journal.used(tenant, operation.value, summed)
+
+
+def _refused(call: Call, code: str, count: int) -> Counter[Use]:
+    """Return what is on record of a request that was refused whole."""
+    if call.requests:
+        return Counter((request, "", code) for request in call.requests)
+    return Counter({(call.request_id, "", code): count})
 
 
 def _verdict(outcomes: Sequence[Outcome[T]]) -> str:

@@ -7,7 +7,6 @@ request that cannot be understood is on record like any other refusal.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TypeVar
 
 from aiohttp import web
@@ -18,12 +17,11 @@ from keyservice.desk.desk import Call, Desk
 from keyservice.errors import Invalid, KeyServiceError, TooLarge
 from keyservice.protocol.messages import parse
 from keyservice.records import is_tenant
-from keyservice.wire import MAX_REQUEST_ID
+from keyservice.wire import REQUEST_ID
 
 MAX_BODY = 2 * 1024 * 1024
 BODY_TIMEOUT = 10.0
 TENANT = "/v1/tenants/{tenant}"
-REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID}}}")
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 REQUEST_ID_KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
@@ -18,7 +18,7 @@ from aiohttp import web
 
 from keyservice.access.callers import TokenCheck, of_certificate
 from keyservice.access.policy import Caller, Operation
-from keyservice.desk.desk import Desk
+from keyservice.desk.desk import Call, Desk
 from keyservice.desk.importing import Importing
 from keyservice.desk.lifecycle import Lifecycle
 from keyservice.desk.service import Batch, KeyService
@@ -148,7 +148,7 @@ class Api:
         """Return the data key of each item."""
         tenant, message = await self._asked.of_tenant(request, Operation.UNWRAP, UseKeys)
         found = await self._cases.keys.unwrap(
-            asked.call(request, message.reason), tenant, _keys(message), at_least=message.at_least
+            _call(request, message), tenant, _keys(message), at_least=message.at_least
         )
         return _items(found, lambda dek: Item(dek=dek))
 
@@ -156,7 +156,7 @@ class Api:
         """Return each item under the current KEK."""
         tenant, message = await self._asked.of_tenant(request, Operation.REWRAP, UseKeys)
         found = await self._cases.keys.rewrap(
-            asked.call(request, message.reason), tenant, _keys(message), at_least=message.at_least
+            _call(request, message), tenant, _keys(message), at_least=message.at_least
         )
         return _items(found, lambda wrapped: Item(wrapped=wrapped))
 
@@ -248,6 +248,14 @@ def _at_least(request: web.Request) -> int:
     """Return the revision that the caller saw, 0 where it names none that makes sense."""
     given = request.query.get("at_least", "0")
     return int(given) if given.isdecimal() and len(given) < MAX_DIGITS else 0
+
+
+def _call(request: web.Request, message: UseKeys) -> Call:
+    """Return who asks and why, and for which requests if there are several."""
+    call = asked.call(request, message.reason)
+    if all(key.request is None for key in message.keys):
+        return call
+    return replace(call, requests=tuple(key.request or call.request_id for key in message.keys))
 
 
 def _keys(message: UseKeys) -> list[WrappedKey]:

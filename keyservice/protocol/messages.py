@@ -22,7 +22,14 @@ from keyservice.records import (
     TenantState,
     Tier,
 )
-from keyservice.wire import MAX_BATCH, MAX_CONTEXT, MAX_ENTRY, MAX_REASON, MAX_WRAPPED
+from keyservice.wire import (
+    MAX_BATCH,
+    MAX_CONTEXT,
+    MAX_ENTRY,
+    MAX_REASON,
+    MAX_WRAPPED,
+    REQUEST_ID,
+)
 
 M = TypeVar("M", bound=BaseModel)
 MAX_PARCEL = 1200
@@ -57,6 +64,7 @@ Seconds = Annotated[float, Field(ge=0, le=86400)]
 KekId = Annotated[str, Field(min_length=1, max_length=MAX_KEK_ID, pattern=r"^[\x21-\x7e]+$")]
 RootName = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9-]*$")]
 Tenant = Annotated[str, Field(pattern=f"^{TENANT.pattern}$")]
+RequestId = Annotated[str, Field(pattern=f"^{REQUEST_ID.pattern}$")]
 
 
 class Message(BaseModel):
@@ -88,10 +96,11 @@ class MakeDataKeys(Message):
 
 
 class Key(Message):
-    """One wrapped key of a batch."""
+    """One wrapped key of a batch; `request` is the id of the request it is for, if not the batch's."""
 
     wrapped: Wrapped
     context: Context
+    request: RequestId | None = None
 
 
 class UseKeys(Message):

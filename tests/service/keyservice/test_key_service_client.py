@@ -19,7 +19,7 @@ from keyservice.errors import (
     UnknownTenant,
 )
 from keyservice.protocol.problems import to_problem
-from keyservice.wire import MAX_BATCH, DataKey, TenantRoot, WrappedKey
+from keyservice.wire import MAX_BATCH, MAX_WRAPPED, DataKey, TenantRoot, WrappedKey
 from keyservice.wiring.app import running
 from tests.service.keyservice.conftest import Site
 from tests.unit.keyservice.fakes import FakeClock
@@ -280,6 +280,55 @@ async def test_more_than_a_batch_is_split(site: Site, tenant: str) -> None:
         assert await client.unwrap(tenant, wrapped, **CALL) == [key.dek for key in keys]
         assert await client.rewrap(tenant, wrapped, **CALL) == [key.wrapped for key in keys]
         assert await client.unwrap(tenant, [], **CALL) == []
+
+
+async def test_what_many_requests_need_at_once_goes_together() -> None:
+    keys = [WrappedKey(b"wrapped", b"context %d" % number) for number in range(40)]
+    async with scripted(opened) as script, KeyServiceClient(script.url) as client:
+        found = await asyncio.gather(*(client.unwrap(TENANT, [key], **CALL) for key in keys))
+    assert len(found) == 40
+    assert (
+        len(script.requests) <= 4
+    )  # two at once, and then all the rest, with one of the two or both
+
+
+async def test_each_request_is_on_record_and_refused_by_itself_however_keys_travel(
+    site: Site, tenant: str
+) -> None:
+    contexts = [f"c{number}".encode() for number in range(40)]
+    async with running(site.settings()) as service, site.client(service.url) as client:
+        await client.create_tenant(tenant)
+        made = await client.data_keys(tenant, contexts, reason="upload", request_id="made")
+        keys = [key for key in made if isinstance(key, DataKey)]
+        asked = [WrappedKey(key.wrapped, c) for key, c in zip(keys, contexts, strict=True)]
+        asked[7] = WrappedKey(asked[7].wrapped, b"another context")
+        asked[8] = WrappedKey(asked[8].wrapped[:-1], b"c8")
+        asked[9] = WrappedKey(b"no wrapped key at all", b"c9")
+        asked[10] = WrappedKey(bytes(MAX_WRAPPED + 1), b"c10")
+
+        async def one(number: int) -> bytes | KeyServiceError:
+            found = client.unwrap(
+                tenant, [asked[number]], reason="download", request_id=f"r-{number}"
+            )
+            try:
+                return (await found)[0]
+            except Invalid as error:  # what cannot be sent takes nobody along
+                return error
+
+        found = await asyncio.gather(*(one(number) for number in range(40)))
+    bad = {7, 8, 9, 10}
+    assert [number for number, dek in enumerate(found) if isinstance(dek, KeyServiceError)] == [
+        *sorted(bad)
+    ]
+    assert all(found[n] == keys[n].dek for n in range(40) if n not in bad)
+    lines = (await asyncio.to_thread((site.folder / "audit.jsonl").read_text)).splitlines()
+    uses = [record for line in lines if (record := json.loads(line))["operation"] == "unwrap"]
+    assert sorted(record["request_id"] for record in uses) == sorted(
+        f"r-{number}" for number in range(40) if number != 10
+    )
+    assert all(record["count"] == 1 and record["reason"] == "download" for record in uses)
+    refused = {record["request_id"] for record in uses if record["outcome"] == "cannot-unwrap"}
+    assert refused == {"r-7", "r-8", "r-9"}
 
 
 async def test_over_a_unix_socket(site: Site, tenant: str) -> None:

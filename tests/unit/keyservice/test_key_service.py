@@ -126,6 +126,26 @@ async def test_a_batch_is_answered_item_by_item(bench: Bench) -> None:
     )
 
 
+async def test_keys_of_several_requests_are_on_record_by_their_own_ids(bench: Bench) -> None:
+    """Also of one that was refused, and of a batch that was refused whole."""
+    (key,) = await bench.keys(A, b"c")
+    bench.sink.records.clear()
+    good, bad = WrappedKey(key.wrapped, b"c"), WrappedKey(key.wrapped, b"another context")
+    call = dataclasses.replace(CALL, requests=("one", "two", "one", "request-1"))
+    await bench.service.unwrap(call, A, [good, bad, good, good])
+    with pytest.raises(UnknownTenant):
+        await bench.service.unwrap(call, tenant_id("x"), [good] * 4)
+    assert [(r.request_id, r.key, r.outcome, r.count) for r in bench.sink.records] == [
+        ("one", f"{A}/1", "ok", 2),
+        ("two", f"{A}/1", "cannot-unwrap", 1),
+        ("request-1", f"{A}/1", "ok", 1),
+        ("one", "", "unknown-tenant", 2),
+        ("two", "", "unknown-tenant", 1),
+        ("request-1", "", "unknown-tenant", 1),
+    ]
+    assert {r.reason for r in bench.sink.records} == {CALL.reason}
+
+
 async def test_one_tenants_key_never_opens_as_anothers_warm_or_cold(bench: Bench) -> None:
     key = (await bench.keys(A, b"c"))[0]
     item = [WrappedKey(key.wrapped, b"c")]

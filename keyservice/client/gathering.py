@@ -1,0 +1,119 @@
+"""Calls for one item each that come while others are under way, sent together as the next one.
+
+Guarantees: nobody waits on purpose, a call goes at once while fewer than `at_once` of its kind are under
+way; no item is sent twice unless its sending was broken off; a failure reaches those who went along and
+nobody else; a caller who is cancelled takes nobody down with it: if it was the one sending, the others go
+with the next. It starts no task of its own, and keeps nothing. It does not decide who may go together: a
+kind must hold everything in which they must not differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class _Waiter(Generic[T, V]):
+    """An item that waits: to be answered, or (None) to be sent by the one who waits for it."""
+
+    item: T = field(repr=False)
+    told: asyncio.Future[tuple[V] | None] = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Line(Generic[T, V]):
+    """What is under way of one kind, and what waits."""
+
+    sending: int = 0
+    waiting: deque[_Waiter[T, V]] = field(default_factory=deque, repr=False)
+
+
+class Gathering(Generic[K, T, V]):
+    """`send` takes items of one kind, `most` at a time, and returns as many answers in their order."""
+
+    def __init__(
+        self,
+        send: Callable[[K, Sequence[T]], Awaitable[Sequence[V]]],
+        *,
+        at_once: int = 2,
+        most: int = 64,
+    ) -> None:
+        self._send = send
+        self._at_once = at_once
+        self._most = most
+        self._lines: dict[K, _Line[T, V]] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    async def one(self, kind: K, item: T) -> V:
+        """Return the answer to one item; raises what `send` raises."""
+        line = self._lines.setdefault(kind, _Line())
+        if line.sending < self._at_once:
+            line.sending += 1
+            return await self._lead(kind, line, item)
+        waiter: _Waiter[T, V] = _Waiter(item, asyncio.get_running_loop().create_future())
+        line.waiting.append(waiter)
+        try:
+            told = await waiter.told
+        except asyncio.CancelledError:
+            if _was_to_send(waiter.told):
+                self._next(kind, line)
+            raise
+        return told[0] if told is not None else await self._lead(kind, line, item)
+
+    async def _lead(self, kind: K, line: _Line[T, V], item: T) -> V:
+        """Send the item, and with it what waits. The sending is counted already."""
+        along = self._along(line)
+        try:
+            answers = await self._send(kind, [item, *(waiter.item for waiter in along)])
+        except asyncio.CancelledError:
+            line.waiting.extendleft(reversed(along))
+            raise
+        except BaseException as error:
+            for waiter in along:
+                if not waiter.told.done():
+                    waiter.told.set_exception(error)
+            raise
+        else:
+            for waiter, answer in zip(along, answers[1:], strict=True):
+                if not waiter.told.done():
+                    waiter.told.set_result((answer,))
+            return answers[0]
+        finally:
+            self._next(kind, line)
+
+    def _along(self, line: _Line[T, V]) -> list[_Waiter[T, V]]:
+        """Return those who go along: the first that wait and were not cancelled."""
+        along: list[_Waiter[T, V]] = []
+        while line.waiting and len(along) < self._most - 1:
+            waiter = line.waiting.popleft()
+            if not waiter.told.done():
+                along.append(waiter)
+        return along
+
+    def _next(self, kind: K, line: _Line[T, V]) -> None:
+        """End one sending: the first that waits sends instead, or there is one less."""
+        while line.waiting:
+            waiter = line.waiting.popleft()
+            if not waiter.told.done():
+                waiter.told.set_result(None)
+                return
+        line.sending -= 1
+        if not line.sending and self._lines.get(kind) is line:
+            del self._lines[kind]
+
+
+def _was_to_send(told: asyncio.Future[tuple[V] | None]) -> bool:
+    """Tell whether a waiter that is cancelled had just been told to send."""
+    if not told.done() or told.cancelled() or told.exception() is not None:
+        return False
+    return told.result() is None
