@@ -17,6 +17,7 @@ from gateway.catalog.recovery import SqlRecovery
 from gateway.catalog.replicas import SqlReplicas
 from gateway.catalog.runs import SqlRuns
 from gateway.catalog.shreds import SqlShreds
+from gateway.catalog.traces import SqlTraces
 from gateway.catalog.wraps import SqlWraps
 from gateway.model import (
     Attachment,
@@ -49,6 +50,7 @@ class SqlCatalog:
         self.placements = SqlPlacements(self._database, clock)
         self.wraps = SqlWraps(self._database, clock)
         self.shreds = SqlShreds(self._database, clock)
+        self.traces = SqlTraces(self._database)
 
     @property
     def recovery(self) -> SqlRecovery:

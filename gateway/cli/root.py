@@ -31,6 +31,7 @@ from gateway.cli import (
     settings,
     shred,
     status,
+    target,
     tenant,
     token,
     trash,
@@ -71,6 +72,7 @@ keys.group.command("import", help=importing.IMPORT)(importing.import_key)
 keys.group.command("generate", help=importing.GENERATE)(importing.generate)
 cli.add_typer(rotate.group, name="rotate")
 cli.add_typer(failover.group, name="failover")
+cli.add_typer(target.group, name="target")
 rotate.group.command("root", help=rotate_root.HELP)(rotate_root.root)
 rotate.group.command("kek", help=rotate_kek.HELP)(rotate_kek.kek)
 rotate.group.command("dek", help=reseal.HELP)(reseal.dek)

@@ -14,6 +14,7 @@ from gateway.ports.replicas import Finding, Gap, Held, Holding, Kept, Lag, Repli
 from gateway.ports.runs import Run, Runs, RunState
 from gateway.ports.shreds import Shred, Shreds
 from gateway.ports.store import PartUpload, Piece, Stat, Store, Unfinished
+from gateway.ports.traces import Trace, Traces
 from gateway.ports.wraps import (
     Backlog,
     KekUse,
@@ -58,6 +59,8 @@ __all__ = [
     "Stale",
     "Stat",
     "Store",
+    "Trace",
+    "Traces",
     "Trashed",
     "Unfinished",
     "Wrapped",

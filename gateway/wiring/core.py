@@ -33,6 +33,7 @@ from gateway.keys.ahead import KeysAhead
 from gateway.keys.entrance import Entrance
 from gateway.pacing.background import Background
 from gateway.ports import Bin, Catalog, Placements, Replicas, Runs, Shreds, Wraps
+from gateway.recovery.departure import Departure
 from gateway.repair.inventory import Inventory
 from gateway.repair.repairer import Repairer
 from gateway.repair.scrub import Scrub
@@ -70,6 +71,7 @@ class Core:
     targets: tuple[Target, ...]
     placing: Placing
     failover: Failover
+    departure: Departure
     reaper: Reaper
     purger: Purger
     repairer: Repairer
@@ -227,6 +229,12 @@ def _wire(
         targets=targets,
         placing=placing,
         failover=Failover(catalog.placements, catalog.replicas, targets),
+        departure=Departure(
+            catalog.traces,
+            catalog.placements,
+            catalog.runs,
+            [target.name for target in targets],
+        ),
         reaper=reaper,
         purger=Purger(catalog.bin, catalog.wraps, targets),
         repairer=work.repairer(settings, catalog.replicas, targets, metrics.copies),

@@ -25,6 +25,7 @@ from gateway.ports import (
     RunState,
     Shreds,
     Stale,
+    Traces,
     Wraps,
 )
 from tests.contracts.catalog.conftest import PATIENCE
@@ -87,6 +88,12 @@ EVERY_METHOD: dict[type, Calls] = {
         "bury": lambda c: c.shreds.bury([ID]),
         "shred": lambda c: c.shreds.shred(ID),
         "due": lambda c: c.shreds.due(START),
+    },
+    Traces: {
+        "targets": lambda c: c.traces.targets(),
+        "of": lambda c: c.traces.of("backup"),
+        "last": lambda c: c.traces.last("backup", ["primary"]),
+        "forget": lambda c: c.traces.forget("backup", ["primary"], 9),
     },
     Wraps: {
         "on_kek": lambda c: c.wraps.on_kek("k1", after=ID, created_before=START, attachment=ID),

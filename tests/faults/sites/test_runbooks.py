@@ -21,6 +21,7 @@ TEXT = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_tex
 RUNBOOKS = TEXT[TEXT.index("\n## Runbooks") :]
 REFERENCE = "book-0"
 FINDINGS = 3
+GONE = "oslo"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,16 @@ class Ground:
                 [Finding(each.version.id, "singapore", ReplicaState.MISSING) for each in held]
             )
 
+    async def departed(self) -> None:
+        """Let the catalog know copies on a target that is not configured any more."""
+        async with self.site.core() as core:
+            while await core.replicas.adopt(GONE, 100):
+                pass
+            held = await core.replicas.held(GONE)
+            await core.replicas.report(
+                [Finding(each.version.id, GONE, ReplicaState.STORED) for each in held]
+            )
+
     async def flipped(self) -> None:
         """Flip a bit of everything on a backup."""
         for path in self.folder("singapore").rglob("body"):
@@ -107,6 +118,7 @@ class Ground:
             ("The primary is down", 0): [self.primary_away],
             ("The primary is down", 2): [self.primary_back],
             ("A backup is down or behind", 0): [self.backup_behind],
+            ("A target is gone for good", 0): [self.departed],
             ("Something was lost", 0): [self.primary_emptied],
             ("Something was lost", 4): [self.all_lost],
             ("A store gives wrong bytes, or none", 0): [self.served, self.flipped],
@@ -124,6 +136,7 @@ def words(line: Line, site: Site) -> list[str]:
         "--tenant ID": f"--tenant {site.tenant}",
         "TARGET": "singapore",
         "NAME": "singapore",
+        "GONE": GONE,
     }.items():
         text = text.replace(name, value)
     command, *rest = shlex.split(text)
@@ -163,6 +176,7 @@ async def test_every_command_of_the_runbooks_does_what_they_say(tmp_path: Path) 
             for fault in faults.pop((line.heading, line.number), []):
                 await fault()
             typed = "primary" if "demote" in line.text else "singapore"
+            typed = GONE if "forget" in line.text else typed
             await asyncio.to_thread(
                 partial(
                     told,
