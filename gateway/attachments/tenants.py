@@ -41,14 +41,18 @@ class Tenants:
 
         Raises NotFound, and Invalid for what is no policy or could never be satisfied here.
         """
+        await self._catalog.set_quorum(tenant, self.demand(policy))
+        return await self._catalog.tenant(tenant)
+
+    def demand(self, policy: str | None) -> str | None:
+        """Return a policy as it is written, if it can be satisfied here. Raises Invalid."""
         try:
             quorum = None if policy is None else Quorum.parse(policy)
             if quorum is not None:
                 quorum.demand(self._targets)
         except ValueError as error:
             raise Invalid(str(error)) from None
-        await self._catalog.set_quorum(tenant, None if quorum is None else str(quorum))
-        return await self._catalog.tenant(tenant)
+        return None if quorum is None else str(quorum)
 
     async def page(self, after: str | None, limit: int) -> Sequence[Tenant]:
         """Return up to `limit` tenants in order of id."""

@@ -67,17 +67,22 @@ class Trash:
 
     async def retain(self, tenant: str, retention: Retention) -> None:
         """Set it. Raises NotFound and Invalid."""
-        if not MIN_DAYS <= retention.trash.days <= MAX_DAYS:
-            raise Invalid(f"the trash is kept for {MIN_DAYS} to {MAX_DAYS} days")
-        if retention.versions is not None and not 0 <= retention.versions <= MAX_VERSIONS:
-            raise Invalid(f"0 to {MAX_VERSIONS} replaced versions can be kept")
-        if retention.age is not None and not 0 <= retention.age.days <= MAX_DAYS:
-            raise Invalid(f"replaced versions are kept for 0 to {MAX_DAYS} days")
-        if retention.hold is not None and retention.hold.tzinfo is None:
-            raise Invalid("a hold ends at a time with a zone, such as 2030-01-01T00:00:00+00:00")
+        demand(retention)
         await self._bin.retain(tenant, retention)
         hold = retention.hold is not None and retention.hold > datetime.now(UTC)
         log.info("retention set", tenant=tenant, trash_days=retention.trash.days, hold=hold)
+
+
+def demand(retention: Retention) -> None:
+    """Refuse, as Invalid, what nobody can be promised, or what would keep too little."""
+    if not MIN_DAYS <= retention.trash.days <= MAX_DAYS:
+        raise Invalid(f"the trash is kept for {MIN_DAYS} to {MAX_DAYS} days")
+    if retention.versions is not None and not 0 <= retention.versions <= MAX_VERSIONS:
+        raise Invalid(f"0 to {MAX_VERSIONS} replaced versions can be kept")
+    if retention.age is not None and not 0 <= retention.age.days <= MAX_DAYS:
+        raise Invalid(f"replaced versions are kept for 0 to {MAX_DAYS} days")
+    if retention.hold is not None and retention.hold.tzinfo is None:
+        raise Invalid("a hold ends at a time with a zone, such as 2030-01-01T00:00:00+00:00")
 
 
 def retained(retention: Retention) -> dict[str, int | str | None]:

@@ -16,7 +16,7 @@ from gateway.http.scrub_figures import ScrubFigures
 from gateway.targets.placing import Roster
 from gateway.targets.quorum import Role
 
-METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
+METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE")
 REASONS = ("unavailable", "denied", "absent", "damaged")
 STATES = ("suspended", "suspended-by-owner", "shredding", "shredded")
 CLASSES = ("2xx", "3xx", "4xx", "5xx")

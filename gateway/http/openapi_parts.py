@@ -28,6 +28,11 @@ TOKEN: Part = {
     "expires": {"anyOf": [TIME, {"type": "null"}]},
 }
 
+QUORUM: Part = {
+    "type": ["string", "null"],
+    "description": "who acknowledges uploads, such as majority,regions:2; null: as configured",
+}
+
 
 def _object(properties: Part, *optional: str, closed: bool = True) -> Part:
     required = [name for name in properties if name not in optional]
@@ -46,6 +51,15 @@ def _list(name: str, row: str, *, cursor: bool) -> Part:
     return _object({**rows, "cursor": CURSOR} if cursor else rows)
 
 
+_SPAN: Part = {"type": ["integer", "null"], "minimum": 0}
+ROTATION: Part = _object(
+    {
+        "kek_every_seconds": {**_SPAN, "description": "0: never; null: as configured"},
+        "root_every_seconds": {**_SPAN, "description": "0: never; null: as configured"},
+    },
+    "kek_every_seconds",
+    "root_every_seconds",
+)
 SCHEMAS: Part = {
     "Problem": _object(
         {
@@ -156,6 +170,26 @@ SCHEMAS: Part = {
         "keep_versions",
         "keep_days",
         "hold_until",
+    ),
+    "Terms": _object(
+        {
+            "tenant": ID,
+            "tier": {"enum": list(TIERS)},
+            "created": TIME,
+            "quorum": QUORUM,
+            "retention": {"$ref": "#/components/schemas/Retention"},
+            "rotation": ROTATION,
+        }
+    ),
+    "NewTerms": _object(
+        {
+            "quorum": QUORUM,
+            "retention": {"$ref": "#/components/schemas/Retention"},
+            "rotation": ROTATION,
+        },
+        "quorum",
+        "retention",
+        "rotation",
     ),
     "Tenant": _object({"tenant": ID, "tier": {"enum": list(TIERS)}, "created": TIME}),
     "Tenants": _list("tenants", "Tenant", cursor=True),

@@ -10,7 +10,17 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.http import attachments, content, health, listing, openapi, tenants, tokens, trash
+from gateway.http import (
+    attachments,
+    content,
+    health,
+    listing,
+    openapi,
+    tenants,
+    terms,
+    tokens,
+    trash,
+)
 from gateway.http.connection import SERVER
 from gateway.http.paging import MAX_JSON
 from gateway.http.problems import client_left, problems
@@ -68,7 +78,8 @@ ROUTES = (
     ("GET", "/openapi.json", openapi.document),
     ("POST", "/v1/tenants", tenants.create),
     ("GET", "/v1/tenants", tenants.listed),
-    ("GET", ONE_TENANT, tenants.show),
+    ("GET", ONE_TENANT, terms.show),
+    ("PATCH", ONE_TENANT, terms.change),
     ("POST", ONE_TENANT + "/tokens", tokens.create),
     ("GET", ONE_TENANT + "/tokens", tokens.listed),
     ("DELETE", ONE_TENANT + "/tokens/{token}", tokens.revoke),

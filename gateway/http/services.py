@@ -10,6 +10,7 @@ from gateway.attachments.downloads import Downloads
 from gateway.attachments.listing import Listing
 from gateway.attachments.operations import Operations
 from gateway.attachments.tenants import Tenants
+from gateway.attachments.terms import Agreements
 from gateway.attachments.tokens import Tokens
 from gateway.attachments.trash import Trash
 from gateway.attachments.uploads import Uploads
@@ -34,6 +35,7 @@ class Services:
     listing: Listing
     trash: Trash
     tenants: Tenants
+    agreements: Agreements
     tokens: Tokens
     metrics: Metrics
     admission: Admission

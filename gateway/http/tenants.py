@@ -6,7 +6,7 @@ from aiohttp import web
 
 from gateway.errors import Invalid
 from gateway.http.paging import FRESH, after, cursor_of, json_of, limit_of
-from gateway.http.requests import authorize, is_id, request_id, tenant_of
+from gateway.http.requests import authorize, is_id, request_id
 from gateway.http.services import services
 from gateway.model import Right, Tenant
 
@@ -37,13 +37,6 @@ async def listed(request: web.Request) -> web.StreamResponse:
         {"tenants": [_shown(tenant) for tenant in found[:limit]], "cursor": cursor_of(more)},
         headers=FRESH,
     )
-
-
-async def show(request: web.Request) -> web.StreamResponse:
-    """Describe a tenant."""
-    serving, tenant = services(request), tenant_of(request)
-    await authorize(request, serving.tokens, Right.ADMIN, tenant)
-    return web.json_response(_shown(await serving.tenants.get(tenant)), headers=FRESH)
 
 
 def _shown(tenant: Tenant) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The routes of a tenant's trash, and of how long it is kept."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from gateway.http.listing import described, names_of
 from gateway.http.paging import FRESH, after, cursor_of, json_of, limit_of
 from gateway.http.requests import authorize, is_id, request_id, tenant_of
 from gateway.http.services import services
+from gateway.http.values import moment, number
 from gateway.model import Found, Retention, Right
 from gateway.ports import Trashed
 
@@ -75,13 +76,13 @@ async def retain(request: web.Request) -> web.StreamResponse:
     await authorize(request, serving.tokens, Right.ADMIN, None)
     known = frozenset({"trash_days", "keep_versions", "keep_days", "hold_until"})
     body = await json_of(request, known)
-    days = _number(body, "trash_days")
-    age = _number(body, "keep_days")
+    days = number(body, "trash_days")
+    age = number(body, "keep_days")
     wanted = Retention(
         trash=Retention().trash if days is None else timedelta(days=days),
-        versions=_number(body, "keep_versions"),
+        versions=number(body, "keep_versions"),
         age=None if age is None else timedelta(days=age),
-        hold=_moment(body, "hold_until"),
+        hold=moment(body, "hold_until"),
     )
     await serving.trash.retain(tenant, wanted)
     return web.json_response(retained(wanted), headers=FRESH)
@@ -107,25 +108,3 @@ def _row(item: Trashed, row: Row) -> dict[str, Any]:
         "deleted": None if deleted is None else deleted.isoformat(),
         "kept_until": item.due.isoformat(),
     }
-
-
-def _number(body: dict[str, Any], name: str) -> int | None:
-    value = body.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise Invalid(f"{name} is a whole number or null")
-    if value is not None and abs(value) >= 10**9:
-        raise Invalid(f"{name} is far too large")
-    return value
-
-
-def _moment(body: dict[str, Any], name: str) -> datetime | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise Invalid(f"{name} is a time with a zone, such as 2030-01-01T00:00:00+00:00, or null")
-    return moment

@@ -17,6 +17,7 @@ from gateway.attachments.heartbeat import Heartbeat
 from gateway.attachments.listing import Listing
 from gateway.attachments.operations import Operations
 from gateway.attachments.tenants import Tenants
+from gateway.attachments.terms import Agreements
 from gateway.attachments.tokens import Tokens
 from gateway.attachments.trash import Trash
 from gateway.attachments.uploads import Uploads
@@ -188,6 +189,7 @@ def _wire(
             policies.default, stores, placing.now
         )
 
+    tenants, trash = Tenants(catalog, keys, targets), Trash(catalog, catalog.bin)
     services = Services(
         catalog=catalog,
         uploads=uploads,
@@ -196,8 +198,9 @@ def _wire(
         ),
         downloads=downloads,
         listing=Listing(catalog, keys),
-        trash=Trash(catalog, catalog.bin),
-        tenants=Tenants(catalog, keys, targets),
+        trash=trash,
+        tenants=tenants,
+        agreements=Agreements(tenants, trash, catalog.wraps),
         tokens=Tokens(catalog),
         metrics=metrics,
         admission=Admission(limits.streams, limits.tenant_streams),

@@ -19,6 +19,7 @@ STATES = [
 ]
 OPEN = {  # of tenants, and without what they store: an operator needs them all the more
     ("GET", "/v1/tenants/{tenant}"),
+    ("PATCH", "/v1/tenants/{tenant}"),
     ("POST", "/v1/tenants/{tenant}/tokens"),
     ("GET", "/v1/tenants/{tenant}/tokens"),
     ("DELETE", "/v1/tenants/{tenant}/tokens/{token}"),
