@@ -40,7 +40,7 @@ class Owner:
         return f"auth/{self.setup.approle_mount}/role/{self.setup.role}"
 
     def session(
-        self, *, ca_file: Path | None = None, address: str | None = None, timeout: float = 3.0
+        self, *, ca_file: Path | None = None, address: str | None = None, timeout: float = 15.0
     ) -> VaultSession:
         """Return a session of the key service, to be closed by who uses it."""
         return VaultSession(
@@ -48,7 +48,7 @@ class Owner:
             self.login,
             ca_file=ca_file or self.server.ca,
             timeout=timeout,
-            deadline=min(8.0, timeout * 3),
+            deadline=min(40.0, timeout * 3),
         )
 
     def root(self, **options: Any) -> HeldRoot:

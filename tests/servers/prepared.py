@@ -30,8 +30,8 @@ class PreparedVault:
         login: Login | None = None,
         *,
         ca_file: Path | None = None,
-        timeout: float = 3.0,
-        deadline: float = 8.0,
+        timeout: float = 15.0,
+        deadline: float = 40.0,
     ) -> VaultSession:
         """Return a session as the key service, to be closed by who uses it."""
         return VaultSession(

@@ -4,15 +4,18 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from keyservice.access.audit import Auditor
 from keyservice.certs import GATEWAY_NAME, issue
 from keyservice.client.client import KeyServiceClient
 from keyservice.config import Settings, load
 from keyservice.files import write_durably
 
+# Both ends run in one process here: where that waits for the machine, nobody has failed.
+PATIENT: Final = {"timeout": 60.0, "attempt_timeout": 30.0}
 POLICY = f"""
 [[rule]]
 name = "gateways"
@@ -56,7 +59,7 @@ class Site:
 
     def client(self, url: str, **options: Any) -> KeyServiceClient:
         """Return a client with the token."""
-        return KeyServiceClient(url, **({"token": self.token} | options))
+        return KeyServiceClient(url, **{**PATIENT, "token": self.token, **options})
 
     def tls_client(self, url: str, name: str = "gateway", **options: Any) -> KeyServiceClient:
         """Return a client with that certificate of the site."""
@@ -66,7 +69,18 @@ class Site:
             "certificate": certs / f"{name}.crt",
             "private_key": certs / f"{name}.key",
         }
-        return KeyServiceClient(url, **(files | options))
+        return KeyServiceClient(url, **{**PATIENT, **files, **options})
+
+
+def by_default(patch: pytest.MonkeyPatch, kind: Any, **given: object) -> None:
+    """Let what is made of that kind without an argument have this one."""
+    for name, value in given.items():
+        patch.setitem(kind.__init__.__kwdefaults__, name, value)
+
+
+@pytest.fixture(autouse=True)
+def _patient_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_default(monkeypatch, Auditor, timeout=30.0)
 
 
 @pytest.fixture

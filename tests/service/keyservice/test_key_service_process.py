@@ -44,7 +44,7 @@ def run(*arguments: str | Path) -> Ended:
 def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, for what blocks a loop that it has for itself."""
     words = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    return subprocess.run(words, capture_output=True, text=True, timeout=110, cwd=ROOT, check=False)
 
 
 class Process:
@@ -56,13 +56,14 @@ class Process:
             self.popen = subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, stderr=file)
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """Return the log lines of that event."""
-        found = [json.loads(line) for line in self.log.read_text().splitlines()]
+        """Return the log lines of that event, of those that are whole."""
+        text = self.log.read_text()
+        found = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         return [line for line in found if line["event"] == event]
 
     def wait_for(self, event: str) -> dict[str, Any]:
         """Return the first log line of that event, once it is there."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while time.monotonic() < until:
             if found := self.events(event):
                 return found[0]
@@ -134,7 +135,7 @@ def test_it_serves_says_what_it_is_and_drains(
     while len(process.events("policy loaded")) < 2:
         time.sleep(0.02)
     process.popen.send_signal(signal.SIGTERM)
-    assert process.popen.wait(20) == 0
+    assert process.popen.wait(60) == 0
     assert process.events("draining")
     text = process.log.read_text()
     assert site.token not in text
@@ -160,6 +161,7 @@ def test_a_killed_service_loses_no_record_it_answered(
 
     with pytest.raises(Exception, match="key service"):
         asyncio.run(hammer())
+    process.popen.wait()
     lines = (site.folder / "audit.jsonl").read_text().splitlines()
     recorded = {json.loads(line)["request_id"] for line in lines}
     assert set(answered) <= recorded

@@ -88,7 +88,7 @@ async def test_a_record_that_is_restored_dies_again_at_the_next_start(
     await asyncio.to_thread(shutil.copy, site.folder / "backup", records / f"{tenant}.json")
     async with running(settings) as service, site.client(service.url) as client:
         assert (await client.tenant(tenant)).state == "shredded"
-        for _ in range(400):
+        for _ in range(1200):
             audit = await asyncio.to_thread((site.folder / "one.jsonl").read_text)
             if '"caller":"keyservice"' in audit:
                 break

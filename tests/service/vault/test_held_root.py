@@ -1,6 +1,7 @@
 """A root key in a customer's own Vault: what the owner does is told from what happens to us."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -152,20 +153,30 @@ async def test_a_stranger_with_its_address_is_not_believed(owner: Owner, tmp_pat
 
 
 async def test_a_vault_that_hangs_is_not_the_owners_act(
-    owner: Owner, owners_vault: SealableVault
+    owner: Owner, owners_vault: SealableVault, held: HeldRoot
 ) -> None:
-    held = owner.root(timeout=0.5)
+    hasty = owner.root(timeout=0.5)
     try:
         wrapped = await held.wrap(TENANT, HELD, KEK)
+        assert await in_the_end(hasty, wrapped) == KEK
         owners_vault.pause()
         try:
             with pytest.raises(Unavailable):
-                await held.unwrap(TENANT, HELD, wrapped)
+                await hasty.unwrap(TENANT, HELD, wrapped)
         finally:
             owners_vault.resume()
         assert await held.unwrap(TENANT, HELD, wrapped) == KEK
+        assert await in_the_end(hasty, wrapped) == KEK
     finally:
-        await held.close()
+        await hasty.close()
+
+
+async def in_the_end(held: HeldRoot, wrapped: str) -> bytes:
+    """Open it, on a machine that may be too busy for so little time."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(Unavailable):
+                return await held.unwrap(TENANT, HELD, wrapped)
 
 
 @pytest.mark.parametrize(
