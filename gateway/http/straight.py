@@ -1,4 +1,4 @@
-"""The body of a request, read from the connection straight into two buffers of ours.
+"""The body of a request, read from the connection straight into a buffer of ours.
 
 aiohttp copies each byte twice on its way to the handler, and stops and starts the connection every 128
 KiB. So the rest of a body whose length is declared is read past it: the connection is taken over once
@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from aiohttp import StreamReader, web
 
-BLOCK = 512 * 1024  # bytes; smaller ones cost more turns of the loop, larger ones leave the cache
+BLOCK = 2 * 1024 * 1024  # bytes; what a turn of the loop costs is paid once for what has come
 WORTH = 64 * 1024  # bytes that must be missing for it to pay
 
 
@@ -61,9 +61,9 @@ class Straight(asyncio.BufferedProtocol):
         self._host = host
         self._transport = transport
         self._content = content
-        self._filling = memoryview(bytearray(min(BLOCK, missing)))
-        self._spare = memoryview(bytearray(min(BLOCK, missing)))
+        self._room = memoryview(bytearray(min(BLOCK, missing)))
         self._filled = 0
+        self._given = False  # whether the room is the reader's, so that nothing may be read to it
         self._waiter: asyncio.Future[None] | None = None
         self._lost = False
         self._unread = False
@@ -75,19 +75,20 @@ class Straight(asyncio.BufferedProtocol):
 
         Raises ConnectionResetError when the client leaves before its body ends.
         """
+        if self._given:
+            self._given, self._filled = False, 0
+            self._read_on()
         if not self._filled:
             if self._lost:
                 raise ConnectionResetError
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        block, paused = self._filling[: self._filled], self._filled == len(self._filling)
-        self._filling, self._spare = self._spare, self._filling
-        self._filled = 0
+        block, self._given = self._room[: self._filled], True
         self.left -= len(block)
         if not self.left:
             self._give_back()
-        elif paused:
-            self._transport.resume_reading()
+        elif not self._transport.is_closing():
+            self._transport.pause_reading()
         return block
 
     def end(self) -> None:
@@ -97,13 +98,13 @@ class Straight(asyncio.BufferedProtocol):
         self._unread = True
         self._filled = 0
         if self._missing:
-            self._transport.resume_reading()
+            self._read_on()
         else:
             self._give_back()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the size is ours to choose
         """Return where to read to, never beyond the body."""
-        return self._filling[self._filled :][: self._missing]
+        return self._room[self._filled :][: self._missing]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
@@ -114,7 +115,7 @@ class Straight(asyncio.BufferedProtocol):
                 asyncio.get_running_loop().call_soon(self._give_back)
             return
         self._filled += nbytes
-        if not self._missing or self._filled == len(self._filling):
+        if not self._missing or self._filled == len(self._room):
             self._transport.pause_reading()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -137,6 +138,10 @@ class Straight(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Pass on."""
         self._host.resume_writing()
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():  # its end is told in a moment
+            self._transport.resume_reading()
 
     def _give_back(self) -> None:
         if self._lost:

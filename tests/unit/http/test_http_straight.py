@@ -20,16 +20,21 @@ from gateway.http.crowd import Caps, Crowd
 from gateway.http.metrics import Metrics
 from gateway.http.pace import Pace
 from gateway.http.requests import body_of, no_answer_yet
-from gateway.http.straight import BLOCK
 from keyservice.certs import issue
 from tests.service.http.wire import Wire
 
+BLOCK = 512 * 1024
 BODY = os.urandom(3 * BLOCK + 12_345)
 ENDS: list[type[BaseException]] = []  # how bodies that did not come whole ended
 
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(straight, "BLOCK", BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +98,28 @@ async def hurry(request: web.Request) -> web.Response:
     return web.Response()
 
 
+async def sever(request: web.Request) -> web.Response:
+    """Cut the connection after the first piece, and note how the body ends."""
+    body = body_of(request, Pace(1, 60))
+    try:
+        await anext(body)
+        assert request.transport is not None
+        request.transport.abort()
+        async for _ in body:
+            pass
+    except BaseException as error:
+        ENDS.append(type(error))
+        raise
+    finally:
+        await body.aclose()
+    return web.Response()
+
+
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[str]:
     ENDS.clear()
     app = web.Application()
-    for handler in (digest, glance, refuse, hurry):
+    for handler in (digest, glance, refuse, hurry, sever):
         path = f"/{handler.__name__}"
         app.router.add_route("PUT", path, handler, expect_handler=no_answer_yet)
     crowd = Crowd(Caps(), Metrics(()))
@@ -219,6 +241,15 @@ def test_a_body_that_ends_early_was_cut_off(world: World) -> None:
             wire.writer.write_eof()
             assert await ended() is not TooSlow
             assert await wire.closed() == b""
+
+    world.run(check())
+
+
+def test_a_connection_that_was_cut_ends_the_body(world: World) -> None:
+    async def check() -> None:
+        async with serving(world) as url, world.wire(url) as wire:
+            await wire.send(head("/sever"), BODY[: 2 * BLOCK])
+            assert await ended() in {Disconnected, asyncio.CancelledError}
 
     world.run(check())
 
