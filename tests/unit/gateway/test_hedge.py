@@ -18,19 +18,22 @@ AFTER = 0.1
 
 
 class Late(FaultyStore):
-    """Begins each read after a pause, or fails then; counts reads and how many were closed."""
+    """Begins its first read once all these have happened, or fails then; counts reads and ended ones."""
 
-    def __init__(self, pause: float, error: StoreError | None = None) -> None:
+    def __init__(self, *until: asyncio.Event, error: StoreError | None = None) -> None:
         super().__init__()
-        self.pause, self.error = pause, error
+        self.until, self.error = until, error
+        self.asked, self.over = asyncio.Event(), asyncio.Event()
         self.reads = self.ended = 0
 
     async def read(
         self, key: str, start: int = 0, stop: int | None = None
     ) -> AsyncGenerator[bytes]:
         self.reads += 1
+        self.asked.set()
         try:
-            await asyncio.sleep(self.pause)
+            for event in self.until if self.reads == 1 else ():
+                await event.wait()
             if self.error is not None:
                 raise self.error
             async with aclosing(super().read(key, start, stop)) as pieces:
@@ -38,6 +41,7 @@ class Late(FaultyStore):
                     yield each
         finally:
             self.ended += 1
+            self.over.set()
 
 
 class Count:
@@ -70,7 +74,7 @@ async def read(bench: Bench, count: Count, after: float = AFTER) -> bytes:
         bench.catalog,
         bench.keys,
         lambda: bench.targets,
-        haste=Haste(5.0),
+        haste=Haste(60.0, silence=60.0),
         hedge_after=after,
         watch=count,
     )
@@ -80,16 +84,16 @@ async def read(bench: Bench, count: Count, after: float = AFTER) -> bytes:
 
 
 async def test_a_quick_target_is_asked_alone(bench: Bench) -> None:
-    content, count = await stored(bench, Late(0), Late(0), Late(0)), Count()
+    content, count = await stored(bench, Late(), Late(), Late()), Count()
 
-    assert await read(bench, count, after=5.0) == content
+    assert await read(bench, count, after=60.0) == content
 
     assert count.hedges == []
     assert bench.east.reads == 0  # type: ignore[attr-defined]
 
 
 async def test_the_second_wins_over_a_slow_first(bench: Bench) -> None:
-    slow, quick, idle = Late(60), Late(0), Late(0)
+    slow, quick, idle = Late(asyncio.Event()), Late(), Late()
     content, count = await stored(bench, slow, quick, idle), Count()
 
     assert await read(bench, count) == content
@@ -100,7 +104,8 @@ async def test_the_second_wins_over_a_slow_first(bench: Bench) -> None:
 
 
 async def test_the_first_wins_when_the_second_is_slower_still(bench: Bench) -> None:
-    slow, slower, idle = Late(3 * AFTER), Late(60), Late(0)
+    slower, idle = Late(asyncio.Event()), Late()
+    slow = Late(slower.asked)
     content, count = await stored(bench, slow, slower, idle), Count()
 
     assert await read(bench, count) == content
@@ -110,7 +115,8 @@ async def test_the_first_wins_when_the_second_is_slower_still(bench: Bench) -> N
 
 
 async def test_a_second_that_fails_leaves_the_race_to_the_first(bench: Bench) -> None:
-    stores = Late(3 * AFTER), Late(0, StoreUnavailable("down")), Late(0)
+    second = Late(error=StoreUnavailable("down"))
+    stores = Late(second.over), second, Late()
     content, count = await stored(bench, *stores), Count()
 
     assert await read(bench, count) == content
@@ -120,7 +126,9 @@ async def test_a_second_that_fails_leaves_the_race_to_the_first(bench: Bench) ->
 
 
 async def test_a_first_that_fails_late_leaves_the_race_to_the_second(bench: Bench) -> None:
-    stores = Late(2 * AFTER, ObjectMissing()), Late(4 * AFTER), Late(0)
+    first, second = Late(error=ObjectMissing()), Late()
+    first.until, second.until = (second.asked,), (first.over,)
+    stores = first, second, Late()
     content, count = await stored(bench, *stores), Count()
 
     assert await read(bench, count) == content
@@ -131,7 +139,9 @@ async def test_a_first_that_fails_late_leaves_the_race_to_the_second(bench: Benc
 
 async def test_when_both_fail_the_third_is_read(bench: Bench) -> None:
     down = StoreUnavailable("down")
-    stores = Late(2 * AFTER, down), Late(2 * AFTER, down), Late(0)
+    first, second = Late(error=down), Late(error=down)
+    first.until, second.until = (second.asked,), (first.over,)
+    stores = first, second, Late()
     content, count = await stored(bench, *stores), Count()
 
     assert await read(bench, count) == content
@@ -141,7 +151,7 @@ async def test_when_both_fail_the_third_is_read(bench: Bench) -> None:
 
 
 async def test_the_overtaken_one_is_still_there_to_go_on_from(bench: Bench) -> None:
-    late, breaking, none = Late(2 * AFTER), Late(0), Late(0, StoreUnavailable("down"))
+    late, breaking, none = Late(asyncio.Event()), Late(), Late(error=StoreUnavailable("down"))
     content, count = await stored(bench, late, breaking, none), Count()
     breaking.read_limit, breaking.read_fault = 2 * PART, StoreUnavailable("cut")
 
@@ -164,8 +174,10 @@ async def test_without_budget_the_first_is_waited_for(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.attachments.downloads.Budget", lambda: Budget(most=0))
-    slow, idle = Late(3 * AFTER), Late(0)
-    content, count = await stored(bench, slow, idle, Late(0)), Count()
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_later(3 * AFTER, passed.set)
+    slow, idle = Late(passed), Late()
+    content, count = await stored(bench, slow, idle, Late()), Count()
 
     assert await read(bench, count) == content
 
@@ -174,11 +186,13 @@ async def test_without_budget_the_first_is_waited_for(
 
 
 async def test_a_reader_that_leaves_closes_both(bench: Bench) -> None:
-    stores = Late(60), Late(60), Late(0)
+    stores = Late(asyncio.Event()), Late(asyncio.Event()), Late()
     await stored(bench, *stores)
 
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(3 * AFTER):
-            await read(bench, Count())
+    reading = asyncio.ensure_future(read(bench, Count()))
+    await stores[1].asked.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
 
     assert [(store.reads, store.ended) for store in stores] == [(1, 1), (1, 1), (0, 0)]

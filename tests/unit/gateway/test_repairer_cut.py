@@ -18,7 +18,7 @@ async def test_what_was_removed_counts_as_missing_though_a_scrub_saw_it_whole_be
     site.east.begun.clear()
     site.east.gate.clear()  # nothing is written yet
     async with asyncio.TaskGroup() as tasks:
-        repair = tasks.create_task(site.make(lease=0.4).repair("east"))
+        repair = tasks.create_task(site.make(lease=3.0).repair("east"))
         await site.east.begun.wait()
         assert "delete body" in site.east.calls
         late = Finding(blob.version.id, "east", STORED)

@@ -19,7 +19,7 @@ from keyservice.wire import CannotUnwrap, Suspended
 from tests.doubles.resealing import resealer
 from tests.unit.gateway.conftest import PART, Bench, pieces
 
-LEASE = timedelta(seconds=5)
+LEASE = timedelta(seconds=60)
 
 
 class Killed(Exception):

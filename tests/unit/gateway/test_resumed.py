@@ -62,12 +62,13 @@ async def test_what_was_interrupted_goes_on_at_once(catalog: SqlCatalog) -> None
         assert ledger.run.cursor == "here"
 
 
+@pytest.mark.usefixtures("refused_soon")
 async def test_two_are_not_at_it_at_once(catalog: SqlCatalog) -> None:
-    async with resumed(catalog.runs, "scrub all", "east", lease=LEASE):
+    async with resumed(catalog.runs, "scrub all", "east"):
         with pytest.raises(AlreadyRunning):
-            async with resumed(catalog.runs, "scrub all", "east", lease=LEASE):
+            async with resumed(catalog.runs, "scrub all", "east"):
                 raise AssertionError
-        async with resumed(catalog.runs, "scrub all", "west", lease=LEASE) as ledger:
+        async with resumed(catalog.runs, "scrub all", "west") as ledger:
             assert ledger.run.subject == "west"
 
 

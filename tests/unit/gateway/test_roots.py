@@ -114,7 +114,7 @@ def roots(bench: Bench, control: Control) -> Roots:
         bench.catalog.runs,
         control,
         patience=patience,
-        lease=timedelta(seconds=1),
+        lease=timedelta(seconds=60),
     )
 
 

@@ -103,12 +103,20 @@ async def test_uploads_under_way_are_moved_when_caches_have_forgotten(
     bench: Bench, tool: Tool
 ) -> None:
     """An instance that has not heard of the rotation goes on with the old KEK for the tenant's time."""
-    names, tool.ahead = await fill(bench, 2), -0.5
+    names, tool.ahead = await fill(bench, 2), 1.0
     old = bench.keys.behind[bench.tenant] = bench.keys.current(bench.tenant)
     bench.ahead._fresh = 0.0
+    rotate, rotated_to = bench.keys.rotate_kek, asyncio.Event()
+
+    async def told(tenant: str, expected: str, **asked: str) -> object:
+        made = await rotate(tenant, expected, **asked)
+        rotated_to.set()
+        return made
+
+    bench.keys.rotate_kek = told  # type: ignore[method-assign,assignment]
 
     async def upload() -> None:
-        await asyncio.sleep(0.1)
+        await rotated_to.wait()
         await bench.store(CONTENT, "late")
         await bench.background.settle()
 
@@ -266,9 +274,10 @@ async def test_two_tools_share_the_work_of_one_tenant(bench: Bench, tool: Tool) 
     await everything_is_readable(bench, names)
 
 
+@pytest.mark.usefixtures("refused_soon")
 async def test_a_tenant_that_somebody_rotates_is_left_to_them(bench: Bench, tool: Tool) -> None:
     old = bench.keys.current(bench.tenant)
-    async with resumed(bench.catalog.runs, KIND, bench.tenant, lease=timedelta(seconds=1)):
+    async with resumed(bench.catalog.runs, KIND, bench.tenant):
         (rotated,) = await tool.rotate(bench.tenant)
     assert isinstance(rotated.error, AlreadyRunning)
     assert bench.keys.current(bench.tenant) == old

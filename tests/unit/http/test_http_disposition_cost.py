@@ -10,7 +10,7 @@ from gateway.http.disposition import file_name
 SIZE = 8000
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "value",
     [

@@ -139,7 +139,7 @@ def head(path: str, size: int = len(BODY), *fields: str) -> bytes:
 
 
 async def ended() -> type[BaseException]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not ENDS:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return ENDS[0]

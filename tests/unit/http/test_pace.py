@@ -13,7 +13,7 @@ async def test_a_peer_that_stalls_is_cut_after_its_grace() -> None:
     pace = Pace(rate=1000, grace=0.05)
 
     with pytest.raises(TooSlow, match="1000 bytes a second"):
-        await pace.wait(asyncio.sleep(5))
+        await pace.wait(asyncio.sleep(60))
 
 
 async def test_a_peer_below_the_rate_runs_out_of_credit() -> None:
@@ -32,11 +32,12 @@ async def test_a_peer_below_the_rate_runs_out_of_credit() -> None:
 
 
 async def test_a_peer_above_the_rate_goes_on() -> None:
-    pace = Pace(rate=1000, grace=0.05)
+    pace = Pace(rate=1000, grace=20)
 
     for _ in range(20):
+        pace.waited(2.0)
         await pace.wait(asyncio.sleep(0.005))
-        pace.moved(100)
+        pace.moved(4000)
 
 
 async def test_credit_does_not_pile_up() -> None:
@@ -44,7 +45,7 @@ async def test_credit_does_not_pile_up() -> None:
     pace.moved(1_000_000)
 
     with pytest.raises(TooSlow):
-        await pace.wait(asyncio.sleep(5))
+        await pace.wait(asyncio.sleep(60))
 
 
 async def test_a_large_write_earns_while_the_peer_takes_it() -> None:
@@ -63,8 +64,8 @@ async def test_a_large_write_that_the_peer_takes_too_slowly_is_cut() -> None:
         return 10_000 - round(200 * (time.monotonic() - began))
 
     with pytest.raises(TooSlow):
-        await pace.wait(asyncio.sleep(5), unsent)
-    assert time.monotonic() - began < 2
+        await pace.wait(asyncio.sleep(60), unsent)
+    assert time.monotonic() - began < 30
 
 
 async def test_what_a_peer_has_not_taken_is_counted_down_to_its_socket() -> None:

@@ -91,7 +91,7 @@ async def replaying(
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait until it is."""
-    for _ in range(1000):
+    for _ in range(6000):
         if true():
             return
         await asyncio.sleep(0.01)

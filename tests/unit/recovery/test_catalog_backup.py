@@ -108,7 +108,7 @@ class _Plain:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for what goes on in the background."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - stores tell nobody
             await asyncio.sleep(0.01)
 

@@ -16,6 +16,7 @@ from gateway.pacing.rate import Rate
 from gateway.ports import RunState
 from gateway.recovery.drill import EVERYTHING, Drill, Drilled
 from gateway.recovery.trial import Scratch
+from tests.doubles.blobs import flipped
 from tests.doubles.stores import FaultyStore
 from tests.unit.recovery.conftest import Site, content
 
@@ -106,7 +107,7 @@ async def damaged(site: Site, how: str) -> str:
         )
     elif how == "attributes":
         data = decode(await site.object(envelope))
-        await site.plant(envelope, encode(replace(data, attributes=data.attributes[:-1] + b"\0")))
+        await site.plant(envelope, encode(replace(data, attributes=flipped(data.attributes, 0))))
     return version.id
 
 
@@ -132,6 +133,7 @@ async def test_what_is_wrong_is_found(
 
 async def test_what_the_catalog_knows_to_be_missing_is_how_far_it_is_behind(site: Site) -> None:
     await site.bench.store(b"there", "a")
+    site.bench.patience = 0.5
     site.bench.east.gate.clear()
     await site.bench.store(content(300_000), "b")
     site.bench.east.gate.set()
@@ -203,10 +205,10 @@ async def test_a_drill_that_breaks_off_is_on_record_as_failed(site: Site) -> Non
 
 
 async def test_the_record_is_kept_alive(site: Site) -> None:
-    lease = timedelta(seconds=0.4)
+    lease = timedelta(seconds=2)
     catalog = site.bench.catalog
     async with on_record(catalog.runs, "drill", "east", lease=lease):
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(2.5)
         assert (
             await catalog.runs.claim("drill", "east", holder="x", every=lease, lease=lease) is None
         )

@@ -7,6 +7,7 @@ import pytest
 from envelope.envelope import decode, encode
 from gateway.attachments.tenants import Tenants
 from gateway.model import body_key, envelope_key, new_id
+from tests.doubles.blobs import flipped
 from tests.unit.recovery.conftest import Site, content
 
 
@@ -67,7 +68,7 @@ async def test_damage_is_named(site: Site) -> None:
     receipts = {n: await bench.store(content(5000), n) for n in ("flip", "body", "short", "cut")}
     blobs = {name: receipt.version.blob for name, receipt in receipts.items()}
     whole = await site.envelope(blobs["flip"])
-    await site.plant(envelope_key(bench.tenant, blobs["flip"]), whole[:-1] + b"\0")
+    await site.plant(envelope_key(bench.tenant, blobs["flip"]), flipped(whole, 8 * len(whole) - 1))
     await bench.east.delete(body_key(bench.tenant, blobs["body"]))
     body = await site.object(body_key(bench.tenant, blobs["short"]))
     await site.plant(body_key(bench.tenant, blobs["short"]), body[:-1])

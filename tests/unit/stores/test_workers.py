@@ -14,6 +14,7 @@ import pytest
 
 from gateway.errors import StoreFull, StoreUnavailable
 from gateway.stores.workers import Flag, Workers
+from tests.service.http.eventually import eventually
 
 
 @contextlib.contextmanager
@@ -51,12 +52,13 @@ async def test_a_job_returns_and_raises(workers: Workers) -> None:
 
 async def test_a_cancelled_call_returns_at_once_and_its_job_is_told(workers: Workers) -> None:
     begun, ended, stop = threading.Event(), threading.Event(), Flag()
+    go_on = threading.Event()
 
     def job() -> None:
         begun.set()
         while not stop.up:
             time.sleep(0.001)
-        time.sleep(0.1)
+        go_on.wait()
         ended.set()
 
     task = asyncio.create_task(workers.run_until(stop, job))
@@ -65,7 +67,8 @@ async def test_a_cancelled_call_returns_at_once_and_its_job_is_told(workers: Wor
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not ended.is_set()
-    assert await asyncio.to_thread(ended.wait, 5)
+    go_on.set()
+    assert await asyncio.to_thread(ended.wait, 60)
     assert await workers.run(int) == 0  # and the thread is free again
 
 
@@ -101,14 +104,20 @@ async def test_calls_do_not_queue_for_ever_behind_threads_that_hang(
     release: threading.Event,
 ) -> None:
     workers = Workers(2, "hanging", translated, patience=0.1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         for _ in range(6):
             with pytest.raises(StoreUnavailable, match="in time"):
                 await workers.run(release.wait)
     ours = [thread for thread in threading.enumerate() if thread.name.startswith("hanging-")]
     assert len(ours) == 2
     release.set()
-    assert await workers.run(int) == 0
+
+    async def free() -> bool:
+        with contextlib.suppress(StoreUnavailable):  # a busy machine may take longer than it may
+            return await workers.run(int) == 0
+        return False
+
+    await eventually(free)
     workers.close()
 
 
@@ -125,7 +134,7 @@ async def test_a_program_ends_though_a_thread_hangs() -> None:
     """
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", textwrap.dedent(program))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             assert await child.wait() == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
