@@ -197,7 +197,7 @@ def test_a_reader_that_leaves_takes_the_connection_along(
 def test_a_body_without_its_end_is_an_error_after_what_came(
     answer: Answer, stall: float, told: str, run: Callable[[Awaitable[None]], None]
 ) -> None:
-    async def most(blocks: AsyncGenerator[bytes]) -> bool:
+    async def most(blocks: AsyncGenerator[bytes | memoryview]) -> bool:
         came = 0
         while came < len(CONTENT) - 1:
             came += len(await anext(blocks))
