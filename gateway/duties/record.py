@@ -1,7 +1,8 @@
 """Work that a person asked for, put on record like the work of a worker.
 
 Guarantees that no two do the same kind of work on the same subject at once, whoever began it, and that
-what it came to is kept: done with its report, or failed with its reason. Does not make it resumable.
+what it came to is kept: done with its report, or failed with its reason. Work is resumable where it keeps how
+far it got in the `ledger` of its entry, and reads that first: the row may be of somebody who was killed.
 """
 
 import asyncio
@@ -44,8 +45,9 @@ async def take_over(
 
 @dataclass(slots=True)
 class Entry:
-    """What the work came to: a report, and whether it is a good one."""
+    """What the work came to: a report, and whether it is a good one. `ledger` is what it has of its row."""
 
+    ledger: Ledger
     outcome: Mapping[str, object] = field(default_factory=dict)
     good: bool = True
 
@@ -61,7 +63,8 @@ async def on_record(
     run = await runs.claim(kind, subject, holder=new_id(), every=timedelta(), lease=lease)
     if run is None:
         raise AlreadyRunning(f"somebody is at a {kind} already: try again when it is done")
-    entry, ledger = Entry(), Ledger(runs, run, lease=lease)
+    ledger = Ledger(runs, run, lease=lease)
+    entry = Entry(ledger)
     try:
         async with asyncio.TaskGroup() as group:
             keeping = group.create_task(ledger.keep())
@@ -69,7 +72,7 @@ async def on_record(
             keeping.cancel()
     except BaseExceptionGroup as error:
         cause = first(error)
-        await runs.end(run, RunState.FAILED, {"error": type(cause).__name__})
+        await runs.end(ledger.run, RunState.FAILED, {"error": type(cause).__name__})
         raise cause from None
     state = RunState.DONE if entry.good else RunState.FAILED
-    await runs.end(run, state, entry.outcome)
+    await runs.end(ledger.run, state, entry.outcome)

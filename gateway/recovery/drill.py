@@ -6,16 +6,17 @@ its length and digests are those that the catalog in use knows; and that plainte
 The newest copy of the catalog is loaded into an empty one as well. What the catalog in use says is missing
 on the backup is no failure: it is how far the backup is behind, and told as such. Nor is what was busy or
 away for a while, or what was purged in the meantime: a drill that cries wolf is not believed.
+One that was killed is gone on with behind what it had tried, as `drilled` keeps it: the empty catalog is
+filled anew, since it went with its process, and no body is read again but those that were under way.
 """
 
 import asyncio
 import functools
+import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from gateway.attachments.downloads import Downloads
 from gateway.duties.record import on_record
@@ -26,9 +27,10 @@ from gateway.pacing.patience import Patience
 from gateway.pacing.rate import Rate
 from gateway.ports import Held, Replicas, Runs, Store
 from gateway.recovery.catalog_backup import CatalogBackups, Copy
+from gateway.recovery.drilled import Course, Drilled, Ledger
 from gateway.recovery.envelopes import Envelopes, Offer
 from gateway.recovery.rebuild import PATIENCE, Rebuild
-from gateway.recovery.trial import LOCKED, SCRATCH, Scratch, Trial
+from gateway.recovery.trial import SCRATCH, Scratch, Trial
 from gateway.repair.copying import Copier
 from gateway.targets.quorum import Role, Target
 
@@ -37,71 +39,7 @@ EVERYTHING: Final = "full-drill"
 SAMPLE: Final = 100
 AT_ONCE: Final = 4
 PAGE: Final = 200
-LISTED: Final = 100
-
-
-@dataclass(slots=True)
-class Drilled:
-    """What a drill did and found."""
-
-    source: str
-    everything: bool
-    started: datetime
-    checked: int = 0
-    bytes: int = 0  # of plaintext that was opened and compared
-    missing: int = 0  # versions that the catalog in use says this backup lacks
-    locked: int = 0  # versions of tenants whose keys may not be used: no fault of the backup's
-    failures: list[tuple[str, str]] = field(default_factory=list)  # version, why; the first of them
-    failed: int = 0
-    copy: datetime | None = None  # when the copy of the catalog that was loaded was taken
-    copy_rows: int = 0
-    copy_failed: str = ""
-    newest: datetime | None = None  # creation of the newest version that was opened
-    catalog_seconds: float = 0.0  # until the empty catalog was filled
-    rpo: float = 0.0  # seconds: since when the longest waiting version is missing on the backup
-    rto: float = 0.0  # seconds until everything that was asked for had been restored and opened
-
-    @property
-    def good(self) -> bool:
-        """Whether nothing failed, and there was something, if there should have been."""
-        return not self.failed and not self.copy_failed and bool(self.checked or not self.missing)
-
-    def took(self, version: Version, size: int) -> None:
-        """Count a version that came back as it was."""
-        self.checked += 1
-        self.bytes += size
-        self.newest = max(version.created, self.newest or version.created)
-
-    def fail(self, version: str, why: str) -> None:
-        """Count a version that could not be restored as it was."""
-        if why in LOCKED:
-            self.locked += 1
-            return
-        self.failed += 1
-        if len(self.failures) < LISTED:
-            self.failures.append((version, why))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it for programs, and for the record."""
-        return {
-            "source": self.source,
-            "everything": self.everything,
-            "started": self.started.isoformat(),
-            "good": self.good,
-            "checked": self.checked,
-            "bytes": self.bytes,
-            "failed": self.failed,
-            "failures": [list(each) for each in self.failures],
-            "missing": self.missing,
-            "locked": self.locked,
-            "catalog_copy": self.copy.isoformat() if self.copy else None,
-            "catalog_copy_rows": self.copy_rows,
-            "catalog_copy_failed": self.copy_failed,
-            "newest": self.newest.isoformat() if self.newest else None,
-            "catalog_seconds": round(self.catalog_seconds, 3),
-            "rpo_seconds": round(self.rpo, 3),
-            "rto_seconds": round(self.rto, 3),
-        }
+STEP: Final = 20  # versions that are tried between two notes of how far it got
 
 
 Told = Callable[[Drilled], None]
@@ -150,10 +88,12 @@ class Drill:
         sample: int | None = None,
         told: Told = _silent,
     ) -> Drilled:
-        """Do as `run`, and put it on record. Raises AlreadyRunning, too."""
+        """Do as `run`, and put it on record; go on with one that was killed. Raises AlreadyRunning, too."""
         kind = EVERYTHING if everything else KIND
         async with on_record(self._runs, kind, source.name) as entry:
-            drilled = await self.run(source, everything=everything, sample=sample, told=told)
+            drilled = await self.run(
+                source, everything=everything, sample=sample, told=told, ledger=entry.ledger
+            )
             entry.outcome, entry.good = drilled.as_json(), drilled.good
         return drilled
 
@@ -174,34 +114,39 @@ class Drill:
         everything: bool = False,
         sample: int | None = None,
         told: Told = _silent,
+        ledger: Ledger | None = None,
     ) -> Drilled:
         """Restore a random sample, or everything, from one target, and compare.
 
-        Raises CatalogErrors, KeyServiceErrors, and StoreErrors when the target does not answer at all;
-        what is wrong with one version is in the report.
+        With a `ledger` it goes on where another process was cut off. Raises CatalogErrors, KeyServiceErrors,
+        and StoreErrors when the target does not answer at all, and what the ledger does; what is wrong with
+        one version is in the report.
         """
-        drilled, patience = Drilled(source.name, everything, now()), self._patience()
-        began = time.monotonic()
-        (lag,) = await self._replicas.lag([source.name])
-        drilled.missing = lag.objects
-        if lag.oldest is not None:
-            drilled.rpo = max((drilled.started - lag.oldest).total_seconds(), 0.0)
-        await self._load_copy(source, drilled, patience)
+        count, patience = 0 if everything else sample or self._sample, self._patience()
+        course = Course(Drilled(source.name, everything, now()), count, ledger, seed=new_id())
+        drilled = course.drilled
+        if not course.resumed:
+            (lag,) = await self._replicas.lag([source.name])
+            drilled.missing = lag.objects
+            if lag.oldest is not None:
+                drilled.rpo = max((drilled.started - lag.oldest).total_seconds(), 0.0)
+            await self._load_copy(source, drilled, patience)
+            await course.keep(None)
         async with self._scratch() as scratch:
             if everything:
                 refused = await self._rebuild_all(source, scratch, drilled, patience)
-                async with aclosing(self._all(source)) as pages:
-                    async for page in pages:
-                        await self._try(source, page, scratch, drilled, refused, patience)
-                        told(drilled)
+                steps = self._all(source, course.after)
             else:
-                chosen = await self._choose(source, sample or self._sample)
-                refused = await self._rebuild_some(source, chosen, scratch, drilled, patience)
-                for start in range(0, len(chosen), PAGE):
-                    page = chosen[start : start + PAGE]
-                    await self._try(source, page, scratch, drilled, refused, patience)
+                chosen = await self._choose(source, count, random.Random(course.seed))  # noqa: S311 - see there
+                left = [version for version in chosen if version.id > (course.after or "")]
+                refused = await self._rebuild_some(source, left, scratch, drilled, patience)
+                steps = _stepped(left)
+            async with aclosing(steps):
+                async for last, step in steps:
+                    await self._try(source, step, scratch, drilled, refused, patience)
+                    await course.keep(last)
                     told(drilled)
-        drilled.rto = time.monotonic() - began
+        await course.keep(course.after)
         return drilled
 
     async def _load_copy(self, source: Target, drilled: Drilled, patience: Patience) -> None:
@@ -222,16 +167,20 @@ class Drill:
         else:
             drilled.copy_rows = sum(rows.values())
 
-    async def _all(self, source: Target) -> AsyncGenerator[Sequence[Version]]:
-        after = None
+    async def _all(
+        self, source: Target, after: str | None
+    ) -> AsyncGenerator[tuple[str, Sequence[Version]]]:
         while page := await self._replicas.held(source.name, after=after, limit=PAGE):
             after = page[-1].version.id
-            yield _stored(page)
+            for start in range(0, len(page), STEP):
+                step = page[start : start + STEP]
+                yield step[-1].version.id, _stored(step)
 
-    async def _choose(self, source: Target, count: int) -> Sequence[Version]:
+    async def _choose(self, source: Target, count: int, draws: random.Random) -> Sequence[Version]:
         """Choose at random: ids are random, so whichever follows a random one is as good as any.
 
-        Where there are no more than that it is all of them: one close behind another is seldom drawn.
+        The same ids are drawn for the same run, whose id nobody outside knows. Where there are no more than
+        that it is all of them: one close behind another is seldom drawn. In order of id.
         """
         if count <= PAGE:
             page = await self._replicas.held(source.name, limit=count + 1)
@@ -239,10 +188,11 @@ class Drill:
                 return _stored(page)
         chosen: dict[str, Version] = {}
         for _ in range(count):
-            page = await self._replicas.held(source.name, after=new_id(), limit=1)
+            after = f"{draws.getrandbits(128):032x}"
+            page = await self._replicas.held(source.name, after=after, limit=1)
             page = page or await self._replicas.held(source.name, limit=1)
             chosen |= {version.id: version for version in _stored(page)}
-        return list(chosen.values())
+        return [chosen[version] for version in sorted(chosen)]
 
     async def _rebuild_all(
         self, source: Target, scratch: Scratch, drilled: Drilled, patience: Patience
@@ -357,6 +307,12 @@ async def _offers(
             bad[version.blob] = "absent"
             continue
         yield Offer(version.tenant, version.blob, envelope.size, body)
+
+
+async def _stepped(versions: Sequence[Version]) -> AsyncGenerator[tuple[str, Sequence[Version]]]:
+    for start in range(0, len(versions), STEP):
+        step = versions[start : start + STEP]
+        yield step[-1].id, step
 
 
 def _stored(page: Sequence[Held]) -> list[Version]:

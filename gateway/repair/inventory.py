@@ -5,6 +5,10 @@ found and reported for repair, and that every object which nobody owns is counte
 nothing counts as missing unless the target said so when it was asked for that object alone. Reads no
 object: what has the right size and other bytes is for `scrub`. Memory is bounded, by more listings where
 there is more. It writes and deletes nothing in any store.
+
+One that was killed begins anew, on purpose: half a listing proves nothing of what it lacks, and what was seen
+of it is remembered in memory alone, tens of megabytes that no row should keep. Nothing but time is lost:
+what was found was told to the catalog as it was found, and a listing is a request for a thousand objects.
 """
 
 import re

@@ -179,8 +179,8 @@ def _saving(settings: Settings, core: Core) -> Sequence[Duty]:
 
 def _drilling(settings: Settings, core: Core) -> Sequence[Duty]:
     def drill(target: Target, *, everything: bool) -> Duty:
-        async def work(_: Ledger) -> Mapping[str, object]:
-            drilled = await core.rescue.drill.run(target, everything=everything)
+        async def work(ledger: Ledger) -> Mapping[str, object]:
+            drilled = await core.rescue.drill.run(target, everything=everything, ledger=ledger)
             if not drilled.good:
                 raise DutyFailed("a backup did not give back what it holds", drilled.as_json())
             return drilled.as_json()

@@ -14,7 +14,8 @@ from gateway.errors import CatalogConflict, NotFound
 from gateway.model import SYSTEM, body_key, envelope_key
 from gateway.pacing.rate import Rate
 from gateway.ports import RunState
-from gateway.recovery.drill import EVERYTHING, Drill, Drilled
+from gateway.recovery.drill import EVERYTHING, Drill
+from gateway.recovery.drilled import Drilled
 from gateway.recovery.trial import Scratch
 from tests.doubles.blobs import flipped
 from tests.doubles.stores import FaultyStore

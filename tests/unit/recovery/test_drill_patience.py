@@ -9,7 +9,8 @@ from gateway.model import SYSTEM
 from gateway.pacing.patience import Patience, passing
 from gateway.pacing.rate import Rate
 from gateway.ports import Stat
-from gateway.recovery.drill import Drill, Drilled
+from gateway.recovery.drill import Drill
+from gateway.recovery.drilled import Drilled
 from keyservice.wire import KeyServiceError, Throttled, Unavailable, WrappedKey
 from tests.doubles.keys import MemoryKeys
 from tests.doubles.stores import FaultyStore
