@@ -30,15 +30,17 @@ async def take_over(
 ) -> Run:
     """Begin a run, or take it over as soon as whoever had it is silent for the lease.
 
-    Waits for `patience` leases. Raises AlreadyRunning, with `refusal`, and CatalogErrors.
+    Waits for `patience` leases, and asks once more when they are over, however late the catalog answered
+    before. Raises AlreadyRunning, with `refusal`, and CatalogErrors.
     """
     holder, seconds = new_id(), lease.total_seconds()
     until = time.monotonic() + patience * seconds
     while True:
+        last = time.monotonic() >= until
         run = await runs.claim(kind, subject, holder=holder, every=timedelta(), lease=lease)
         if run is not None:
             return run
-        if time.monotonic() > until:
+        if last:
             raise AlreadyRunning(refusal)
         await asyncio.sleep(seconds / 10)
 

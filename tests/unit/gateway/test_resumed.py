@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.duties.record import AlreadyRunning
+from gateway.duties.record import AlreadyRunning, take_over
 from gateway.duties.resumed import resumed
 from gateway.errors import StoreUnavailable
-from gateway.ports import RunState
+from gateway.model import now
+from gateway.ports import Run, RunState
+from tests.doubles.runs import MemoryRuns
 
 LEASE = timedelta(seconds=0.3)
 
@@ -79,3 +83,18 @@ async def test_what_was_killed_is_taken_over_once_its_lease_is_over(catalog: Sql
     assert run is not None
     async with resumed(catalog.runs, "scrub all", "east", lease=LEASE) as ledger:
         assert ledger.run.id == run.id
+
+
+async def test_a_catalog_that_answers_late_is_asked_once_more_when_the_lease_is_over() -> None:
+    class Late(MemoryRuns):
+        async def claim(self, *about: Any, **options: Any) -> Run | None:
+            run = await super().claim(*about, **options)
+            await asyncio.sleep(0.1)  # longer than patience lasts
+            return run
+
+    runs, lease = Late(), timedelta(seconds=0.05)
+    dead = await runs.claim("scrub all", "east", holder="dead", every=timedelta(), lease=lease)
+    assert dead is not None
+    runs.rows[0] = replace(dead, touched=now())
+    run = await take_over(runs, "scrub all", "east", lease=lease, patience=1.0, refusal="taken")
+    assert run.id == dead.id
