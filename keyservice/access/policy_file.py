@@ -23,7 +23,11 @@ log = structlog.get_logger(__name__)
 
 def load(path: Path) -> Policy:
     """Return the policy of the file; raise OSError or ValueError. Blocks."""
-    return _load(path)[1]
+    with path.open("rb") as file:
+        text = file.read(MAX_POLICY + 1)
+    if len(text) > MAX_POLICY:
+        raise ValueError("policy is not valid: file is too large")
+    return parse(text.decode("utf-8"))
 
 
 class PolicyFile:
@@ -52,10 +56,11 @@ class PolicyFile:
 
     async def reload(self) -> bool:
         """Load the file now; return False, with the old policy in force, when it is no good."""
+        # Marked before it is read, also when that fails: a change in between is seen the next time.
+        self._seen = await asyncio.to_thread(_mark, self._path)
         try:
-            self._seen, policy = await asyncio.to_thread(_load, self._path)
+            policy = await asyncio.to_thread(load, self._path)
         except (OSError, ValueError) as error:
-            self._seen = await asyncio.to_thread(_mark, self._path)
             fault = str(error) if isinstance(error, ValueError) else "policy file cannot be read"
             self._fault = fault
             self._on_failure()
@@ -79,13 +84,3 @@ def _mark(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return (found.st_ino, found.st_mtime_ns, found.st_size)
-
-
-def _load(path: Path) -> tuple[tuple[int, ...] | None, Policy]:
-    # Marked before it is read: a change in between is seen the next time.
-    mark = _mark(path)
-    with path.open("rb") as file:
-        text = file.read(MAX_POLICY + 1)
-    if len(text) > MAX_POLICY:
-        raise ValueError("policy is not valid: file is too large")
-    return mark, parse(text.decode("utf-8"))

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from keyservice.access.policy import Caller, Gate, Operation
+from keyservice.access import policy_file
+from keyservice.access.policy import Caller, Gate, Operation, Policy, parse
 from keyservice.access.policy_file import PolicyFile, load
 from keyservice.errors import Denied
 
@@ -62,6 +63,24 @@ async def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     assert reports.gate.policy is policy
     await reports.file.reload()
     assert reports.gate.policy is not policy
+
+
+async def test_a_file_that_is_finished_while_its_half_is_refused_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = Reports(tmp_path)
+    reports.path.write_text(DENY[:20])
+
+    def slowly(text: str) -> Policy:
+        reports.path.write_text(DENY)
+        return parse(text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(policy_file, "parse", slowly)
+        await reports.file.refresh()
+    assert (reports.failures, reports.allows()) == (1, True)
+    await reports.file.refresh()
+    assert not reports.allows()
 
 
 @pytest.mark.parametrize("content", ["", "[[rule", DENY + "typo = 1", "\udcff", "#" * 2_000_000])
