@@ -94,7 +94,7 @@ async def _dev(place: Place, screen: "Screen", *, port: int, size: int, once: bo
             interrupt = group.create_task(_interrupt(stop))
             async with stack.running(place, screen, port=port) as ready:
                 if size:
-                    await tour.take(ready.files, ready.token, screen, place, size)
+                    await tour.take(ready, screen, place, size)
                 interrupt.cancel()
                 if not once:
                     welcome.say(screen, place, ready)

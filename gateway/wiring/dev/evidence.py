@@ -3,7 +3,9 @@
 Everything here blocks; it is called from a thread.
 """
 
+import contextlib
 import mmap
+import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,33 +21,39 @@ class Found:
     hits: tuple[Path, ...]
 
 
-def objects(store: Path) -> dict[str, int]:
-    """Return the objects of a folder store and their sizes."""
-    return {
-        str(path.relative_to(store)): path.stat().st_size
-        for path in sorted(store.glob("t/*/*/*"))
-        if path.is_file()
-    }
+def objects(store: Path, tenant: str) -> dict[str, int]:
+    """Return a tenant's objects in a folder store and their sizes."""
+    found = {}
+    for path in sorted(store.glob(f"t/{tenant}/*/*")):
+        with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+            about = path.stat()
+            if stat.S_ISREG(about.st_mode):
+                found[str(path.relative_to(store))] = about.st_size
+    return found
 
 
 def search(root: Path, words: Sequence[bytes]) -> Found:
-    """Look for the words in every file below a folder."""
+    """Look for the words in every file below a folder, but for those that are gone by then."""
     files = size = 0
     hits: list[Path] = []
     for path in sorted(root.rglob("*")):
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode):
-            continue
-        files += 1
-        size += found.st_size
-        if found.st_size and _holds(path, words):
-            hits.append(path)
+        with contextlib.suppress(FileNotFoundError):
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode):
+                continue
+            holds = found.st_size > 0 and _holds(path, words)
+            files += 1
+            size += found.st_size
+            hits += [path] * holds
     return Found(files, size, tuple(hits))
 
 
 def _holds(path: Path, words: Sequence[bytes]) -> bool:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return any(view.find(word) >= 0 for word in words)
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # emptied since, and nothing is mapped
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            return any(view.find(word) >= 0 for word in words)
 
 
 def same(paths: Sequence[Path]) -> bool:
@@ -70,10 +78,15 @@ def head(path: Path, count: int) -> bytes:
         return file.read(count)
 
 
-def flip(path: Path, offset: int) -> None:
-    """Change one bit in the middle of a file. Twice is as it was."""
-    with path.open("r+b") as file:
+def byte(path: Path, offset: int) -> int:
+    """Return one byte of a file."""
+    with path.open("rb") as file:
         file.seek(offset)
-        (byte,) = file.read(1)
+        return file.read(1)[0]
+
+
+def put(path: Path, offset: int, value: int) -> None:
+    """Let one byte of a file be this. A file that is not there is being written anew, and is left alone."""
+    with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
         file.seek(offset)
-        file.write(bytes([byte ^ 1]))
+        file.write(bytes([value]))

@@ -174,6 +174,10 @@ port = {port}
 url = {_text(url)}
 token_file = {_text(self.token_file)}
 
+# Three folders of one disk: none is left behind because that is busy.
+[limits]
+backup_patience = 30.0
+
 [worker]
 embedded = true
 

@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -51,14 +52,14 @@ class Stack:
 @contextlib.asynccontextmanager
 async def running(place: Place, screen: Screen, *, port: int) -> AsyncIterator[Stack]:
     """Run a stack while the block lasts. Raises NotReady and, in a group, ChildEnded."""
-    chosen = free_port(port)
-    if port and chosen != port:
-        screen.say(f"port {port} is taken, so this uses {chosen}", "yellow")
-    keyservice_port = None if place.socket is not None else free_port(0)
-    place.configure(port=chosen, keyservice_port=keyservice_port)
-    settings = load(place.gateway_config, environment={})
-    screen.row("configuration", f"{place.shown(place.gateway_config)} and keyservice.toml")
     async with contextlib.AsyncExitStack() as stack:
+        chosen = stack.enter_context(kept_port(port))
+        if port and chosen != port:
+            screen.say(f"port {port} is taken, so this uses {chosen}", "yellow")
+        keyservice_port = None if place.socket is not None else stack.enter_context(kept_port(0))
+        place.configure(port=chosen, keyservice_port=keyservice_port)
+        settings = load(place.gateway_config, environment={})
+        screen.row("configuration", f"{place.shown(place.gateway_config)} and keyservice.toml")
         keys = await stack.enter_async_context(_child(place, "key service", "keyservice"))
         with screen.busy("preparing the catalog"):
             await catalog.migrate(catalog_url(settings))
@@ -99,17 +100,24 @@ def _child(place: Place, name: str, package: str) -> contextlib.AbstractAsyncCon
     return children.running(name, arguments, place.log(package))
 
 
-def free_port(wanted: int) -> int:
-    """Return the wanted port of loopback if nobody has it, else any free one."""
+@contextlib.contextmanager
+def kept_port(wanted: int) -> Iterator[int]:
+    """Give the wanted port of loopback if nobody has it, else any free one, for a service to listen on.
+
+    On Linux nobody else is given it while the block runs: a socket is bound to it, without listening.
+    """
     for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket() as holder:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                holder.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            found: int = probe.getsockname()[1]
-            return found
+            found: int = holder.getsockname()[1]
+            if sys.platform != "linux":
+                holder.close()
+            yield found
+            return
     raise NotReady("no port of 127.0.0.1 is free")
 
 

@@ -126,7 +126,7 @@ def test_a_terminal_sees_a_moving_bar_and_colours(tmp_path: Path) -> None:
         stderr=terminal,
     ) as process:
         os.close(terminal)
-        shown, end = b"", time.monotonic() + 60
+        shown, end = b"", time.monotonic() + 100
         while time.monotonic() < end:
             try:
                 piece = os.read(controller, 65536)

@@ -46,18 +46,51 @@ def test_a_word_is_found_wherever_it_lies(tmp_path: Path, at: int) -> None:
     assert evidence.search(tmp_path, [b"nowhere"]).hits == ()
 
 
-def test_a_flip_changes_one_bit_and_undoes_itself(tmp_path: Path) -> None:
+def test_files_that_are_gone_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept").write_bytes(b"word")
+    listed = [tmp_path / "gone", tmp_path / "kept"]
+    monkeypatch.setattr(Path, "rglob", lambda _, __: iter(listed))
+    found = evidence.search(tmp_path, [b"word"])
+    assert (found.files, found.hits) == (1, (tmp_path / "kept",))
+
+
+async def test_damage_is_one_bit_of_each_and_ends_with_the_block(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(WHOLE)
     other.write_bytes(WHOLE)
     assert evidence.same([one, other])
-    evidence.flip(one, BLOCK + 5)
-    assert not evidence.same([one, other])
-    assert sum(a != b for a, b in zip(one.read_bytes(), WHOLE, strict=True)) == 1
-    evidence.flip(one, BLOCK + 5)
+    async with tour.damaged([one]):
+        assert not evidence.same([one, other])
+        assert sum(a != b for a, b in zip(one.read_bytes(), WHOLE, strict=True)) == 1
     assert evidence.same([one, other])
+    async with tour.damaged([one, other]):
+        assert evidence.same([one, other])
+        assert one.read_bytes() != WHOLE
+    assert one.read_bytes() == other.read_bytes() == WHOLE
     other.write_bytes(WHOLE + b"x")
     assert not evidence.same([one, other])
+
+
+async def test_what_was_repaired_meanwhile_is_not_damaged_by_putting_it_back(
+    tmp_path: Path,
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(WHOLE)
+    other.write_bytes(WHOLE)
+    async with tour.damaged([one, other]):
+        one.write_bytes(WHOLE)
+        other.unlink()  # as for a moment in a repair
+    assert one.read_bytes() == WHOLE
+    assert not other.exists()
+
+
+def test_only_the_tenants_objects_are_looked_at(tmp_path: Path) -> None:
+    for tenant in ("ours", "another"):
+        (tmp_path / "t" / tenant / "blob").mkdir(parents=True)
+        (tmp_path / "t" / tenant / "blob" / "body").write_bytes(b"12345")
+    assert evidence.objects(tmp_path, "ours") == {"t/ours/blob/body": 5}
 
 
 class _Liar:
@@ -145,7 +178,7 @@ async def test_the_tour_fails_when_plaintext_lies_in_a_store(tmp_path: Path) -> 
     place.make()
     screen = Screen(Console(quiet=True))
     with pytest.raises(TourFailed, match="plaintext lies in"):
-        await tour.Tour(_Careless(place), screen, place, Sample(BLOCK)).take()
+        await tour.Tour(_Careless(place), screen, place, Sample(BLOCK), "tenant").take()
 
 
 def test_amounts_and_dumps_read_well() -> None:
