@@ -115,6 +115,7 @@ def _build(recipe: Recipe, progress: Progress) -> Path:
                 progress(str(said))
                 time.sleep(0.1)
             said.join()
+            progress(str(said))
         if building.returncode:
             raise CannotBuild(f"{recipe.name} {recipe.version} could not be built\n{said.end}")
         made.replace(place)

@@ -79,8 +79,9 @@ def by_default(patch: pytest.MonkeyPatch, kind: Any, **given: object) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _patient_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+def _patient_service(monkeypatch: pytest.MonkeyPatch) -> None:
     by_default(monkeypatch, Auditor, timeout=30.0)
+    monkeypatch.setattr("keyservice.desk.change.SEAL_TIMEOUT", 60.0)
 
 
 @pytest.fixture
