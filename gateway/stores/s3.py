@@ -8,7 +8,7 @@ aioboto3; what streams goes through `s3_wire`. Tries nothing twice: that is `ret
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -114,40 +114,27 @@ class S3Store:
 
     async def list(self, prefix: str) -> AsyncIterator[Stat]:
         """See the port."""
-        checked_prefix(prefix)
-        page: dict[str, Any] = {}
-        while True:
+        marks = {"ContinuationToken": "NextContinuationToken"}
+        async for page in self._pages("list_objects_v2", checked_prefix(prefix), marks):
             with s3_errors():
-                more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
-                page = await self._call("list_objects_v2", Prefix=prefix, **more)
                 found = [
                     Stat(each["Key"], each["Size"], each["LastModified"].astimezone(UTC))
                     for each in page.get("Contents", ())
                 ]
             for each in found:
                 yield each
-            if not page.get("IsTruncated"):
-                return
 
     async def unfinished(self, prefix: str) -> AsyncIterator[Unfinished]:
         """See the port."""
-        checked_prefix(prefix)
-        page: dict[str, Any] = {}
-        while True:
+        marks = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+        async for page in self._pages("list_multipart_uploads", checked_prefix(prefix), marks):
             with s3_errors():
-                more = {}
-                if page:
-                    more["KeyMarker"] = page["NextKeyMarker"]
-                    more["UploadIdMarker"] = page["NextUploadIdMarker"]
-                page = await self._call("list_multipart_uploads", Prefix=prefix, **more)
                 found = [
                     Unfinished(each["Key"], each["UploadId"], each["Initiated"].astimezone(UTC))
                     for each in page.get("Uploads", ())
                 ]
             for each in found:
                 yield each
-            if not page.get("IsTruncated"):
-                return
 
     async def discard(self, upload: Unfinished) -> None:
         """See the port."""
@@ -178,6 +165,24 @@ class S3Store:
         except ObjectMissing:
             await self.check()  # a HEAD does not tell a missing object from a missing bucket
             raise
+
+    async def _pages(
+        self, operation: str, prefix: str, marks: Mapping[str, str]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Every page of a listing: each says whether it is the last, and else where the next begins."""
+        after: dict[str, str] = {}
+        while True:
+            with s3_errors():
+                page = await self._call(operation, Prefix=prefix, **after)
+                more = bool(
+                    page["IsTruncated"]
+                )  # what does not say so is no listing, nor an empty one
+                before, after = after, {n: page[told] for n, told in marks.items() if more}
+            yield page
+            if not more:
+                return
+            if after == before:
+                raise StoreUnavailable("a listing of the store goes round in a circle")
 
     async def _call(self, operation: str, **options: Any) -> dict[str, Any]:
         with s3_errors():

@@ -8,11 +8,12 @@ import asyncio
 from typing import Any
 
 import aioboto3
+from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.config import Config
 from botocore.loaders import create_loader
 
 from gateway.errors import StoreDenied
+from gateway.stores.s3_session import Session
 from gateway.stores.s3_settings import S3Settings
 from gateway.stores.s3_sign import Credentials
 
@@ -59,7 +60,8 @@ async def _made(settings: S3Settings) -> Client:
     credentials = await session.get_credentials()
     if credentials is None:
         raise StoreDenied("no credentials for the store were found: give it an access key")
-    config = Config(
+    config = AioConfig(
+        http_session_cls=Session,
         signature_version="s3v4",
         s3={"addressing_style": "virtual" if settings.virtual else "path"},
         connect_timeout=settings.connect_timeout,

@@ -21,13 +21,12 @@ from gateway.model import now
 from gateway.ports import Piece
 from gateway.stores.s3_body import Body
 from gateway.stores.s3_client import Client
-from gateway.stores.s3_errors import code_of, refusal
+from gateway.stores.s3_session import end, refuse, request, session
 from gateway.stores.s3_settings import S3Settings
 from gateway.stores.s3_sign import EMPTY, UNSIGNED, Signer
 from gateway.stores.s3_stream import read_body
 from gateway.stores.workers import Workers
 
-ANSWER = 64 * 1024  # bytes of an error's text that are looked at
 OK = 200
 PARTIAL = 206
 
@@ -56,15 +55,10 @@ class Wire:
         self._unsigned = settings.private
         self._md5 = settings.checksum == "md5"
         self._stall = settings.stall_timeout
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=settings.connections, ssl=context or True),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=settings.connect_timeout, sock_read=settings.stall_timeout
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=(hdrs.USER_AGENT, hdrs.CONTENT_TYPE, hdrs.ACCEPT_ENCODING),
-            auto_decompress=False,
-        )
+        self._puts = session(settings, context, settings.connections)
+        # A reader keeps his connection for as long as he takes, so readers bound themselves: there are
+        # no more than streams are admitted. Out of one pool, a few slow ones would have all of it.
+        self._gets = session(settings, context, 0)
 
     async def put(
         self,
@@ -82,11 +76,11 @@ class Wire:
         body = Body(piece.data, self._stall)
         url, signed = await self._signed("PUT", key, query, headers, payload)
         try:
-            async with self._request("PUT", url, headers=signed, data=body) as response:
+            async with request(self._puts, "PUT", url, headers=signed, data=body) as response:
                 if response.status != OK:
                     body.leave(response)
-                    await _refuse(response)
-                await response.read()
+                    await refuse(response)
+                await end(response)
                 return response.headers.get(hdrs.ETAG, "")
         except ObjectExists:
             if body.times > 1:
@@ -104,9 +98,9 @@ class Wire:
         if start or stop is not None:
             headers["range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         url, signed = await self._signed("GET", key, {}, headers, EMPTY)
-        async with self._request("GET", url, headers=signed) as response:
+        async with request(self._gets, "GET", url, headers=signed) as response:
             if response.status not in {OK, PARTIAL}:
-                await _refuse(response)
+                await refuse(response)
             length = _length(response, start, stop)
             async with aclosing(read_body(response, length, self._stall)) as blocks:
                 async for block in blocks:
@@ -114,14 +108,8 @@ class Wire:
 
     async def close(self) -> None:
         """Give back connections."""
-        await self._session.close()
-
-    def _request(
-        self, method: str, url: URL, **options: object
-    ) -> "aiohttp.client._RequestContextManager":
-        if self._session.closed:
-            raise StoreUnavailable("the store is closed")
-        return self._session.request(method, url, allow_redirects=False, **options)  # type: ignore[arg-type]
+        await self._puts.close()
+        await self._gets.close()
 
     async def _signed(
         self, method: str, key: str, query: Mapping[str, str], headers: dict[str, str], payload: str
@@ -150,13 +138,6 @@ class Wire:
 def crc_text(crc: int) -> str:
     """Return a CRC-64 as S3 writes it."""
     return base64.b64encode(crc.to_bytes(8, "big")).decode()
-
-
-async def _refuse(response: aiohttp.ClientResponse) -> None:
-    """Raise what a refusal means. Its text is read as far as an error code can stand in it."""
-    text = await response.content.read(ANSWER)
-    response.close()
-    raise refusal(response.status, code_of(text), response.headers.get("retry-after"))
 
 
 def _length(response: aiohttp.ClientResponse, start: int, stop: int | None) -> int:

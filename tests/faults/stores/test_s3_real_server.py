@@ -267,7 +267,8 @@ async def test_a_paused_server_is_given_up_in_time(
         opened(replace(patient, stall_timeout=0.4, connect_timeout=0.4)),
     )
     await store.put(KEY, piece(DATA))
-    reading = await begun(hasty)
+    await store.put("t/long", piece(DATA * 8))  # longer than what waits in sockets
+    reading = await begun(hasty, "t/long")
     await asyncio.to_thread(server.pause)
     try:
         async with asyncio.timeout(60):
@@ -281,10 +282,10 @@ async def test_a_paused_server_is_given_up_in_time(
     assert await content(store) == DATA
 
 
-async def begun(store: S3Store) -> AsyncGenerator[bytes | memoryview]:
+async def begun(store: S3Store, key: str) -> AsyncGenerator[bytes | memoryview]:
     """Read a first piece, again where the machine was slower than the store may be."""
     while True:
-        reading = store.read(KEY)
+        reading = store.read(key)
         try:
             await anext(reading)
         except StoreUnavailable:
