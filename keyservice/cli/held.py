@@ -10,14 +10,25 @@ from typing import Annotated
 
 import typer
 
+from keyservice.cli.teach import teach
 from keyservice.vault.setup_held import HeldSetup, script, section
 
 USAGE = 2
+HELD = teach(
+    "Print, for a customer who holds their own key, the commands that make it; least privilege.",
+    "Nothing is connected to. With --settings it prints what the key service's settings need of it.",
+    lines=(
+        "sealgate-keyservice setup-held --name acme --url https://vault.acme.example:8200",
+        "sealgate-keyservice setup-held --name acme --url https://vault.acme.example:8200 --settings",
+    ),
+)
 
 
 def setup_held(
     *,
-    name: Annotated[str, typer.Option(help="What the root is called here: a [[held]] section.")],
+    name: Annotated[
+        str, typer.Option(help="What the root is called in the key service's settings.")
+    ],
     url: Annotated[
         str, typer.Option(help="The customer's Vault or OpenBao, as the key service reaches it.")
     ] = "https://vault.customer.example:8200",
@@ -31,7 +42,10 @@ def setup_held(
         typer.Option(help="An address range that log-ins may come from; may be repeated."),
     ] = None,
     settings: Annotated[
-        bool, typer.Option("--settings", help="Print the [[held]] section instead.")
+        bool,
+        typer.Option(
+            "--settings", help="Print the section for the key service's settings instead."
+        ),
     ] = False,
     command: Annotated[str, typer.Option(help="vault or bao, in what is printed.")] = "vault",
 ) -> None:

@@ -18,8 +18,9 @@ import uvloop
 
 from keyservice import certs as certificates
 from keyservice import logs
-from keyservice.cli.held import setup_held
-from keyservice.cli.vault import setup_vault
+from keyservice.cli.held import HELD, setup_held
+from keyservice.cli.teach import teach
+from keyservice.cli.vault import VAULT, setup_vault
 from keyservice.client.client import KeyServiceClient
 from keyservice.config import ENV_FILE, ConfigError, Settings, load
 from keyservice.files import read_secret
@@ -39,6 +40,37 @@ cli = typer.Typer(
     add_completion=False,
 )
 
+_SERVE = teach(
+    "Run the key service until SIGTERM; SIGHUP reloads the policy and the certificate.",
+    lines=(
+        "sealgate-keyservice serve --config /etc/sealgate-keyservice/keyservice.toml",
+        "sealgate-keyservice serve --config keyservice.toml --host 127.0.0.1 --port 8443",
+    ),
+)
+_CHECK = teach(
+    "Load the settings and everything they name, start nothing, and say what is wrong.",
+    lines=("sealgate-keyservice check-config --config keyservice.toml",),
+)
+_CERTS = teach(
+    "Make a development CA and certificates for one gateway and one key service.",
+    "For production take them from your own authority.",
+    lines=(
+        "sealgate-keyservice certs ./certs --server-name keys.internal",
+        "sealgate-keyservice certs ./certs --force --days 30",
+    ),
+)
+_STATUS = teach(
+    "Ask a running key service for its root; exit 1 when it is not healthy.",
+    lines=(
+        (
+            "sealgate-keyservice status --url https://keys.internal:8443 --ca ca.crt --certificate "
+            "gateway.crt --private-key gateway.key"
+        ),
+        "sealgate-keyservice status --url unix:///run/keys.sock --token-file token --json",
+    ),
+    codes="Exit codes: 0 healthy, 1 not healthy or no answer, 2 wrong usage.",
+)
+
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", envvar=ENV_FILE, help="TOML settings.")
 ]
@@ -49,7 +81,7 @@ Policy = Annotated[Path | None, typer.Option(help="Policy file (policy_file).")]
 Level = Annotated[str | None, typer.Option(help="debug, info, warning or error (log_level).")]
 
 
-@cli.command()
+@cli.command(help=_SERVE)
 def serve(
     *,
     config: Config = None,
@@ -67,7 +99,7 @@ def serve(
     _run(composition.serve(settings))
 
 
-@cli.command("check-config")
+@cli.command("check-config", help=_CHECK)
 def check_config(config: Config = None) -> None:
     """Load the settings and everything they name, start nothing, and say what is wrong."""
     settings = _settings(config, {})
@@ -79,7 +111,7 @@ def check_config(config: Config = None) -> None:
     typer.echo(f"settings are usable; the root is {kind}")
 
 
-@cli.command()
+@cli.command(help=_CERTS)
 def certs(
     folder: Annotated[Path, typer.Argument(help="Where to write; created when missing.")],
     *,
@@ -105,7 +137,7 @@ def certs(
         typer.echo(path)
 
 
-@cli.command()
+@cli.command(help=_STATUS)
 def status(
     *,
     url: Annotated[str, typer.Option(help="https://host:port, or unix:///path in development.")],
@@ -135,13 +167,13 @@ def status(
         raise typer.Exit(FAILED)
 
 
-cli.command("setup-vault")(setup_vault)
-cli.command("setup-held")(setup_held)
+cli.command("setup-vault", help=VAULT)(setup_vault)
+cli.command("setup-held", help=HELD)(setup_held)
 
 
 def main() -> None:
     """Run the command line."""
-    cli()
+    cli(prog_name="sealgate-keyservice")
 
 
 def _flags(

@@ -11,9 +11,20 @@ from typing import Annotated
 
 import typer
 
+from keyservice.cli.teach import teach
 from keyservice.files import read_secret, write_durably
 
 FAILED = 1
+VAULT = teach(
+    "Print, or with --apply make, mounts, key, policy and AppRole; least privilege, repeatable.",
+    lines=(
+        "sealgate-keyservice setup-vault --url https://vault.internal:8200",
+        (
+            "sealgate-keyservice setup-vault --apply --url https://vault.internal:8200 --ca vault-ca.crt "
+            "--token-file admin.token --credentials ./vault-credentials"
+        ),
+    ),
+)
 
 
 def setup_vault(

@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from gateway.cli.root import cli
+from gateway.cli.root import cli, main
 from gateway.cli.status import address_of
 from gateway.settings.config import load
 
@@ -156,6 +156,30 @@ def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]
     assert done.exit_code == 2
     assert "--config or SEALGATE_CONFIG" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("scrub --sample-keys -3", "sealgate scrub: Invalid value for '--sample-keys'"),
+        ("rebuild-catalog", "sealgate rebuild-catalog: Missing option '--from'"),
+        ("keys journal TENANT", "sealgate keys journal: Got unexpected extra argument"),
+        ("keys statu", "sealgate keys: No such command 'statu'"),
+        ("restore --everything", "sealgate restore: No such option: --everything"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    line: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sealgate", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(said)
+    assert told.err.count("\n") == 1
+    assert "--help`" in told.err
 
 
 def test_help_loads_neither_database_nor_stores() -> None:
