@@ -97,6 +97,7 @@ async def eventually_served(client: Client, path: str) -> None:
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.timeout(300)
 async def test_a_stop_shows_finishes_and_then_cuts(capped: Place, capped_token: str) -> None:
     place, token = capped, capped_token
     async with place.tenant(token) as (client, above):

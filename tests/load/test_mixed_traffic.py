@@ -39,6 +39,7 @@ SHORT = Course(applications=6, life=2.0, lives=3)
 LONG = Course(applications=12, life=60.0, lives=10)
 
 
+@pytest.mark.timeout(600)  # three gateways one after the other, and all that they took is read
 @pytest.mark.parametrize(
     "course",
     [

@@ -268,27 +268,31 @@ HUGE = [
 ]
 
 
+def allocated(raw: bytes) -> int:
+    """Decode what is refused; return the most memory that it took, the least of some tries.
+
+    A thread that another test has left may take some meanwhile.
+    """
+    peaks = []
+    for _ in range(3):
+        tracemalloc.start()
+        try:
+            with pytest.raises(EnvelopeError):
+                decode(raw)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    return min(peaks)
+
+
 @pytest.mark.parametrize("data", HUGE)
 def test_a_huge_declared_length_allocates_nothing(data: str) -> None:
-    raw = bytes.fromhex(data)
-    tracemalloc.start()
-    try:
-        with pytest.raises(EnvelopeError):
-            decode(raw)
-        assert tracemalloc.get_traced_memory()[1] < 64 * 1024
-    finally:
-        tracemalloc.stop()
+    assert allocated(bytes.fromhex(data)) < 64 * 1024
 
 
 def test_small_items_by_the_million_allocate_nothing() -> None:
     raw = b"\x9a\x00\x3f\x00\x00" + b"\x80" * (MAX_ENVELOPE - 5)
-    tracemalloc.start()
-    try:
-        with pytest.raises(EnvelopeError):
-            decode(raw)
-        assert tracemalloc.get_traced_memory()[1] < 64 * 1024
-    finally:
-        tracemalloc.stop()
+    assert allocated(raw) < 64 * 1024
 
 
 Edit = Callable[[list[Any]], object]
