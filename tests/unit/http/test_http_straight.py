@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -88,9 +89,18 @@ async def refuse(request: web.Request) -> web.Response:  # noqa: ARG001 - that i
 
 
 async def hurry(request: web.Request) -> web.Response:
-    """Read the body, and note how it ended if it did not come whole."""
+    """Read the body with little patience, and note how it ended if it did not come whole."""
+    return await noted(request, Pace(1 << 30, 0.2))
+
+
+async def watch(request: web.Request) -> web.Response:
+    """Read the body with patience, and note how it ended if it did not come whole."""
+    return await noted(request, Pace(1, 60))
+
+
+async def noted(request: web.Request, pace: Pace) -> web.Response:
     try:
-        async for _ in body_of(request, Pace(1 << 30, 0.2)):
+        async for _ in body_of(request, pace):
             pass
     except (Disconnected, TooSlow, asyncio.CancelledError) as error:
         ENDS.append(type(error))
@@ -119,7 +129,7 @@ async def sever(request: web.Request) -> web.Response:
 async def serving(world: World) -> AsyncIterator[str]:
     ENDS.clear()
     app = web.Application()
-    for handler in (digest, glance, refuse, hurry, sever):
+    for handler in (digest, glance, refuse, hurry, watch, sever):
         path = f"/{handler.__name__}"
         app.router.add_route("PUT", path, handler, expect_handler=no_answer_yet)
     crowd = Crowd(Caps(), Metrics(()))
@@ -160,9 +170,13 @@ def test_one_connection_serves_body_after_body(step: int, world: World) -> None:
 
 
 def test_the_connection_is_taken_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = 0
+    read, made = 0, list[object]()
 
     class Counting(straight.Straight):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
         def buffer_updated(self, nbytes: int) -> None:
             nonlocal read
             read += nbytes
@@ -173,7 +187,9 @@ def test_the_connection_is_taken_over(world: World, monkeypatch: pytest.MonkeyPa
     async def check() -> None:
         async with serving(world) as url, world.wire(url) as wire:
             await wire.send(head("/digest"))
-            await asyncio.sleep(0.05)
+            async with asyncio.timeout(60):
+                while not made:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
             await wire.send(BODY)
             assert (await wire.answer()).body.decode() == sha256(BODY)
 
@@ -225,7 +241,7 @@ def test_a_client_that_leaves_ends_its_request(sent: int, world: World) -> None:
     async def check() -> None:
         async with serving(world) as url:
             async with world.wire(url) as wire:
-                await wire.send(head("/hurry"), BODY[:sent])
+                await wire.send(head("/watch"), BODY[:sent])
             await ended()
 
     world.run(check())
@@ -237,7 +253,7 @@ def test_a_body_that_ends_early_was_cut_off(world: World) -> None:
 
     async def check() -> None:
         async with serving(world) as url, world.wire(url) as wire:
-            await wire.send(head("/hurry"), BODY[:-1])
+            await wire.send(head("/watch"), BODY[:-1])
             wire.writer.write_eof()
             assert await ended() is not TooSlow
             assert await wire.closed() == b""
