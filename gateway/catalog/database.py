@@ -43,6 +43,9 @@ class Database(Protocol):
         long as it likes, while each step must end within ten minutes.
         """
 
+    async def settle(self) -> None:
+        """Return when all that was read so far is durable, whoever wrote it."""
+
     async def close(self) -> None:
         """Give back connections. Idempotent."""
 
@@ -69,6 +72,10 @@ class Shared:
     def session(self, *, write: bool) -> AbstractAsyncContextManager[Session]:
         """Implement `Database.session`; raises CatalogUnavailable once it is closed."""
         return self._open().session(write=write)
+
+    async def settle(self) -> None:
+        """Implement `Database.settle`; raises CatalogUnavailable once it is closed."""
+        await self._open().settle()
 
     async def close(self) -> None:
         """Implement `Database.close`."""

@@ -8,6 +8,7 @@ failed over what is no longer there; and that a cancelled call is whole, or undo
 """
 
 import asyncio
+import math
 import sqlite3
 import time
 from collections import deque
@@ -60,14 +61,20 @@ class Call:
 class Group:
     """One thread that writes. `transaction` carries out several calls and tells what became of each.
 
-    `share` is the part of the time that it may write: it rests after each transaction in proportion to
-    how long that took, since SQLite's lock goes to whoever asks first, and others ask now and then only.
+    It may leave the last ones for the next transaction. `settle`, if it is given, is what makes it durable
+    after it. `share` is the part of the time that it may write: it rests after each transaction in
+    proportion to how long that took, since SQLite's lock goes to whoever asks first.
     """
 
     def __init__(
-        self, transaction: Callable[[Sequence[Call]], Sequence[Outcome]], *, share: float = 1.0
+        self,
+        transaction: Callable[[Sequence[Call]], Sequence[Outcome]],
+        *,
+        settle: Callable[[], None] | None = None,
+        share: float = 1.0,
     ) -> None:
         self._transaction = transaction
+        self._settle = settle
         self._rest = 1 / share - 1
         self._thread = ThreadPoolExecutor(1, "catalog-write")
         self._waiting: deque[Call] = deque()
@@ -103,27 +110,42 @@ class Group:
         self._running = bool(calls)
         if calls:
             loop = asyncio.get_running_loop()
-            future = loop.run_in_executor(self._thread, self._transaction, calls)
-            future.add_done_callback(partial(self._ended, calls, time.monotonic()))
+            future = loop.run_in_executor(self._thread, self._carry_out, calls)
+            future.add_done_callback(partial(self._ended, calls))
+
+    def _carry_out(self, calls: Sequence[Call]) -> tuple[Sequence[Outcome], float]:
+        """Return what became of the first calls, and until when to rest."""
+        began = time.monotonic()
+        outcomes = self._transaction(calls)
+        ended = time.monotonic()
+        if self._settle is not None:
+            self._settle()
+        return outcomes, ended + min((ended - began) * self._rest, LONGEST_REST)
 
     def _ended(
-        self, calls: Sequence[Call], began: float, future: asyncio.Future[Sequence[Outcome]]
+        self, calls: Sequence[Call], future: asyncio.Future[tuple[Sequence[Outcome], float]]
     ) -> None:
-        took = time.monotonic() - began
-        error = future.exception()
-        ended = future.result() if error is None else [Outcome(error=error)] * len(calls)
-        for call, outcome in zip(calls, ended, strict=True):
+        if (error := future.exception()) is None:
+            outcomes, until = future.result()
+        else:
+            outcomes, until = [Outcome(error=error)] * len(calls), time.monotonic()
+        for call, outcome in zip(calls, outcomes, strict=False):
             call.end(outcome)
-        if rest := min(took * self._rest, LONGEST_REST):
+        self._waiting.extendleft(reversed(calls[len(outcomes) :]))
+        if (rest := until - time.monotonic()) > 0:
             asyncio.get_running_loop().call_later(rest, self._next)
         else:
             self._next()
 
 
-def together(engine: Engine, calls: Sequence[Call]) -> list[Outcome]:
-    """Carry out calls in one transaction, each in a savepoint of its own. Raises what ended them all."""
+def together(engine: Engine, calls: Sequence[Call], *, longest: float = math.inf) -> list[Outcome]:
+    """Carry out calls in one transaction, each in a savepoint of its own. Raises what ended them all.
+
+    After `longest` seconds none is begun, and the last ones have no outcome.
+    """
     outcomes: list[Outcome] = []
     with engine.begin() as connection:
+        until = time.monotonic() + longest
         driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
         for call in calls:
             if call.left:
@@ -138,4 +160,6 @@ def together(engine: Engine, calls: Sequence[Call]) -> list[Outcome]:
                 driver.execute("ROLLBACK TO call")
                 outcomes.append(Outcome(error=error))
             driver.execute("RELEASE call")
+            if time.monotonic() >= until:
+                break
     return outcomes

@@ -30,18 +30,22 @@ async def open_catalog(
     connections: int = CONNECTIONS,
     patience: float | None = None,
     share: float = 1.0,
+    late: bool = False,
     clock: Clock = database_time,
 ) -> SqlCatalog:
     """Open a catalog whose schema is current; a call waits `patience` seconds for an answer.
 
     `share` is the part of the time in which this process may write to a SQLite file, where others come
-    first: one writes at a time there. PostgreSQL needs no such thing.
+    first: one writes at a time there. With `late` it makes what it wrote durable after others can see it,
+    still before it is told. PostgreSQL needs no such things.
 
     `connections` bounds PostgreSQL's pool, or how many read a SQLite file at once.
     Raises CatalogUnavailable when the database does not answer or has to be migrated first, and
     ValueError when the URL names no database that is known.
     """
-    database = await asyncio.to_thread(_database, url, connections, patience, share)
+    database = await asyncio.to_thread(
+        _database, url, connections, patience, share=share, late=late
+    )
     catalog = SqlCatalog(database, clock)
     try:
         await catalog.check()
@@ -54,7 +58,7 @@ async def open_catalog(
 async def migrate(url: str) -> None:
     """Create the tables, or bring them up to date. Safe to repeat and to run in several places."""
     upgrade = await asyncio.to_thread(_upgrade)
-    database = await asyncio.to_thread(_database, url, 1, _MIGRATION_PATIENCE, 1.0)
+    database = await asyncio.to_thread(_database, url, 1, _MIGRATION_PATIENCE)
     try:
         await database.write(upgrade)
     finally:
@@ -68,7 +72,9 @@ def _upgrade() -> Callable[[Connection], None]:
     return revisions.upgrade
 
 
-def _database(url: str, connections: int, patience: float | None, share: float) -> Database:
+def _database(
+    url: str, connections: int, patience: float | None, *, share: float = 1.0, late: bool = False
+) -> Database:
     schema.known()  # read here, off the event loop
     # The URL holds a password, so no message quotes it.
     scheme, separator, rest = url.partition("://")
@@ -89,5 +95,6 @@ def _database(url: str, connections: int, patience: float | None, share: float) 
             readers=connections,
             patience=FILE_PATIENCE if patience is None else patience,
             share=share,
+            late=late,
         )
     raise ValueError(f"the catalog cannot be kept in {scheme}: use sqlite:// or postgresql://")

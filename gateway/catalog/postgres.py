@@ -86,6 +86,9 @@ class PostgresDatabase:
         """Implement `Database.write`."""
         return await self._run(self._writer, work)
 
+    async def settle(self) -> None:
+        """Implement `Database.settle`: nothing is seen here before it is durable."""
+
     @asynccontextmanager
     async def session(self, *, write: bool) -> AsyncIterator[Session]:
         """Implement `Database.session`; one that only reads holds up nobody."""

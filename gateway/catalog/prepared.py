@@ -6,16 +6,50 @@ once and handed to the driver, with the values and the columns turned as the tab
 seldom is written where it is used and goes through SQLAlchemy alone.
 """
 
+import json
 import sqlite3
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, Executable, Insert, Select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Executable,
+    Insert,
+    Select,
+    Text,
+    TypeDecorator,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.dml import UpdateBase
 
 _SQLITE = sqlite.dialect(paramstyle="qmark")
+
+
+class _Listed(TypeDecorator[Sequence[str]]):
+    """Several ids as one value, since the number of a statement's values is fixed."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str | None:
+        """Turn ids into what `json_each` takes."""
+        del dialect
+        return None if value is None else json.dumps(list(value))
+
+
+def any_of(column: Column[str], name: str, *, on_sqlite: bool) -> ColumnElement[bool]:
+    """Compare a column with each of several ids, which are one value `name` of the statement."""
+    if not on_sqlite:
+        return column.in_(bindparam(name, expanding=True))
+    each = func.json_each(bindparam(name, type_=_Listed)).table_valued("value")
+    return column.in_(select(each.c.value))
 
 
 class Prepared:
@@ -74,7 +108,8 @@ class _Bare:
     """A statement as the driver of SQLite takes it."""
 
     def __init__(self, statement: Executable, names: Sequence[str]) -> None:
-        options = {"column_keys": names} if isinstance(statement, Insert) else {}
+        filled = isinstance(statement, Insert) and statement.select is None
+        options = {"column_keys": names} if filled else {}
         compiled = cast("Any", statement).compile(dialect=_SQLITE, **options)
         self.text = str(compiled)
         self._fixed = {n: v for n, v in compiled.params.items() if v is not None}

@@ -12,12 +12,14 @@ from sqlalchemy import Connection, bindparam, exists, func, select
 from gateway.catalog import placement, tables
 from gateway.catalog.clock import Clock
 from gateway.catalog.faults import parent_missing
+from gateway.catalog.prepared import Prepared
 from gateway.catalog.upsert import insert_new
 from gateway.errors import NotFound
 
 _RETIRING = tables.retiring
 _UPLOADS = tables.uploads
 _FIRST = insert_new(_RETIRING, ["kek"])
+_CLOSED = Prepared(select(_RETIRING.c.kek).where(_RETIRING.c.kek == bindparam("under")))
 IS_RETIRING = exists().where(_RETIRING.c.kek == bindparam("under"))
 
 
@@ -37,8 +39,8 @@ def share(connection: Connection) -> None:
 
 def among(connection: Connection, keks: frozenset[str]) -> frozenset[str]:
     """Return those of these KEKs that are here."""
-    found = select(_RETIRING.c.kek).where(_RETIRING.c.kek.in_(sorted(keks)))
-    return frozenset(connection.scalars(found))
+    found = (_CLOSED.scalar(connection, under=kek) for kek in sorted(keks))
+    return frozenset(kek for kek in found if kek is not None)
 
 
 def begun(connection: Connection, tenant: str, before: datetime) -> int:

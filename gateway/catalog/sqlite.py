@@ -8,6 +8,7 @@ thread, unless one had to wait for the disk a moment ago. The file must be on a 
 """
 
 import asyncio
+import math
 import os
 import resource
 import sqlite3
@@ -22,6 +23,7 @@ from typing import TypeVar, cast
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
+from gateway.catalog import wal
 from gateway.catalog.database import Session
 from gateway.catalog.faults import driver_faults
 from gateway.catalog.group import Group, together
@@ -32,6 +34,10 @@ T = TypeVar("T")
 _CACHED_STATEMENTS = 256
 _STEP = 600.0
 SLOW = 0.005  # seconds that the event loop is never held for longer, if it can be helped
+TURN = 0.004  # seconds after which one that gives way begins nothing more in a transaction
+CHECKPOINT = (
+    500  # pages in the log, after which one that gives way moves them: half of SQLite's own
+)
 REST = 1.0  # seconds without a glance after one that waited for the disk
 _THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # the latter on macOS
 _creating = threading.Lock()  # nobody connects between the creation of a file and its close
@@ -40,20 +46,36 @@ _creating = threading.Lock()  # nobody connects between the creation of a file a
 class SqliteDatabase:
     """Runs work on a SQLite file. `patience` bounds in seconds what a call waits for.
 
-    `share` is the part of the time in which it may hold the file's lock, where others come first.
+    `share` is the part of the time in which it may hold the file's lock, where others come first, and for
+    some milliseconds only. With `late` it syncs what it wrote behind the lock: that nobody waits for the
+    disk, others may see what a loss of power undoes. So it is for work that is done anew then, and whose
+    traces `settle` waits for wherever somebody acts on them for good.
     """
 
-    def __init__(self, path: Path, *, readers: int, patience: float, share: float = 1.0) -> None:
+    def __init__(
+        self, path: Path, *, readers: int, patience: float, share: float = 1.0, late: bool = False
+    ) -> None:
         self._path = path
         self._patience = patience
         read_only = ["PRAGMA query_only = ON"]
-        self._writer = _engine(path, 1, patience, begin="BEGIN IMMEDIATE", settings=[])
+        apart = ["PRAGMA busy_timeout = 0"]  # `wal` asks for the lock
+        if gives_way := share < 1:  # nobody else has to move what it leaves in the log
+            apart.append(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
+        if late:
+            apart.append("PRAGMA synchronous = NORMAL")  # `wal` syncs it
+        self._writer = _engine(path, 1, patience, begin=None, settings=apart)
+        ask = partial(_ask, patience, wal.LONGEST if gives_way else wal.SHORTEST)
+        event.listen(self._writer, "begin", ask)
         self._reader = _engine(path, readers, patience, begin="BEGIN", settings=read_only)
         self._glancer = _engine(path, 1, 0, begin="BEGIN", settings=read_only)
         self._glancing: Connection | None = None
         self._connecting = threading.Lock()
         self._no_glance_before = 0.0
-        self._group = Group(partial(together, self._writer), share=share)
+        self._group = Group(
+            partial(together, self._writer, longest=TURN if gives_way else math.inf),
+            settle=partial(wal.sync, path) if late else None,
+            share=share,
+        )
         self._read_threads = ThreadPoolExecutor(readers, "catalog-read")
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -79,6 +101,11 @@ class SqliteDatabase:
             ended = time.monotonic()
             if ended - began > SLOW and _blocks_read() > blocks:
                 self._no_glance_before = ended + REST
+
+    async def settle(self) -> None:
+        """Implement `Database.settle`: others sync what they commit after it can be seen."""
+        with driver_faults():
+            await asyncio.to_thread(wal.sync, self._path)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Implement `Database.write`, in order."""
@@ -186,7 +213,7 @@ def _look(connection: Connection, work: Callable[[Connection], T]) -> T:
 
 
 def _engine(
-    path: Path, connections: int, patience: float, *, begin: str, settings: list[str]
+    path: Path, connections: int, patience: float, *, begin: str | None, settings: list[str]
 ) -> Engine:
     engine = create_engine(
         "sqlite+pysqlite://",
@@ -196,7 +223,8 @@ def _engine(
         max_overflow=0,
         hide_parameters=True,
     )
-    event.listen(engine, "begin", partial(_begin, begin))
+    if begin is not None:
+        event.listen(engine, "begin", partial(_begin, begin))
     return engine
 
 
@@ -204,6 +232,12 @@ def _begin(statement: str, connection: Connection) -> None:
     driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
     if not driver.in_transaction:
         driver.execute(statement)
+
+
+def _ask(patience: float, shortest: float, connection: Connection) -> None:
+    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+    if not driver.in_transaction:
+        wal.begin(driver, "BEGIN IMMEDIATE", patience, shortest=shortest)
 
 
 def _connect(path: Path, patience: float, settings: list[str]) -> sqlite3.Connection:

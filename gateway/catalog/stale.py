@@ -12,9 +12,11 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Insert,
     Row,
     Select,
     and_,
+    bindparam,
     case,
     delete,
     func,
@@ -28,6 +30,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.catalog import contents, tables
 from gateway.catalog.clock import Clock
+from gateway.catalog.prepared import Prepared
 from gateway.model import ReplicaState
 from gateway.ports import Backlog, Stale
 
@@ -49,27 +52,27 @@ def names(keks: str) -> frozenset[str]:
 
 def add(connection: Connection, rows: Select[*tuple[Any, ...]]) -> None:
     """Add what is selected (version, target, tenant, KEK, time) to what is known as stale."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    connection.execute(_adding(rows, on_sqlite=connection.dialect.name == "sqlite"))
+
+
+def _adding(rows: Select[*tuple[Any, ...]], *, on_sqlite: bool) -> Insert:
+    dialect = sqlite if on_sqlite else postgresql
     new = dialect.insert(_STALE).from_select(_COLUMNS, rows)
     known, more = _framed(_STALE.c.keks), _framed(new.excluded.keks)
     named = func.replace(known, more, literal_column("''")) != known
     both = _STALE.c.keks + literal_column("' '") + new.excluded.keks
-    added = new.on_conflict_do_update(
+    added: Insert = new.on_conflict_do_update(
         index_elements=[_STALE.c.version, _STALE.c.target],
         set_={"keks": case((named, _STALE.c.keks), else_=both)},
     )
-    connection.execute(added)
+    return added
 
 
 def add_all(connection: Connection, versions: Iterable[str], kek: str, at: datetime) -> None:
     """Add every copy of these versions, as being under `kek`."""
-    for page in contents.slices(versions):
-        everywhere = (
-            _select(kek, at, _REPLICAS.c.target)
-            .join(_REPLICAS, _REPLICAS.c.version == _VERSIONS.c.id)
-            .where(_REPLICAS.c.version.in_(page), _REPLICAS.c.state != ReplicaState.DELETING.value)
-        )
-        add(connection, everywhere.order_by(_REPLICAS.c.version, _REPLICAS.c.target))
+    _EVERYWHERE.each(
+        connection, [{"of": each, "under": kek, "at": at} for each in sorted(versions)]
+    )
 
 
 def backlog(connection: Connection, target: str) -> Backlog:
@@ -106,8 +109,9 @@ def _mark(
 ) -> bool:
     if row is None or row.purging is not None or row.kek == kek:
         return False
-    there = literal(target, _STALE.c.target.type)
-    add(connection, _select(kek, clock(connection), there).where(_VERSIONS.c.id == row.id))
+    there, under = literal(target, _STALE.c.target.type), literal(kek, _STALE.c.keks.type)
+    at = literal(clock(connection), tables.Moment)
+    add(connection, _select(under, at, there).where(_VERSIONS.c.id == row.id))
     return True
 
 
@@ -259,19 +263,32 @@ def _of(version: str) -> Select[*tuple[Any, ...]]:
     return select(*columns).where(_VERSIONS.c.id == version)
 
 
-def _select(kek: str, at: datetime, target: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
+def _select(
+    kek: ColumnElement[str], at: ColumnElement[datetime], target: ColumnElement[str]
+) -> Select[*tuple[Any, ...]]:
     of = _ATTACHMENTS.c.id == _VERSIONS.c.attachment
-    return select(
-        _VERSIONS.c.id,
-        target,
-        _ATTACHMENTS.c.tenant,
-        literal(kek, _STALE.c.keks.type),
-        literal(at, tables.Moment),
-    ).join_from(_VERSIONS, _ATTACHMENTS, of)
+    columns = (_VERSIONS.c.id, target, _ATTACHMENTS.c.tenant, kek, at)
+    return select(*columns).join_from(_VERSIONS, _ATTACHMENTS, of)
 
 
 def _framed(keks: ColumnElement[str]) -> ColumnElement[str]:
     return literal_column("' '") + keks + literal_column("' '")
+
+
+def _everywhere() -> Prepared:
+    """Add every copy of the version `of`."""
+    under, at = bindparam("under", type_=_STALE.c.keks.type), bindparam("at", type_=tables.Moment)
+    copies = (
+        _select(under, at, _REPLICAS.c.target)
+        .join(_REPLICAS, _REPLICAS.c.version == _VERSIONS.c.id)
+        .where(_REPLICAS.c.version == bindparam("of"))
+        .where(_REPLICAS.c.state != ReplicaState.DELETING.value)
+        .order_by(_REPLICAS.c.target)
+    )
+    return Prepared(_adding(copies, on_sqlite=False), on_sqlite=_adding(copies, on_sqlite=True))
+
+
+_EVERYWHERE: Final = _everywhere()
 
 
 def _leased(at: datetime, until: datetime) -> dict[str, Any]:

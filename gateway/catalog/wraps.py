@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, bindparam, func, null, select, update
 from gateway.catalog import contents, keks, leftovers, retiring, stale, tables
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database, bound
-from gateway.catalog.prepared import Prepared
+from gateway.catalog.prepared import Prepared, any_of
 from gateway.catalog.references import beyond
 from gateway.errors import NotFound
 from gateway.model import ReplicaState, Version
@@ -27,6 +27,18 @@ _REWRAP = Prepared(
     .where(_VERSIONS.c.id == bindparam("of"))
     .values(envelope=bindparam("new_envelope"), kek=bindparam("new_kek"))
 )
+
+
+def _locked(*, on_sqlite: bool) -> Select[*tuple[Any, ...]]:
+    """Select versions as they are from here on: what somebody else rewraps is seen after that."""
+    these = any_of(_VERSIONS.c.id, "ids", on_sqlite=on_sqlite)
+    locked = select(_VERSIONS.c.id, _VERSIONS.c.blob, _VERSIONS.c.kek).where(
+        these, _VERSIONS.c.purging.is_(None)
+    )
+    return locked.order_by(_VERSIONS.c.id).with_for_update(key_share=True)
+
+
+_LOCKED = Prepared(_locked(on_sqlite=False), on_sqlite=_locked(on_sqlite=True))
 
 
 class SqlWraps:
@@ -98,7 +110,9 @@ class SqlWraps:
     async def uses(self, tenant: str) -> Sequence[KekUse]:
         """Implement `Wraps.uses`."""
         await self._fill()
-        return await self._database.read(bound(_uses, tenant))
+        found = await self._database.read(bound(_uses, tenant))
+        await self._database.settle()  # keys are destroyed where there is no use
+        return found
 
     async def retiring(self, tenant: str, kek: str) -> None:
         """Implement `Wraps.retiring`."""
@@ -169,12 +183,7 @@ def _rewrap(connection: Connection, changes: Sequence[Rewrapped], clock: Clock) 
     by_version = {each.version: each for each in reversed(changes) if each.new not in closed}
     changed: list[Rewrapped] = []
     for page in contents.slices(sorted(by_version)):
-        # Locked first: what somebody else rewraps at the same time is seen as it is after that.
-        locked = select(_VERSIONS.c.id, _VERSIONS.c.blob, _VERSIONS.c.kek).where(
-            _VERSIONS.c.id.in_(page), _VERSIONS.c.purging.is_(None)
-        )
-        locked = locked.order_by(_VERSIONS.c.id).with_for_update(key_share=True)
-        for row in connection.execute(locked):
+        for row in _LOCKED.all(connection, ids=page):
             change = by_version[row.id]
             if row.blob == change.blob and row.kek == change.old != change.new:
                 changed.append(change)

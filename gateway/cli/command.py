@@ -99,17 +99,22 @@ def run(work: Coroutine[Any, Any, T], *expected: type[Exception]) -> T:
 
 @contextlib.asynccontextmanager
 async def opened(
-    settings: Settings, *, patience: float | None = None, share: float = 1.0
+    settings: Settings,
+    *,
+    patience: float | None = None,
+    share: float = 1.0,
+    late: bool = False,
 ) -> AsyncIterator["Core"]:
     """Wire a gateway without its server, for one command. What it logs goes to standard error.
 
     `patience` is how many seconds one step of the catalog may take, where that is much; `share` the part
-    of the time in which it may write, where requests come first.
+    of the time in which it may write, where requests come first; and `late` whether others may see what it
+    writes some milliseconds before that is on disk.
     """
     from gateway.wiring.core import open_core  # noqa: PLC0415 - see the module
 
     logs.configure("warning")
-    async with open_core(settings, patience=patience, share=share) as wired:
+    async with open_core(settings, patience=patience, share=share, late=late) as wired:
         yield wired
 
 

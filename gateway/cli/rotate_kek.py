@@ -115,7 +115,7 @@ async def _rotate(settings: Settings, asked: _Asked) -> "list[Rotated]":
     from gateway.wiring import rotations  # noqa: PLC0415 - help answers at once
 
     ended: list[Rotated] = []
-    async with opened(settings, share=SHARE) as wired:
+    async with opened(settings, share=SHARE, late=True) as wired:
         with bar("rotating", things=True) as shown:
             rotation = rotations.rotation(settings, wired, told=shown.advance)
             wish = await _wish(wired, asked)
@@ -135,7 +135,7 @@ async def _plan(settings: Settings, asked: _Asked) -> "tuple[list[Plan], dict[st
     from keyservice.wire import KeyServiceError, Shredded  # noqa: PLC0415 - as above
 
     plans, refused = [], {}
-    async with opened(settings, share=SHARE) as wired:
+    async with opened(settings, share=SHARE, late=True) as wired:
         rotation, wish = rotations.rotation(settings, wired), await _wish(wired, asked)
         async for tenant in _tenants(wired, asked):
             try:

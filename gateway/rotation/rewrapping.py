@@ -29,8 +29,8 @@ from gateway.ports import Rewrapped, Wrapped, Wraps
 from gateway.repair.verify import claimed_envelope
 from keyservice.wire import CannotUnwrap, KeyServiceError, Unavailable
 
-BATCH: Final = 500  # envelopes that the key service rewraps at once
-WRITE: Final = 50  # of them, those of one transaction: uploads wait for it
+BATCH: Final = 128  # envelopes that the key service rewraps at once: others wait for it
+WRITE: Final = 16  # of them, those that are changed together: uploads wait for them
 IN_FLIGHT: Final = 3  # batches at once
 REASON: Final = "rotate"
 _YIELD_EVERY: Final = 16
@@ -159,15 +159,18 @@ class Rewrapping:
         if not read:
             return
         changes = await self._rewrapped(tenant, read, moved)
-        for start in range(0, len(changes), WRITE):
-            page = changes[start : start + WRITE]
-            changed = len(await self._patience.keep(partial(self._wraps.rewrap, page)))
-            moved.rewrapped += changed
-            moved.elsewhere += len(page) - changed
-            self._told(changed)
-            if self._watch is not None:
-                self._watch.rewrapped(changed)
-            await asyncio.sleep(0)
+        # At once, so that the catalog may take as many in a transaction as it can do without delay.
+        async with asyncio.TaskGroup() as group:
+            for start in range(0, len(changes), WRITE):
+                group.create_task(self._change(changes[start : start + WRITE], moved))
+
+    async def _change(self, changes: Sequence[Rewrapped], moved: Moved) -> None:
+        changed = len(await self._patience.keep(partial(self._wraps.rewrap, changes)))
+        moved.rewrapped += changed
+        moved.elsewhere += len(changes) - changed
+        self._told(changed)
+        if self._watch is not None:
+            self._watch.rewrapped(changed)
 
     async def _rewrapped(
         self, tenant: str, read: Sequence[tuple[Version, Envelope]], moved: Moved

@@ -98,12 +98,17 @@ def _usable(section: str) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def open_core(
-    settings: Settings, *, patience: float | None = None, share: float = 1.0
+    settings: Settings,
+    *,
+    patience: float | None = None,
+    share: float = 1.0,
+    late: bool = False,
 ) -> AsyncIterator[Core]:
     """Open the adapters, wire the use cases, and close everything at the end of the block.
 
     `patience` is how many seconds one step of the catalog may take, where that is much; `share` the part
-    of the time in which it may write, where requests come first.
+    of the time in which it may write, where requests come first; and `late` whether others may see what it
+    writes some milliseconds before that is on disk.
     """
     async with contextlib.AsyncExitStack() as stack:
         # These read secrets from files, which may block.
@@ -119,6 +124,7 @@ async def open_core(
                 connections=settings.catalog.connections,
                 patience=patience,
                 share=share,
+                late=late,
             )
         stack.push_async_callback(catalog.close)
         with _usable("keyservice"):
