@@ -22,24 +22,18 @@ from pathlib import Path
 
 from benchmarks import usage
 from benchmarks.machine import machine, versions
+from benchmarks.rotation_fill import fill
 from benchmarks.rotation_load import foreground
-from envelope.context import Context, Purpose
-from envelope.envelope import Attributes, Core, Envelope, Wrap, encode, seal_attributes
-from envelope.segment import SegmentSealer
-from gateway.model import Tenant, Version, microseconds, new_id, now
 from gateway.pacing.patience import Patience
 from gateway.pacing.rate import Rate
-from gateway.ports import Recovered
 from gateway.rotation.rewrapping import EVERYTHING, Moved, Rewrapping
 from gateway.settings.config import load
-from gateway.wiring import core as wiring
-from keyservice.wire import DataKey
+from gateway.wiring.core import Core, open_core
 from tests.servers import binary
 from tests.servers.prepared import prepare
 from tests.servers.vault import Vault
 from tests.stack.stack import Stack
 
-PAGE = 500
 SIZES = (10_000, 100_000)
 MILLION = 1_000_000
 AIM = 2000
@@ -61,51 +55,7 @@ class Timed:
         return self.envelopes / self.seconds
 
 
-async def fill(core: wiring.Core, tenant: str, count: int) -> None:
-    """Put attachments into the catalog, as stored on one target and missing on the other."""
-    for start in range(0, count, PAGE):
-        contexts = [Context(tenant, new_id(), new_id()) for _ in range(min(PAGE, count - start))]
-        keys = await core.keys.data_keys(
-            tenant,
-            [context.encode(Purpose.DEK) for context in contexts],
-            reason="benchmark",
-            request_id="",
-        )
-        found = []
-        for number, (context, key) in enumerate(zip(contexts, keys, strict=True), start):
-            assert isinstance(key, DataKey)
-            found.append(recovered(context, key, f"reports/{number}.pdf"))
-        tenants = [Tenant(tenant, "standard", now())]
-        assert not await core.catalog.recovery.add(tenants, found, "primary")  # type: ignore[attr-defined]
-    await core.catalog.recovery.settle()  # type: ignore[attr-defined]
-    while await core.replicas.adopt("east", PAGE):
-        pass
-
-
-def recovered(context: Context, key: DataKey, reference: str) -> Recovered:
-    """Seal a small attachment that travels in its envelope."""
-    sealer = SegmentSealer(key.dek, context)
-    body = sealer.update(bytes(200)) + sealer.finalize()
-    core = Core(context, microseconds(now()), (sealer.segment,))
-    attributes = Attributes("report.pdf", "application/pdf", reference, {}, {})
-    sealed = seal_attributes(key.dek, core, attributes)
-    envelope = Envelope(core, sealed, (Wrap(key.kek, key.wrapped, core.created),))
-    version = Version(
-        id=context.version,
-        attachment=context.attachment,
-        tenant=context.tenant,
-        blob=new_id(),
-        created=now(),
-        size=200,
-        body_size=0,
-        envelope=encode(envelope),
-        kek=key.kek,
-        inline=body,
-    )
-    return Recovered(version, reference)
-
-
-async def rotate(core: wiring.Core, stack: Stack, audit: Path, count: int) -> Timed:
+async def rotate(core: Core, stack: Stack, audit: Path, count: int) -> Timed:
     """Fill a tenant, rotate its KEK, and time the rewrap."""
     tenant = (await core.services.tenants.create()).id
     await fill(core, tenant, count)
@@ -143,7 +93,7 @@ async def rates(stack: Stack, audit: Path, sizes: Sequence[int]) -> list[Timed]:
     """Rotate tenants of these sizes, one after another."""
     done = []
     settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
-    async with wiring.open_core(settings, patience=60.0) as core:
+    async with open_core(settings, patience=60.0, late=True) as core:
         for size in sizes:
             done.append(await rotate(core, stack, audit, size))
             each = done[-1]
@@ -211,7 +161,7 @@ def measured(home: Path, vault: Vault, sizes: Sequence[int], *, beside: bool) ->
     if beside:
         stack.start()
         try:
-            figures["foreground"] = asyncio.run(foreground(stack, fill))
+            figures["foreground"] = asyncio.run(foreground(stack, home))
         finally:
             stack.stop()
     return figures

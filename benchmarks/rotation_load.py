@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from benchmarks.rotation_fill import fill
 from gateway.settings.config import load
 from gateway.wiring.core import Core, open_core
 from tests.stack.client import Client
@@ -21,8 +23,6 @@ KNOWN = 100  # attachments that are read
 ENVELOPES = 8_000  # of the tenant that is rotated: as many as the configured rate takes in a round
 AIM = 1.2
 
-Fill = Callable[[Core, str, int], Awaitable[None]]
-
 
 @dataclass
 class Times:
@@ -32,7 +32,7 @@ class Times:
     writes: list[float] = field(default_factory=list)
 
 
-async def foreground(stack: Stack, fill: Fill) -> dict[str, float]:
+async def foreground(stack: Stack, home: Path) -> dict[str, float]:
     """Time requests by turns alone and beside a rotation; return p99s and their ratios."""
     settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
     alone, beside = Times(), Times()
@@ -46,7 +46,7 @@ async def foreground(stack: Stack, fill: Fill) -> dict[str, float]:
         await requests(client, tenant, SECONDS / 2, Times())
         for _ in range(ROUNDS):
             crowded = await client.create_tenant()
-            await fill(core, crowded, ENVELOPES)
+            await fill(core, crowded, ENVELOPES, home)
             await requests(client, tenant, SECONDS, alone)
             rotation = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "gateway", "rotate", "kek", "--tenant", crowded),
