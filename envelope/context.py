@@ -15,6 +15,7 @@ FORMAT: Final = b"sealgate/1"
 ID_SIZE: Final = 16
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_IDS = re.compile(rf"{_ID.pattern}/{_ID.pattern}/{_ID.pattern}")
 _LENGTH_SIZE = 2
 
 
@@ -35,6 +36,8 @@ class Context:
     version: str
 
     def __post_init__(self) -> None:
+        if _IDS.fullmatch(f"{self.tenant}/{self.attachment}/{self.version}"):
+            return
         for name in ("tenant", "attachment", "version"):
             if not _ID.fullmatch(getattr(self, name)):
                 raise Malformed(f"{name} id is not 32 lower-case hex characters")
@@ -49,7 +52,9 @@ class Context:
 
     def encode(self, purpose: Purpose, extra: bytes = b"") -> bytes:
         """Return the canonical bytes; `extra` binds more, such as the digest of a core."""
-        return b"".join(map(prefixed, (FORMAT, purpose.value, *self.ids(), extra)))
+        tenant, attachment, version = self.ids()
+        before, end = _BEFORE[purpose], prefixed(extra) if extra else _NO_EXTRA
+        return b"".join((before, _SIZE, tenant, _SIZE, attachment, _SIZE, version, end))
 
 
 def prefixed(field: bytes) -> bytes:
@@ -57,3 +62,9 @@ def prefixed(field: bytes) -> bytes:
     if len(field) >> (8 * _LENGTH_SIZE):
         raise TooLarge("a context field is longer than 65535 bytes")
     return len(field).to_bytes(_LENGTH_SIZE, "big") + field
+
+
+# Of every context the same, and asked for several times in each request.
+_BEFORE: Final = {purpose: prefixed(FORMAT) + prefixed(purpose.value) for purpose in Purpose}
+_SIZE: Final = ID_SIZE.to_bytes(_LENGTH_SIZE, "big")
+_NO_EXTRA: Final = prefixed(b"")
