@@ -95,19 +95,26 @@ class Lane:
 
     async def _work(self) -> None:
         try:
-            async with asyncio.TaskGroup() as sends:
-                number = 0
-                while isinstance(job := await self._jobs.get(), Load):
-                    number += 1
-                    await self._slots.acquire()
-                    sends.create_task(self._send(number, job, await self._open(job)))
-            await self._close(job)
+            job = await self._jobs.get()
+            await self._close(await self._send_all(job) if isinstance(job, Load) else job)
             self.stored = True
         except* StoreError as group:
             self._fail(first(group))
         except* Exception as group:  # noqa: BLE001 - one target's defect is not the others'
             kind = type(first(group)).__name__  # its text could quote what it was sending
             self._fail(StoreUnavailable(f"the target failed unforeseen ({kind})"))
+
+    async def _send_all(self, first: Load) -> Piece:
+        """Send this part and those behind it; return the envelope that comes last."""
+        job: Load | Piece = first
+        async with asyncio.TaskGroup() as sends:
+            number = 0
+            while isinstance(job, Load):
+                number += 1
+                await self._slots.acquire()
+                sends.create_task(self._send(number, job, await self._open(job)))
+                job = await self._jobs.get()
+        return job
 
     def _fail(self, error: BaseException) -> None:
         if self.error is None and isinstance(error, StoreError):

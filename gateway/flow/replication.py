@@ -11,7 +11,7 @@ removed. Does not repair what a lagging backup misses.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -22,7 +22,7 @@ from gateway.flow.lane import Lane
 from gateway.pacing.background import Background
 from gateway.ports import Piece
 from gateway.targets.placing import Roster
-from gateway.targets.quorum import Quorum, QuorumLost
+from gateway.targets.quorum import Quorum, QuorumLost, Target
 
 LOOK = 1.0  # seconds after which an upload that waits looks whether another one is the primary now
 TOLERANCE = 0.1  # share of the upload's time that a backup may add before it counts as behind
@@ -89,6 +89,7 @@ class Fan:
         self._sent = False
         self._began = time.monotonic()
         self._waited = 0.0
+        self._sufficing: Sequence[Target] | None = None  # targets of whom all lanes were enough
         self.body_size = 0
 
     async def __aenter__(self) -> Self:
@@ -195,7 +196,7 @@ class Fan:
         return frozenset(lane.target.name for lane in self._lanes if lane.stored)
 
     def _alive(self) -> frozenset[str]:
-        return frozenset(lane.target.name for lane in self._lanes if not lane.failed)
+        return frozenset([lane.target.name for lane in self._lanes if lane.error is None])
 
     def _enough(self, names: frozenset[str]) -> bool:
         """Tell whether these are as many as can be asked for, with the targets that are left."""
@@ -205,7 +206,11 @@ class Fan:
         return self._shared.settings.degraded and bool(names)
 
     def _check(self) -> None:
-        if self._enough(self._alive()):
+        alive, targets = self._alive(), self._shared.roster().targets
+        if len(alive) == len(self._lanes) and targets is self._sufficing:
+            return  # as at the last look: all of them are left, and the same ones are asked for
+        if self._enough(alive):
+            self._sufficing = targets if len(alive) == len(self._lanes) else None
             return
         failed = {lane.target.name: lane.error for lane in self._lanes if lane.failed}
         names = ", ".join(sorted(failed))

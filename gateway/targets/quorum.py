@@ -108,15 +108,15 @@ class Quorum:
     def satisfied(self, targets: Sequence[Place], names: Collection[str]) -> bool:
         """Tell whether the targets called `names` are enough of `targets`."""
         held = [target for target in targets if target.name in names]
-        backups = sum(target.role == Role.BACKUP for target in held)
-        primaries = len(held) - backups
-        if self.primary and (not primaries or backups < self.backups):
-            return False
+        if self.primary:
+            backups = [target.role for target in held].count(Role.BACKUP)
+            if backups == len(held) or backups < self.backups:
+                return False
         if self.majority and 2 * len(held) <= len(targets):
             return False
         if self.everywhere and len(held) < len(targets):
             return False
-        return len(_regions(held)) >= self.regions
+        return not self.regions or len(_regions(held)) >= self.regions
 
     def demand(self, targets: Sequence[Place]) -> None:
         """Raise ValueError, saying what is missing, if no number of these targets could satisfy it."""
