@@ -127,8 +127,8 @@ class HeldAppRole(AppRole):
 class HeldSettings(_Section):
     """A Vault or OpenBao of a customer's own that holds the root key of their tenants.
 
-    The names are those that the customer made there (`setup-held` prints the commands for it). With
-    `tenants`, the keys of no other tenant are ever sent there.
+    The names are those that the customer made there (`setup-held` prints the commands for it). The keys of no
+    other than their `tenants` are ever sent there, and so of nobody while there are none.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -138,7 +138,7 @@ class HeldSettings(_Section):
     private_key: Path | None = None
     namespace: str | None = None
     approle: HeldAppRole
-    tenants: Annotated[tuple[TenantId, ...], Field(max_length=1000)] = ()
+    tenants: Annotated[tuple[TenantId, ...], Field(max_length=10_000)]
     transit_mount: MountPath = "sealgate-transit"
     transit_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")] = "sealgate"
     timeout: Positive = 3.0

@@ -41,6 +41,10 @@ def setup_held(
         list[str] | None,
         typer.Option(help="An address range that log-ins may come from; may be repeated."),
     ] = None,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(help="A tenant of theirs, for the section; may be repeated."),
+    ] = None,
     settings: Annotated[
         bool,
         typer.Option(
@@ -64,4 +68,5 @@ def setup_held(
     except ValueError as error:
         typer.echo(f"sealgate-keyservice: {error}", err=True)
         sys.exit(USAGE)
-    typer.echo(section(setup) if settings else script(setup, command=command), nl=False)
+    printed = section(setup, tenant or ()) if settings else script(setup, command=command)
+    typer.echo(printed, nl=False)

@@ -2,14 +2,14 @@
 
 Who has a tenant's root key (`RootRef.custody`) says which one is asked. A tenant whose record names a
 held root that is not configured here gets Unavailable, and nothing is connected to: no record can lead
-this service to an address that its settings do not name. Where the settings name the tenants of a held
-root, no other tenant's KEK is ever sent there.
+this service to an address that its settings do not name. The settings name the tenants of a held root, and
+no other tenant's KEK is ever sent there, whoever asks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from keyservice.ports import Root, RootKind, RootStatus, RootVersions, Unconfigured
 from keyservice.records import Custody, RootRef
@@ -18,18 +18,18 @@ from keyservice.records import Custody, RootRef
 class Roots:
     """`ours` answers for shared and own roots, and for the health of the service; `held` by name.
 
-    `serves` says of a held root for whose tenants alone it is; for any where it is not named there.
+    `serves` says of a held root for which tenants it is; for nobody where it is not named there.
     """
 
     def __init__(
         self,
         ours: Root,
         held: Mapping[str, Root],
-        serves: Mapping[str, frozenset[str]] | None = None,
+        serves: Mapping[str, Container[str]],
     ) -> None:
         self._ours = ours
         self._held = held
-        self._serves = serves or {}
+        self._serves = serves
 
     @property
     def kind(self) -> RootKind:
@@ -79,7 +79,7 @@ class Roots:
     def _for(self, tenant: str, root: RootRef) -> Root:
         """Return a root that may be sent this tenant's KEKs: a customer's sees what it wraps."""
         found = self._of(root)
-        if root.custody is Custody.HELD and tenant not in self._serves.get(root.name, {tenant}):
+        if root.custody is Custody.HELD and tenant not in self._serves.get(root.name, ()):
             raise Unconfigured(
                 f"the vault named {root.name} is for other tenants: see tenants of [[held]]"
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 TOKEN_PERIOD = "5m"  # noqa: S105 - a duration
@@ -127,12 +128,14 @@ echo "secret_id=$({command} write -f -field=secret_id {identity}/secret-id)"
     return "".join(parts)
 
 
-def section(setup: HeldSetup) -> str:
-    """Return the settings of the key service for this root, in TOML."""
+def section(setup: HeldSetup, tenants: Sequence[str] = ()) -> str:
+    """Return the settings of the key service for this root and these tenants, in TOML."""
     lines = ["[[held]]"]
     lines += [f"name = {json.dumps(setup.name)}", f"url = {json.dumps(setup.url)}"]
     lines += [f'ca_file = "certs/{setup.name}-vault-ca.crt"']
-    lines += ["# tenants = []  # the ids of theirs: no other tenant's keys are sent there"]
+    lines += [
+        f"tenants = {json.dumps(list(tenants))}  # theirs: no other tenant's keys are sent there"
+    ]
     if setup.namespace is not None:
         lines += [f"namespace = {json.dumps(setup.namespace)}"]
     lines += [

@@ -45,7 +45,7 @@ async def open_root(settings: Settings, metrics: Metrics) -> Adapters:
     if settings.held:
         found = await asyncio.to_thread(held_roots, settings.held)
         held = {name: _counted(name, root, metrics) for name, root in found.items()}
-    serves = {each.name: frozenset(each.tenants) for each in settings.held if each.tenants}
+    serves = {each.name: frozenset(each.tenants) for each in settings.held}
     return replace(ours, root=Roots(ours.root, held, serves))
 
 

@@ -58,10 +58,11 @@ class Owner:
             lambda: self.session(**options), mount=setup.transit_mount, key=setup.transit_key
         )
 
-    def section(self) -> dict[str, Any]:
-        """Return the key service's settings for it."""
+    def section(self, *tenants: str) -> dict[str, Any]:
+        """Return the key service's settings for it, and for these tenants."""
         return {
             "name": self.setup.name,
+            "tenants": list(tenants),
             "url": self.server.address,
             **({"ca_file": str(self.server.ca)} if self.server.ca else {}),
             "transit_mount": self.setup.transit_mount,

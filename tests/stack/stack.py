@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -63,15 +63,14 @@ class Stack:
 
     It is more patient with what it depends on than as shipped; a test of that sets its own in `extra`.
 
-    `held` are customers' own Vaults, as sections of the key service's settings; `forget` is after how many
-    seconds the key service forgets what it has of a tenant, where that is not as configured.
+    `forget` is after how many seconds the key service forgets what it has of a tenant, where that is not as
+    configured.
     """
 
     home: Path
     targets: Mapping[str, Bucket | Path]
     catalog: str
     vault: PreparedVault | None = None
-    held: Sequence[Mapping[str, Any]] = ()
     forget: float | None = None
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     top: Mapping[str, Any] = field(default_factory=dict)
@@ -105,6 +104,13 @@ class Stack:
         """Stop both, the gateway first."""
         self.gateway.stop()
         self.keys.stop()
+
+    def hold(self, section: Mapping[str, Any]) -> None:
+        """Let a customer hold root keys from now on: add a section, and start the key service again."""
+        lines = [f"{key} = {_inline(value)}" for key, value in section.items()]
+        with (self.home / "keyservice.toml").open("a") as settings:
+            settings.write("\n".join(["[[held]]", *lines, ""]))
+        self.keys.restart()
 
     def sealgate(self, *arguments: str) -> str:
         """Run a `sealgate` command with this stack's settings and return what it prints."""
@@ -165,7 +171,6 @@ class Stack:
             },
             "probes": {"host": LOOPBACK, "port": probes},
             "audit": {"file": str(self.home / "audit.jsonl"), "fsync": False},
-            "held": list(self.held),
         }
         if self.forget is not None:
             settings["cache"] = {"standard_ttl": self.forget, "business_ttl": self.forget}

@@ -40,6 +40,13 @@ def holder(owners_vault: SealableVault, tmp_path_factory: pytest.TempPathFactory
     return customer(owners_vault, tmp_path_factory.mktemp("holder"))
 
 
+class Everybody:
+    """The tenants of a customer who has all of them."""
+
+    def __contains__(self, tenant: object) -> bool:
+        return True
+
+
 @pytest.fixture(params=ADAPTERS)
 async def again(
     request: pytest.FixtureRequest, tmp_path: Path, holder: Owner
@@ -64,7 +71,8 @@ async def again(
                     FolderKeyStore(tmp_path / "records"),
                     FolderJournal(tmp_path / "records" / "journal"),
                 )
-            found = Pair(Roots(ours, {"customer": holder.root()}), records, journal)
+            held = {"customer": holder.root()}
+            found = Pair(Roots(ours, held, {"customer": Everybody()}), records, journal)
             opened.push_async_callback(found.root.close)
             opened.push_async_callback(found.store.close)
             opened.push_async_callback(found.journal.close)

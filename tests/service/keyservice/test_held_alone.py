@@ -40,7 +40,7 @@ async def test_after_the_old_root_is_destroyed_our_vault_opens_nothing(
 ) -> None:
     prepared = await asyncio.to_thread(prepare, vault, tmp_path)
     owner = await asyncio.to_thread(customer, owners_vault, tmp_path, "acme")
-    settings = site.settings(root=vault_root(prepared), held=[owner.section()])
+    settings = site.settings(root=vault_root(prepared), held=[owner.section(tenant)])
     async with running(settings) as service, site.client(service.url, cache_size=0) as client:
         await client.create_tenant(tenant, tier="business")
         key = await one_key(client, tenant)
@@ -59,7 +59,7 @@ async def test_a_tenant_that_was_standard_needs_a_new_kek(
 ) -> None:
     prepared = await asyncio.to_thread(prepare, vault, tmp_path)
     owner = await asyncio.to_thread(customer, owners_vault, tmp_path, "acme")
-    settings = site.settings(root=vault_root(prepared), held=[owner.section()])
+    settings = site.settings(root=vault_root(prepared), held=[owner.section(tenant)])
     async with running(settings) as service, site.client(service.url, cache_size=0) as client:
         await client.create_tenant(tenant)
         held = TenantRoot("held", "acme")

@@ -228,7 +228,7 @@ async def test_a_customers_own_vault_confirms_the_journal(
 ) -> None:
     owner = await asyncio.to_thread(customer, owners_vault, tmp_path)
     log = tmp_path / "owner.log"
-    section = owner.section() | {"timeout": 30.0, "deadline": 60.0}
+    section = owner.section(OWN) | {"timeout": 30.0, "deadline": 60.0}
     async with auditing(owners_vault, owner.setup.role, log) as theirs:
         async with bench.service("one", held=[section]) as client:
             await client.create_tenant(OWN, tier="business")

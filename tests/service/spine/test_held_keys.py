@@ -16,7 +16,7 @@ from tests.servers.owner import Owner, customer
 from tests.servers.prepared import prepare
 from tests.servers.vault import SealableVault, Vault
 from tests.stack.client import Client, digest_of, generated
-from tests.stack.stack import Stack
+from tests.stack.stack import Stack, apart
 
 SIZE = 70_000
 WHY = "contract 12"
@@ -30,18 +30,31 @@ def owner(owners_vault: SealableVault, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def stack(owner: Owner, vault: Vault, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(vault: Vault, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("held")
     stack = Stack(
         home / "stack",
         targets={name: home / name for name in ("primary", "east")},
         catalog=f"sqlite:///{home / 'catalog.db'}",
         vault=prepare(vault, home, wrapping_key=True),
-        held=[owner.section()],
     )
     stack.start()
     yield stack
     stack.stop()
+
+
+@pytest.fixture(scope="module")
+def theirs(stack: Stack, owner: Owner) -> list[str]:
+    """Give tenants of the customer's, each to be used by one test."""
+    token = stack.admin_token()
+
+    async def create() -> list[str]:
+        async with Client(stack.url, token) as client:
+            return [await client.create_tenant("business") for _ in range(3)]
+
+    tenants = apart(create)
+    stack.hold(owner.section(*tenants))
+    return tenants
 
 
 @pytest.fixture
@@ -126,11 +139,11 @@ async def answer(client: Client, method: str, where: str) -> tuple[int, str]:
 
 
 async def test_a_root_moves_to_its_owner_and_back_while_everything_goes_on(
-    stack: Stack, client: Client, keys: KeyServiceClient, owner: Owner, tmp_path: Path
+    stack: Stack, client: Client, keys: KeyServiceClient, owner: Owner, theirs: list[str]
 ) -> None:
-    tenant = await client.create_tenant("business")
+    tenant = theirs.pop()
     await keys.control.settings(tenant, cache_ttl=0, reason=WHY)
-    key = tmp_path / "brought.key"
+    key = stack.home.parent / "brought.key"
     async with flowing(client, tenant) as traffic:
         await traffic.go_on()
         moved = await keys.control.move(tenant, "business", TenantRoot("held", "acme"), reason=WHY)
@@ -187,11 +200,12 @@ def _everything_said(stack: Stack) -> bytes:
 
 async def test_what_the_owner_withdraws_is_theirs_to_give_back(
     client: Client,
+    theirs: list[str],
     keys: KeyServiceClient,
     owner: Owner,
     owners_vault: SealableVault,
 ) -> None:
-    tenant, bystander = await client.create_tenant("business"), await client.create_tenant()
+    tenant, bystander = theirs.pop(), await client.create_tenant()
     await keys.control.move(tenant, "business", TenantRoot("held", "acme"), reason=WHY)
     await keys.control.settings(tenant, cache_ttl=0, reason=WHY)
     for each in (tenant, bystander):
@@ -231,9 +245,9 @@ async def test_what_the_owner_withdraws_is_theirs_to_give_back(
 
 
 async def test_what_is_cached_outlives_a_withdrawal_by_the_tenants_time_only(
-    client: Client, keys: KeyServiceClient, owner: Owner
+    client: Client, keys: KeyServiceClient, owner: Owner, theirs: list[str]
 ) -> None:
-    tenant = await client.create_tenant("business")
+    tenant = theirs.pop()
     await keys.control.move(tenant, "business", TenantRoot("held", "acme"), reason=WHY)
     await keys.control.settings(tenant, cache_ttl=2, reason=WHY)
     assert await answer(client, "PUT", path(tenant, "a")) == (201, "")
@@ -250,6 +264,7 @@ async def test_what_is_cached_outlives_a_withdrawal_by_the_tenants_time_only(
     assert await answer(client, "GET", path(tenant, "a")) == (200, "")
 
 
+@pytest.mark.usefixtures("theirs")
 async def test_a_move_to_a_vault_nobody_configured_changes_nothing(
     client: Client, keys: KeyServiceClient
 ) -> None:
@@ -257,5 +272,7 @@ async def test_a_move_to_a_vault_nobody_configured_changes_nothing(
     before = await keys.tenant(tenant)
     with pytest.raises(Exception, match="no vault named nowhere is configured"):
         await keys.control.move(tenant, "business", TenantRoot("held", "nowhere"), reason=WHY)
+    with pytest.raises(Exception, match="the vault named acme is for other tenants"):
+        await keys.control.move(tenant, "business", TenantRoot("held", "acme"), reason=WHY)
     assert await keys.tenant(tenant) == before
     assert await answer(client, "PUT", path(tenant, "a")) == (201, "")

@@ -30,6 +30,7 @@ APPROLE = '[root.vault.approle]\nrole_id_file = "r"\nsecret_id_file = "s"\n'
 HELD = """[[held]]
 name = "acme"
 url = "https://vault:8200"
+tenants = []
 [held.approle]
 role_id_file = "r"
 secret_id_file = "s"
@@ -53,6 +54,13 @@ def test_customers_vaults_are_named(tmp_path: Path) -> None:
     settings = loaded(tmp_path, MINIMAL + HELD + HELD.replace("acme", "other"))
     assert [section.name for section in settings.held] == ["acme", "other"]
     assert settings.held[0].approle.mount == "sealgate-approle"
+
+
+def test_a_customers_vault_is_for_the_tenants_that_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tenants"):
+        loaded(tmp_path, MINIMAL + HELD.replace("tenants = []\n", ""))
+    named = HELD.replace("[]", f'["{"a" * 32}"]')
+    assert loaded(tmp_path, MINIMAL + named).held[0].tenants == ("a" * 32,)
 
 
 def test_flags_win_over_the_environment_which_wins_over_the_file(

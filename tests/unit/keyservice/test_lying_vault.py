@@ -172,7 +172,7 @@ def liar() -> Liar:
 @pytest.fixture
 async def instance(liar: Liar) -> Instance:
     """Give an instance with a tenant whose owner's Vault has been honest so far."""
-    found = Instance(Roots(FakeRoot(), {"acme": liar}), FakeStore())
+    found = Instance(Roots(FakeRoot(), {"acme": liar}, {"acme": {A}}), FakeStore())
     await found.create(A)
     await found.lifecycle.move(CALL, A, Tier.BUSINESS, HELD)
     return found
@@ -222,7 +222,7 @@ async def test_another_key_in_place_of_a_retired_one_opens_nothing(
 
 
 async def test_a_vault_that_is_configured_no_more_is_named(instance: Instance) -> None:
-    without = Instance(Roots(FakeRoot(), {}), instance.store)
+    without = Instance(Roots(FakeRoot(), {}, {}), instance.store)
     with pytest.raises(Unavailable, match="no vault named acme is configured here") as told:
         await without.key(A)
     assert to_problem(told.value).status == 503
@@ -235,6 +235,8 @@ async def test_no_other_tenants_keys_are_sent_to_an_owners_vault(liar: Liar) -> 
         await found.lifecycle.move(CALL, A, Tier.BUSINESS, HELD)
     with pytest.raises(Unavailable, match="is for other tenants"):
         await Roots(FakeRoot(), {"acme": liar}, {"acme": frozenset({B})}).wrap(A, HELD, KEK)
+    with pytest.raises(Unavailable, match="is for other tenants"):
+        await Roots(FakeRoot(), {"acme": liar}, {}).create(A, HELD)  # nobody's, where none is named
     assert liar.calls == []
     assert await found.record(A) == record
     await found.create(B)

@@ -59,6 +59,9 @@ def test_it_prints_commands_or_settings() -> None:
     assert "bao policy write sealgate" in commands.stdout
     settings = CliRunner().invoke(cli, ["setup-held", "--name", "acme", "--settings"])
     assert settings.stdout.startswith("[[held]]\n")
+    assert "\ntenants = []  #" in settings.stdout, "nobody, until somebody is named"
+    words = ["setup-held", "--name", "acme", "--settings", "--tenant", "a" * 32]
+    assert f'\ntenants = ["{"a" * 32}"]' in CliRunner().invoke(cli, words).stdout
 
 
 def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
