@@ -16,8 +16,12 @@ HERE = threading.get_ident
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    """Give a database with one row."""
+async def database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SqliteDatabase]:
+    """Give a database with one row, on a disk that is quick however busy the machine is."""
+    monkeypatch.setattr(sqlite_database, "SLOW", 600.0)
+    monkeypatch.setattr(sqlite_database, "REST", 600.0)
     database = SqliteDatabase(tmp_path / "some.db", readers=2, patience=60.0)
     await database.write(lambda c: c.execute(text("CREATE TABLE rows AS SELECT 1 AS n")) and None)
     yield database
