@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import aiohttp
+import pytest
 
 from tests.load.place import Place
 from tests.stack.client import Client, MiB, generated
@@ -66,6 +67,7 @@ async def sent(place: Place) -> float:
     return float(found[1])
 
 
+@pytest.mark.timeout(600)  # several rounds on a machine that is busy
 async def test_small_requests_are_not_starved_by_large_streams(
     place: Place, token: str, record_property: Callable[[str, object], None]
 ) -> None:

@@ -39,11 +39,11 @@ SHORT = Course(applications=6, life=2.0, lives=3)
 LONG = Course(applications=12, life=60.0, lives=10)
 
 
-@pytest.mark.timeout(600)  # three gateways one after the other, and all that they took is read
 @pytest.mark.parametrize(
     "course",
     [
-        pytest.param(SHORT, id="short"),
+        # Three gateways one after the other, and all that they took is read.
+        pytest.param(SHORT, id="short", marks=pytest.mark.timeout(600)),
         pytest.param(LONG, id="soak", marks=[pytest.mark.soak, pytest.mark.timeout(2400)]),
     ],
 )

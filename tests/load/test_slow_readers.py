@@ -18,7 +18,7 @@ from tests.stack.client import MiB, generated
     ("readers", "size", "seconds"),
     [
         (60, MiB, 3.0),
-        (60, 256 * MiB, 2.5 * GRACE),
+        pytest.param(60, 256 * MiB, 2.5 * GRACE, marks=pytest.mark.timeout(300)),
         pytest.param(
             200, 10240 * MiB, 120.0, marks=[pytest.mark.soak, pytest.mark.timeout(1800)], id="soak"
         ),
@@ -43,6 +43,7 @@ async def test_slow_readers_are_served_from_bounded_memory(  # noqa: PLR0917 - f
     await quiet(place, before)
 
 
+@pytest.mark.timeout(300)
 async def test_a_download_that_does_not_wait_for_its_writes_is_found(
     place: Place, token: str, tmp_path: Path, new_place: NewPlace
 ) -> None:

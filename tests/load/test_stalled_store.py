@@ -22,7 +22,7 @@ PARTS = 24 * MiB  # what an upload may hold
 LARGE = 24 * MiB
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_a_stalled_store_holds_neither_other_targets_nor_memory(
     tmp_path: Path,
     new_place: NewPlace,
@@ -115,6 +115,7 @@ async def _upload(client: Client, path: str) -> int:
         return int(answer.status)
 
 
+@pytest.mark.timeout(300)
 async def test_a_reader_that_leaves_stops_the_reading_of_a_bucket(
     tmp_path: Path,
     new_place: NewPlace,
