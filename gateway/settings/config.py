@@ -80,11 +80,15 @@ class KeyServiceSettings(Section):
 
 
 class CatalogSettings(Section):
-    """The database, as a URL or as a file that holds the URL (it may have a password)."""
+    """The database, as a URL or as a file that holds the URL (it may have a password).
+
+    `patience` is how many seconds a call may take: unset, what suits a server, or a file.
+    """
 
     url: str | None = Field(default=None, repr=False)
     url_file: Path | None = None
     connections: Annotated[int, Field(ge=1, le=200)] = 10
+    patience: Annotated[float | None, Field(ge=0.1, le=600)] = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -122,7 +122,7 @@ async def open_core(
             catalog = await open_catalog(
                 url,
                 connections=settings.catalog.connections,
-                patience=patience,
+                patience=settings.catalog.patience if patience is None else patience,
                 share=share,
                 late=late,
             )

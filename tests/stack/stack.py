@@ -41,6 +41,7 @@ operations = ["*"]
 
 # On a busy machine a target, or Vault, may rest for seconds: without a fault none is given up.
 PATIENT = {"backup_patience": 20.0, "first_byte": 30.0, "silence": 60.0}
+PATIENT_WITH_CATALOG = 20.0
 PATIENT_WITH_VAULT = {"timeout": 15.0, "deadline": 25.0}
 
 
@@ -131,7 +132,7 @@ class Stack:
         """Return a fresh token that may do everything for every tenant."""
 
         async def create() -> str:
-            catalog = await open_catalog(self.catalog, connections=1)
+            catalog = await open_catalog(self.catalog, connections=1, patience=PATIENT_WITH_CATALOG)
             try:
                 return (await Tokens(catalog).create(None, Right, lifetime=timedelta(days=1))).text
             finally:
@@ -206,7 +207,7 @@ class Stack:
                 "private_key": str(certs / "gateway.key"),
             },
             "limits": PATIENT,
-            "catalog": {"url": self.catalog},
+            "catalog": {"url": self.catalog, "patience": PATIENT_WITH_CATALOG},
             "targets": [self._target(name, place) for name, place in self.targets.items()],
         }
         for section, values in self.extra.items():

@@ -17,7 +17,7 @@ from tests.servers.daemon import Daemon
 from tests.servers.ports import LOOPBACK, free_port
 from tests.service.spine.conftest import NewStack
 from tests.stack.client import Client, generated
-from tests.stack.stack import Stack, answers
+from tests.stack.stack import PATIENT_WITH_CATALOG, Stack, answers
 
 COUNT = 5
 
@@ -87,7 +87,7 @@ async def test_another_worker_goes_on_where_one_was_killed(
             path = f"/v1/tenants/{tenant}/attachments/{number}"
             await client.json("PUT", path, data=generated(70_000, str(number).encode()))
 
-    catalog = await open_catalog(stack.catalog)
+    catalog = await open_catalog(stack.catalog, patience=PATIENT_WITH_CATALOG)
     with ExitStack() as running:
         workers = Workers(stack)
         running.callback(workers.stop)
