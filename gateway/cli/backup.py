@@ -1,16 +1,14 @@
 """`sealgate backup catalog`, `list` and `restore-catalog`: copies of the catalog on the targets."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from gateway.cli.command import (
     FINDINGS,
-    USAGE,
     Config,
     Json,
-    fail,
     opened,
     run,
     settings_of,
@@ -19,6 +17,7 @@ from gateway.cli.command import (
     show_rows,
     target_of,
     teach,
+    time_of,
 )
 from gateway.errors import NotFound, StoreError
 from gateway.settings.config import Settings
@@ -118,22 +117,12 @@ def restore_catalog(
     """Restore a copy."""
     settings = settings_of(config)
     target_of(settings, source)
-    restored = run(_restore(settings, source, _time(at)))
+    restored = run(_restore(settings, source, time_of("--at", at)))
     if as_json:
         show_json(restored)
     else:
         rows = {name: str(count) for name, count in restored["rows"].items()}
         show_fields({"taken": restored["taken"], **rows})
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        fail("--at is a time such as 2026-11-22T03:00:00Z", USAGE)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 async def _make(settings: Settings, names: list[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from gateway.cli.command import (
     settings_of,
     show_json,
     show_rows,
+    target_of,
     teach,
 )
 from gateway.model import Version
@@ -79,6 +80,7 @@ def promote(
 ) -> None:
     """Make a target the primary."""
     settings = settings_of(config)
+    target_of(settings, target)
     if not yes:
         before = run(_outlook(settings))
         if not as_json:

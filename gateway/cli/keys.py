@@ -10,10 +10,20 @@ from typing import Annotated
 
 import typer
 
+from envelope.signature import SignatureRefused, demand_public
 from gateway.cli.command import USAGE, fail, settings_of
 from gateway.settings.config import Settings
+from keyservice.wire import MAX_REASON
 
 group = typer.Typer(help="See and change tenants' keys.", no_args_is_help=True)
+
+
+def _recorded(reason: str) -> str:
+    """Refuse what the key service does not write down."""
+    if not 0 < len(reason) <= MAX_REASON or not (reason.isascii() and reason.isprintable()):
+        raise typer.BadParameter(f"a reason is printable ASCII, {MAX_REASON} characters at most")
+    return reason
+
 
 Certificate = Annotated[
     Path | None,
@@ -24,7 +34,11 @@ PrivateKey = Annotated[
 ]
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's id.")]
 Reason = Annotated[
-    str, typer.Option(help="Why, for the key service's record: printable ASCII, 200 at most.")
+    str,
+    typer.Option(
+        help="Why, for the key service's record: printable ASCII, 200 at most.",
+        callback=_recorded,
+    ),
 ]
 
 
@@ -42,3 +56,11 @@ def acting(config: Path | None, certificate: Path | None, private_key: Path | No
     return settings.model_copy(
         update={"keyservice": settings.keyservice.model_copy(update=identity)}
     )
+
+
+def public_key(text: str) -> str:
+    """Return a public key that was typed, or end if it is none."""
+    try:
+        return demand_public(text)
+    except SignatureRefused as error:
+        fail(str(error), USAGE)

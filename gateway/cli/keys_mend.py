@@ -1,5 +1,6 @@
 """`sealgate keys mend` and `destroy-root`: after a record was written over, and after a move."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,7 @@ from gateway.cli.command import USAGE, Config, Json, fail, opened, run, teach
 from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
 from gateway.cli.keys_state import show
 from gateway.settings.config import Settings
+from keyservice.wire import Denied
 
 if TYPE_CHECKING:
     from keyservice.wire import TenantKeys
@@ -43,7 +45,9 @@ def mend(
 
 def destroy(
     tenant: Tenant,
-    name: Annotated[str, typer.Argument(help="Which, of those that `keys move` left.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Which, of those that `keys move` left.")
+    ],
     *,
     reason: Reason,
     confirm: Annotated[str, typer.Option(help="The tenant's id again: nothing undoes this.")],
@@ -66,4 +70,12 @@ async def _mend(settings: Settings, tenant: str, revision: int, reason: str) -> 
 
 async def _destroy(settings: Settings, tenant: str, name: str, reason: str) -> "TenantKeys":
     async with opened(settings) as wired:
-        return await wired.custody.control.destroy_root(tenant, name, reason=reason)
+        control = wired.custody.control
+        left = {name}
+        with suppress(Denied):  # to look is another right
+            left = {root.name for root in (await control.tenant(tenant)).left}
+        # Asked for all the same: it is how one that was cut off is finished.
+        keys = await control.destroy_root(tenant, name, reason=reason)
+        if name not in left:
+            typer.echo(f"sealgate: the tenant left no root {name!r}: none was destroyed", err=True)
+        return keys

@@ -16,7 +16,7 @@ from gateway.cli.command import (
     show_rows,
     teach,
 )
-from gateway.cli.keys import Certificate, PrivateKey, acting
+from gateway.cli.keys import Certificate, PrivateKey, acting, public_key
 from gateway.settings.config import Settings
 from keyservice.wire import LedgerEntry
 
@@ -79,7 +79,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Verify the ledger."""
-    found = run(_verify(acting(config, certificate, private_key), public or []))
+    settings = acting(config, certificate, private_key)
+    found = run(_verify(settings, [public_key(each) for each in public or ()]))
     if as_json:
         show_json(found)
     else:

@@ -19,6 +19,7 @@ from gateway.cli.command import (
     settings_of,
     show_json,
     show_rows,
+    target_of,
     teach,
 )
 from gateway.model import now
@@ -60,8 +61,8 @@ def repair(
     """Repair once."""
     settings = settings_of(config)
     names = [each.name for each in settings.targets]
-    if target is not None and target not in names:
-        fail(f"no target is called {target}: there are {', '.join(names)}", USAGE)
+    if target is not None:
+        target_of(settings, target)
     if dry_run and tenant is not None:
         fail("--dry-run counts what whole targets miss: leave out --tenant", USAGE)
     chosen = names if target is None else [target]

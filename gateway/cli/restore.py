@@ -1,5 +1,6 @@
 """`sealgate restore`: brings back one attachment, one tenant or everything from good copies."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from gateway.cli.command import (
 )
 
 MiB = 1024 * 1024
+_ID = re.compile(r"[0-9a-f]{32}")
 HELP = teach(
     "Restore from backup: one attachment, one tenant, or everything. Copies ciphertext to the primary, "
     "or to --to TARGET, without keys; or opens it into a local folder with --open-into. What is there "
@@ -111,11 +113,7 @@ def restore(
     from gateway.cli import restoring  # noqa: PLC0415 - help answers at once
     from gateway.recovery.restore import Scope  # noqa: PLC0415 - as above
 
-    reference = None
-    if attachment is not None:
-        tenant, _, reference = attachment.partition("/")
-        if not reference:
-            fail("an attachment is named by its tenant, a slash, and its reference", USAGE)
+    tenant, reference = _named(attachment, tenant)
     wish = restoring.Wish(
         scope=Scope(tenant, reference, version, time_of("--since", since)),
         source=source,
@@ -134,3 +132,17 @@ def restore(
     ended = run(restoring.restore(settings, config, wish, as_json=as_json), *restoring.EXPECTED)
     if ended:
         raise typer.Exit(ended)
+
+
+def _named(attachment: str | None, tenant: str | None) -> tuple[str | None, str | None]:
+    """Return a tenant's id and a reference, or end with what is wrong with them."""
+    reference = None
+    if attachment is not None:
+        tenant, _, reference = attachment.partition("/")
+        if not reference:
+            fail("an attachment is named by its tenant, a slash, and its reference", USAGE)
+    if tenant is not None and not _ID.fullmatch(tenant):
+        fail(
+            "a tenant's id is 32 lower-case hex characters: `sealgate tenant list` shows it", USAGE
+        )
+    return tenant, reference

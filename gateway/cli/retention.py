@@ -8,8 +8,10 @@ import typer
 
 from gateway.attachments.trash import retained
 from gateway.cli.command import (
+    USAGE,
     Config,
     Json,
+    fail,
     opened,
     run,
     settings_of,
@@ -52,6 +54,8 @@ def retention(
     as_json: Json = False,
 ) -> None:
     """Show or set a tenant's retention."""
+    if no_hold and hold_until is not None:
+        fail("name one of --hold-until and --no-hold", USAGE)
 
     def changed(now: Retention) -> Retention:
         if trash_days is not None:

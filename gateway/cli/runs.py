@@ -44,7 +44,8 @@ def runs(
         titles = ("kind", "subject", "state", "started", "seconds", "progress")
         show_rows(titles, [_row(each) for each in found])
     else:
-        typer.echo("nothing yet: `sealgate worker` does what is due", err=True)
+        told = "no such run is on record" if kind or subject else "nothing yet"
+        typer.echo(f"{told}: `sealgate worker` does what is due", err=True)
 
 
 async def _runs(

@@ -10,8 +10,10 @@ from gateway.cli.bar import Bar, bar
 from gateway.cli.command import (
     FAILED,
     FINDINGS,
+    USAGE,
     Config,
     Json,
+    fail,
     opened,
     run,
     settings_of,
@@ -87,6 +89,8 @@ def scrub(
     settings = settings_of(config)
     if target is not None:
         target_of(settings, target)
+    if orphans and tenant is not None:
+        fail("--orphans looks at whole targets: leave out --tenant", USAGE)
     names = [each.name for each in settings.targets] if target is None else [target]
     alone = tenant is not None and not sample_keys and not orphans
     wish = _Wish(everything or alone, tenant, sample_keys, orphans)

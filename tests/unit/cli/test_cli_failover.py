@@ -116,7 +116,6 @@ def test_what_would_be_lost_is_named_and_has_to_be_accepted(home: Path, failover
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("promote", "moon"), "there is no target moon"),
         (("promote", "primary"), "primary is the primary already"),
         (("demote",), "primary is the primary already"),
     ],
@@ -125,6 +124,12 @@ def test_what_is_refused(failover: Invoke, words: tuple[str, ...], why: str) -> 
     done = failover(*words, "--yes")
     assert done.exit_code == 1
     assert done.stderr.startswith(f"sealgate: {why}")
+
+
+def test_a_target_that_nobody_knows_is_refused_before_anything_is_asked(failover: Invoke) -> None:
+    done = failover("promote", "moon")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "sealgate: no target moon: there are primary, east, west\n"
 
 
 def test_waiting_has_an_end(home: Path, failover: Invoke) -> None:

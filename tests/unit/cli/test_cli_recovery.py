@@ -40,7 +40,7 @@ def invoke(tmp_path: Path) -> Invoke:
         (("backup", "catalog", "--to", "nowhere"), "no target nowhere"),
         (("backup", "list", "--target", "nowhere"), "no target nowhere"),
         (("backup", "restore-catalog", "--from", "nowhere"), "no target nowhere"),
-        (("backup", "restore-catalog", "--from", "backup", "--at", "noon"), "--at is a time"),
+        (("backup", "restore-catalog", "--from", "backup", "--at", "noon"), "--at takes a time"),
         (("drill", "--from", "nowhere"), "no target nowhere"),
         (("drill", "--all", "--sample", "3"), "name one of --all and --sample"),
     ],

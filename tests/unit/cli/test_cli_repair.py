@@ -153,7 +153,7 @@ def test_what_it_cannot_know_it_refuses(site: Site) -> None:
     done = site.call("--target", "moon")
     assert (done.exit_code, done.stderr) == (
         2,
-        "sealgate: no target is called moon: there are primary, east, west\n",
+        "sealgate: no target moon: there are primary, east, west\n",
     )
     assert site.call("--tenant", "0" * 32).exit_code == 1
     assert site.call("--tenant", site.tenant, "--dry-run").exit_code == 2

@@ -53,6 +53,8 @@ def invoke(home: Path) -> Invoke:
         ((), "name one of --attachment"),
         (("--all", "--tenant", "x"), "name one of --attachment"),
         (("--all", "--version", "x"), "--version needs --attachment"),
+        (("--attachment", "x/y"), "32 lower-case hex"),
+        (("--tenant", "x"), "32 lower-case hex"),
         (("--attachment", "x"), "a slash, and its reference"),
         (("--all", "--to", "nowhere"), "no target nowhere: there are primary, backup"),
         (("--all", "--from", "primary"), "cannot be restored from itself"),

@@ -141,3 +141,6 @@ def test_without_the_key_service_nothing_opens_and_nothing_is_damaged(site: Site
 def test_what_it_cannot_know_it_refuses(site: Site) -> None:
     assert site.call("--target", "moon").exit_code == 2
     assert site.call("--tenant", "0" * 32).exit_code == 1
+    refused = site.call("--orphans", "--tenant", site.tenant)
+    assert refused.exit_code == 2
+    assert "leave out --tenant" in refused.stderr

@@ -182,6 +182,13 @@ def test_wrong_usage_is_one_line(
     assert "--help`" in told.err
 
 
+def test_a_hold_is_put_on_or_ended() -> None:
+    options = ["--hold-until", "2030-01-01", "--no-hold"]
+    done = CliRunner().invoke(cli, ["tenant", "retention", "0" * 32, *options])
+    assert done.exit_code == 2
+    assert done.stderr == "sealgate: name one of --hold-until and --no-hold\n"
+
+
 def test_help_loads_neither_database_nor_stores() -> None:
     program = (
         "import sys; sys.argv = ['sealgate', '--help']\n"
