@@ -50,7 +50,7 @@ class KeyFigures:
         )
         self._overdue = Gauge(
             "sealgate_key_rotation_overdue",
-            "Rotations that were missed: of KEKs, of tenants' own roots, of the shared one",
+            "Rotations that were missed, as of the last round, whoever made it",
             ["of"],
             registry=registry,
             multiprocess_mode="mostrecent",
@@ -72,7 +72,7 @@ class KeyFigures:
                 self._failed.labels(target, reason)
 
     def overdue(self, of: str, count: int) -> None:
-        """Implement `gateway.rotation.rounds.Watch.overdue`."""
+        """Implement `gateway.rotation.overdue.Watch.overdue`."""
         self._overdue.labels(of).set(count)
 
     def rotated(self, of: str, *, well: bool) -> None:

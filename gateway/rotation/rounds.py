@@ -3,8 +3,8 @@
 Guarantees that what is due is told by the age of the keys and not by what somebody remembers, so that a
 round that was missed, or interrupted anywhere, is made up for by the next one; that a rotation which made
 a KEK and got no further is gone on with; and that one tenant's failure keeps no other from its turn. What is
-overdue is counted after the round: a worker that is in time has none. Brings the catalog's tiers in step.
-How keys are rotated is `rotation`'s and `roots`'.
+overdue is counted after the round, for its outcome, which `overdue` reads: a worker that is in time has none.
+Brings the catalog's tiers in step. How keys are rotated is `keks`'s and `roots`'.
 """
 
 import asyncio
@@ -39,9 +39,6 @@ log = structlog.get_logger()
 
 class Watch(Protocol):
     """Who is told, for figures."""
-
-    def overdue(self, of: str, count: int) -> None:
-        """Tell how many rotations of this kind were missed, as of the end of a round."""
 
     def rotated(self, of: str, *, well: bool) -> None:
         """Tell that a rotation that was due came to an end."""
@@ -210,7 +207,6 @@ class Rounds:
             "shared-root": [""] if shared.overdue else [],
         }
         for of, tenants in missed.items():
-            self._watch.overdue(of, len(tenants))
             for tenant in tenants[:_NAMED]:
                 log.warning("key rotation overdue", of=of, tenant=tenant)
         return {f"overdue_{of}": len(tenants) for of, tenants in missed.items()}

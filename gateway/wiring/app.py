@@ -50,6 +50,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             loops = [
                 tasks.create_task(wired.heartbeat.run()),
                 tasks.create_task(wired.lags.run()),
+                tasks.create_task(wired.overdue.run()),
                 tasks.create_task(Ticker(wired.bin).run()),
                 tasks.create_task(wired.placing.run(settings.failover.refresh)),
             ]

@@ -52,6 +52,7 @@ async def attend(settings: Settings, *, started: Callable[[str], None] | None = 
                 tasks.create_task(worker.run()),
                 tasks.create_task(Ticker(wired.bin).run()),
                 tasks.create_task(wired.lags.run()),
+                tasks.create_task(wired.overdue.run()),
                 tasks.create_task(wired.placing.run(settings.failover.refresh)),
             ]
             await stop.wait()

@@ -38,6 +38,7 @@ from gateway.recovery.departure import Departure
 from gateway.repair.inventory import Inventory
 from gateway.repair.repairer import Repairer
 from gateway.repair.scrub import Scrub
+from gateway.rotation.overdue import Overdue
 from gateway.settings.config import ConfigError, Settings
 from gateway.shredding.ledger_copies import LedgerCopies
 from gateway.shredding.orders import ShredOrders
@@ -77,6 +78,7 @@ class Core:
     purger: Purger
     repairer: Repairer
     lags: Lags
+    overdue: Overdue
     scrub: Scrub
     inventory: Inventory
     heartbeat: Heartbeat
@@ -247,6 +249,7 @@ def _wire(
         reaper=reaper,
         purger=Purger(catalog.bin, catalog.wraps, targets),
         repairer=work.repairer(settings, catalog.replicas, targets, metrics.copies),
+        overdue=Overdue(catalog.runs, metrics.keys),
         lags=work.lags(settings, catalog.replicas, metrics.copies),
         scrub=work.scrub(
             settings, catalog.replicas, keys, targets, metrics.scrubs, wraps=catalog.wraps
