@@ -9,6 +9,7 @@ and that a request with an idempotency key makes exactly one version. Implements
 import time
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import structlog
 from awscrt.checksums import crc64nvme
@@ -16,6 +17,7 @@ from awscrt.checksums import crc64nvme
 from envelope.context import Context
 from envelope.envelope import Attributes, Core, Envelope, Wrap, encode, seal_attributes
 from envelope.segment import SegmentSealer
+from gateway.attachments.dated import pinned
 from gateway.attachments.heartbeat import Heartbeat
 from gateway.errors import (
     CatalogUnavailable,
@@ -62,6 +64,7 @@ class Draft:
     wanted: frozenset[str] = frozenset()  # digests to compute beyond the declared ones
     length: int | None = None
     precondition: Precondition = field(default_factory=Precondition)
+    unmodified_since: datetime | None = None
     operation: tuple[str, bytes] | None = field(default=None, repr=False)  # tenant, key hash
     request_id: str = ""
     id: str = field(default_factory=new_id)
@@ -112,7 +115,7 @@ class Uploads:
         it is a CatalogUnavailable whose text says that the outcome is not known.
         """
         quorum = await self._policies.of(draft.tenant)
-        await self._foresee(draft)
+        draft = await self._foresee(draft)
         # An idempotency key is claimed for an id that is known before, so that one stays.
         ready = self._ahead.take(draft.tenant) if draft.operation is None else None
         if ready is not None:
@@ -137,16 +140,20 @@ class Uploads:
             self._background.start("discard an upload", self._discard(fan, upload.id))
             raise
 
-    async def _foresee(self, draft: Draft) -> None:
+    async def _foresee(self, draft: Draft) -> Draft:
         """Refuse, before a byte is read, what the commit would refuse as things stand now."""
-        if draft.precondition == Precondition():
-            return
+        asked, limit = draft.precondition, draft.unmodified_since
+        if asked == Precondition() and limit is None:
+            return draft
         try:
-            current = (await self._catalog.find(draft.tenant, draft.reference)).version.id
-        except NotFound:
+            current = (await self._catalog.find(draft.tenant, draft.reference)).version
+        except NotFound:  # of which a date says nothing
             current = None
-        if not draft.precondition.holds(current):
+        if not asked.holds(None if current is None else current.id):
             raise PreconditionFailed("the attachment is not in the state that was demanded")
+        if limit is None or current is None:
+            return draft
+        return replace(draft, precondition=pinned(asked, current, limit))
 
     async def _key(self, draft: Draft, attachment: Attachment, ready: Ready | None) -> DataKey:
         """Return the key at hand if it is bound to this attachment, else ask for one."""

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from gateway.attachments.dated import pinned
 from gateway.attachments.uploads import Draft, Receipt
 from gateway.errors import Invalid, NotFound
 from gateway.http import conditions, disposition, fields
@@ -56,7 +57,8 @@ async def _store(request: web.Request, tenant: str, reference: str) -> web.Strea
         digests=fields.digests(request.headers),
         wanted=fields.wanted(request.headers),
         length=length_of(request),
-        precondition=await _precondition(request, tenant, reference),
+        precondition=conditions.for_change(request.headers),
+        unmodified_since=conditions.unmodified_since(request.headers),
         request_id=request_id(request),
     )
     with serving.admission.stream(tenant):
@@ -76,11 +78,12 @@ async def _run(
     request: web.Request, draft: Draft, body: AsyncIterable[bytes | memoryview]
 ) -> tuple[Receipt, bool]:
     """Store the body, once if the client gave a key; tell whether it is a repetition."""
-    serving, key = services(request), request.headers.get("Idempotency-Key")
-    if key is None:
+    serving, keys = services(request), request.headers.getall("Idempotency-Key", [])
+    if not keys:
         return await serving.uploads.store(draft, body), False
+    key = keys[0] if len(keys) == 1 else ""
     if not 0 < len(key) <= _MAX_KEY or not key.isascii() or not key.isprintable():
-        raise Invalid(f"an Idempotency-Key has 1 to {_MAX_KEY} printable characters")
+        raise Invalid(f"one Idempotency-Key has 1 to {_MAX_KEY} printable characters")
     return await serving.operations.store_once(
         draft, body, key=key, fingerprint=_fingerprint(request, draft)
     )
@@ -96,7 +99,7 @@ async def _precondition(request: web.Request, tenant: str, reference: str) -> Pr
         found = await services(request).catalog.find(tenant, reference)
     except NotFound:
         return asked  # a date says nothing of what is not there
-    return conditions.pinned(asked, found.version, limit)
+    return pinned(asked, found.version, limit)
 
 
 def _fingerprint(request: web.Request, draft: Draft) -> bytes:

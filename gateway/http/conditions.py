@@ -6,12 +6,12 @@ within one second: `If-Range` with a date gets the whole content.
 """
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 
 from multidict import CIMultiDictProxy
 
+from gateway.attachments.dated import second
 from gateway.errors import Invalid, PreconditionFailed
 from gateway.model import Precondition, Version
 
@@ -70,40 +70,26 @@ def unmodified_since(headers: CIMultiDictProxy[str]) -> datetime | None:
     return None if "If-Match" in headers else _date(headers.get("If-Unmodified-Since"))
 
 
-def pinned(precondition: Precondition, version: Version, limit: datetime) -> Precondition:
-    """Turn a date into a demand that holds until the change: that this very version is current.
-
-    Raises PreconditionFailed when the version is newer than the date.
-    """
-    if _second(version) > limit:
-        raise PreconditionFailed("the current version is newer than If-Unmodified-Since")
-    return replace(precondition, versions=frozenset({version.id}))
-
-
 def not_modified(headers: CIMultiDictProxy[str], version: Version) -> bool:
     """Judge the conditions of a GET or HEAD: True for 304. Raises PreconditionFailed and Invalid."""
     match = _list(headers, "If-Match")
     if match is not None and match != "*" and version.id not in _tags(match)[0]:
         raise PreconditionFailed("the current version is another one")
     limit = unmodified_since(headers)
-    if limit is not None and _second(version) > limit:
+    if limit is not None and second(version) > limit:
         raise PreconditionFailed("the version is newer than If-Unmodified-Since")
     none_match = _list(headers, "If-None-Match")
     if none_match is not None:
         strong, weak = ([], []) if none_match == "*" else _tags(none_match)
         return none_match == "*" or version.id in strong or version.id in weak
     since = _date(headers.get("If-Modified-Since"))
-    return since is not None and _second(version) <= since
+    return since is not None and second(version) <= since
 
 
 def range_applies(headers: CIMultiDictProxy[str], version: Version) -> bool:
     """Judge If-Range: only the strong tag of the version lets a range through."""
     value = headers.get("If-Range")
     return value is None or value.strip() == etag(version)
-
-
-def _second(version: Version) -> datetime:
-    return version.created.astimezone(UTC).replace(microsecond=0)
 
 
 def _date(value: str | None) -> datetime | None:

@@ -101,6 +101,7 @@ _UPLOAD_PROBLEMS = (
     "unsupported-encoding",
     "idempotency-mismatch",
     "expectation-failed",
+    "transfer-coding",
     "busy",
     "catalog-conflict",
     "upload-lost",
@@ -131,6 +132,7 @@ _JSON_PROBLEMS = (
     "incomplete-body",
     "unsupported-encoding",
     "expectation-failed",
+    "transfer-coding",
 )
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {

@@ -92,5 +92,6 @@ ROUTING: Mapping[int, Problem] = {
     413: Problem(413, "too-large", "The body is too large"),
     417: Problem(417, "expectation-failed", "The expectation is not known"),
     431: Problem(431, "fields-too-large", "The request line or a field is too long"),
+    501: Problem(501, "transfer-coding", "The transfer coding is not known"),
 }
 """What the HTTP layer refuses by itself, before any use case."""

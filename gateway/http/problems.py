@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler
 
 from gateway import errors
 from gateway.http.problem_types import FAILED, INTERNAL, PROBLEMS, ROUTING, Problem
-from gateway.http.requests import BEGUN, expectation, request_id, unread
+from gateway.http.requests import BEGUN, expectation, framing, request_id, unread
 from gateway.http.services import services
 from gateway.http.targets import refuse_lost_parts
 from keyservice import wire
@@ -27,6 +27,7 @@ TYPE = "application/problem+json"
 DELIBERATE = (errors.GatewayError, wire.KeyServiceError)
 _RETRY_AFTER = 5.0
 _RETRIED = frozenset({429, 503})
+_FRAMING = frozenset({400, 501})  # who knows where the next request begins
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -83,6 +84,7 @@ def answer(request: web.Request, error: Exception) -> web.Response:
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer errors; cut the connection when the answer has already begun."""
     try:
+        framing(request)
         expectation(request)
         refuse_lost_parts(request)
         return await handler(request)
@@ -133,4 +135,7 @@ def _routing(request: web.Request, error: web.HTTPException) -> web.Response:
     """Give aiohttp's own answers (no route, wrong method) the same form."""
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     problem = ROUTING.get(error.status, Problem(error.status, "http", error.reason))
-    return render(request, problem, headers=headers)
+    response = render(request, problem, headers=headers)
+    if error.status in _FRAMING:
+        response.force_close()
+    return response

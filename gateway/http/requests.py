@@ -46,7 +46,9 @@ async def authorize(
     request: web.Request, tokens: Tokens, right: Right, tenant: str | None
 ) -> Token:
     """Return the caller's token. Raises Unauthorized and Forbidden."""
-    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    sent = request.headers.getall("Authorization", [])
+    # Of two, somebody before us may have looked at the other one.
+    scheme, _, text = (sent[0] if len(sent) == 1 else "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthorized("send the token as `Authorization: Bearer …`")
     token = await tokens.check(text.strip())
@@ -159,6 +161,19 @@ async def go_ahead(request: web.Request) -> None:
 
 async def no_answer_yet(request: web.Request) -> None:
     """Send nothing for `Expect` before the request is authorised: `go_ahead` does afterwards."""
+
+
+def framing(request: web.Request) -> None:
+    """Refuse a body that would be stored coded, or that a proxy may see another end of.
+
+    Raises HTTPNotImplemented for a transfer coding other than `chunked`, HTTPBadRequest for one in
+    HTTP/1.0, which knows none (RFC 9112, section 6.1).
+    """
+    codings = request.headers.getall("Transfer-Encoding", [])
+    if codings and request.version < HttpVersion11:
+        raise web.HTTPBadRequest
+    if codings and ",".join(codings).strip().lower() != "chunked":
+        raise web.HTTPNotImplemented
 
 
 def expectation(request: web.Request) -> None:

@@ -24,7 +24,7 @@ from gateway.http import (
 from gateway.http.connection import SERVER
 from gateway.http.paging import MAX_JSON
 from gateway.http.problems import client_left, problems
-from gateway.http.requests import TENANT, TOKEN, no_answer_yet, request_id
+from gateway.http.requests import TENANT, TOKEN, no_answer_yet, request_id, unread
 from gateway.http.services import SERVICES, Services, services
 
 log = structlog.get_logger()
@@ -69,6 +69,10 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _finish(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["X-Request-Id"] = request_id(request)
     response.headers["Server"] = SERVER
+    if "Expect" in request.headers and unread(request):
+        # Whoever was not told to continue may send the body or the next request: nobody can tell which.
+        response.headers["Connection"] = "close"
+        response.force_close()
 
 
 ROUTES = (

@@ -111,6 +111,19 @@ async def test_a_precondition_counts_once(client: Application, path: str) -> Non
     assert first.json == second.json
 
 
+async def test_a_date_counts_once(client: Application, path: str) -> None:
+    """The version that the first one made is newer than the date, and is no reason to refuse it."""
+    fields = {**KEY, "If-Unmodified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"}
+
+    first = await client.put(path, b"content", fields)
+    second = await client.put(path, b"content", fields)
+
+    assert first.status == second.status == 201, second.body
+    assert first.json == second.json
+    other = {**fields, "Idempotency-Key": "other"}
+    assert (await client.put(path, b"content", other)).status == 412
+
+
 async def test_two_at_once_are_409(site: Site, client: Application, path: str) -> None:
     async with Wire(site.url) as wire:
         token, key = f"Authorization: Bearer {client.token}", _FIELD

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway.attachments import dated
 from gateway.errors import Invalid, PreconditionFailed
 from gateway.http import conditions
 from gateway.model import Precondition, Version
@@ -111,11 +112,11 @@ def test_dates_count_whole_seconds(seconds: int) -> None:
     limit = conditions.unmodified_since(_headers(("If-Unmodified-Since", date)))
     assert limit is not None
     if seconds >= 0:
-        pinned = conditions.pinned(Precondition(must_exist=False), version, limit)
+        pinned = dated.pinned(Precondition(must_exist=False), version, limit)
         assert pinned == Precondition(must_exist=False, versions=frozenset({"v"}))
     else:
         with pytest.raises(PreconditionFailed):
-            conditions.pinned(Precondition(), version, limit)
+            dated.pinned(Precondition(), version, limit)
 
 
 def test_a_tag_goes_before_a_date() -> None:
