@@ -23,8 +23,10 @@ def sealgate(config: Path, *words: str) -> BaseProcess:
     return _start(config, words, os.devnull)
 
 
-def told(config: Path, *words: str, code: int = 0, typed: str = "") -> dict[str, Any]:
-    """Run `sealgate` with these words to its end, which must be this code; return its JSON, if any.
+def told(
+    config: Path, *words: str, code: int | tuple[int, ...] = 0, typed: str = ""
+) -> dict[str, Any]:
+    """Run `sealgate` with these words to its end, with this code or one of these; return its JSON, if any.
 
     What is `typed` stands on its standard input.
     """
@@ -34,7 +36,8 @@ def told(config: Path, *words: str, code: int = 0, typed: str = "") -> dict[str,
         process = _start(config, words, str(output))
         process.join()
         text, errors = output.read_text(), Path(f"{output}.err").read_text()
-        assert process.exitcode == code, (words, process.exitcode, errors, text)
+        codes = (code,) if isinstance(code, int) else code
+        assert process.exitcode in codes, (words, process.exitcode, errors, text)
     shown: dict[str, Any] = json.loads(text) if text.startswith("{") else {"text": text + errors}
     return shown
 

@@ -46,14 +46,14 @@ async def client(site: Stack, admin: str) -> AsyncIterator[Client]:
         yield application
 
 
-async def kek(site: Stack, *words: str, code: int = 0) -> dict[str, Any]:
+async def kek(site: Stack, *words: str, code: int | tuple[int, ...] = 0) -> dict[str, Any]:
     config = site.home / "gateway.toml"
     return await asyncio.to_thread(told, config, "rotate", "kek", "--json", *words, code=code)
 
 
 async def test_reads_and_writes_go_on_and_nothing_is_left(client: Client, site: Stack) -> None:
     tenant, names = await filled(client)
-    rotating = asyncio.create_task(kek(site, "--tenant", tenant))
+    rotating = asyncio.create_task(kek(site, "--tenant", tenant, code=(0, 3)))
     written = 0
     while not rotating.done():
         name = f"during-{written}"
@@ -65,8 +65,13 @@ async def test_reads_and_writes_go_on_and_nothing_is_left(client: Client, site: 
         await asyncio.sleep(PAUSE)
     (outcome,) = (await rotating)["tenants"]
     current = {outcome["kek"]}
-    assert outcome["complete"], outcome
     assert outcome["rewrapped"] >= EACH
+    if not outcome[
+        "complete"
+    ]:  # an upload took long on a busy machine: it is left to whoever finishes
+        assert outcome["uploads"], outcome
+        (outcome,) = (await kek(site, "--tenant", tenant, "--finish"))["tenants"]
+    assert outcome["complete"], outcome
     assert await keks(site, tenant) == {"catalog": current, "primary": current, "east": current}
     for name in names:
         assert await get(client, tenant, name) == content(name)
