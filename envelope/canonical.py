@@ -33,6 +33,7 @@ class Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._position = 0
+        self._end = len(data)
 
     def expect(self, expected: bytes) -> None:
         """Pass over exactly these bytes, the encoding of what must stand here."""
@@ -76,7 +77,7 @@ class Reader:
 
     def end(self) -> None:
         """Refuse anything after the record."""
-        if self._position != len(self._data):
+        if self._position != self._end:
             raise Malformed("a record is followed by more bytes")
 
     def _bounded(self, major: int, most: int) -> int:
@@ -86,19 +87,25 @@ class Reader:
         return value
 
     def _head(self, major: int) -> int:
-        if self._position >= len(self._data):
+        data, at = self._data, self._position
+        if at >= self._end:
             raise Malformed("a record ends before its last field")
-        first = self._data[self._position]
-        self._position += 1
+        first = data[at]
+        self._position = at = at + 1
         value = first & 0x1F
         if first >> 5 != major or value > _LONGEST_HEAD:
             raise Malformed("a field is not of the type of its place")
         if value < _SHORTEST_HEAD:
             return value
+        if value == _SHORTEST_HEAD and at < self._end:  # as most are that do not stand there
+            self._position = at + 1
+            return data[at]
         return int.from_bytes(self._take(1 << (value - _SHORTEST_HEAD)), "big")
 
     def _take(self, size: int) -> bytes:
-        if size > len(self._data) - self._position:
+        start = self._position
+        end = start + size
+        if end > self._end:
             raise Malformed("a record ends before its last field")
-        self._position += size
-        return self._data[self._position - size : self._position]
+        self._position = end
+        return self._data[start:end]

@@ -36,6 +36,7 @@ class Metrics:
         for method in METHODS:
             for status in CLASSES:
                 self.requests.labels(method, status)
+        self._ended: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self.shut = Counter(
             "sealgate_tenant_refusals_total",
             "Requests refused for the state of a tenant's keys",
@@ -150,6 +151,16 @@ class Metrics:
         )
         for cap in ("all", "address"):
             self.refused.labels(cap)
+
+    def ended(self, method: str, status: int, seconds: float) -> None:
+        """Count a request. What counts it is looked up by its labels once."""
+        key = self.method(method), f"{status // 100}xx"
+        counts = self._ended.get(key)
+        if counts is None:
+            counts = self.requests.labels(*key), self.seconds.labels(key[0])
+            self._ended[key] = counts
+        counts[0].inc()
+        counts[1].observe(seconds)
 
     def placed(self, roster: Roster) -> None:
         """Show which target is the primary now."""

@@ -50,8 +50,7 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         took = time.monotonic() - began
         metrics.running.dec()
-        metrics.seconds.labels(metrics.method(request.method)).observe(took)
-        metrics.requests.labels(metrics.method(request.method), f"{status // 100}xx").inc()
+        metrics.ended(request.method, status, took)
         resource = request.match_info.route.resource
         log.info(
             "request",

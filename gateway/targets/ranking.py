@@ -48,7 +48,7 @@ class Ranking:
     def order(self, targets: Iterable[Target]) -> list[Target]:
         """Return the targets in the order in which to ask them, given as they are preferred."""
         targets = list(targets)
-        if not self._records:
+        if not self._records or len(targets) == 1:
             return targets
         slow = self._slow([target.name for target in targets])
         return sorted(
