@@ -19,6 +19,7 @@ from gateway.cli.command import (
     teach,
     time_of,
 )
+from gateway.cli.counter import telling
 from gateway.errors import NotFound, StoreError
 from gateway.settings.config import Settings
 
@@ -132,7 +133,8 @@ async def _make(settings: Settings, names: list[str]) -> dict[str, Any]:
         opened(settings, patience=600.0) as wired,
         on_record(wired.runs, "catalog-backup", "") as entry,
     ):
-        made = await wired.rescue.backups.make(names)
+        with telling("bytes copied") as told:
+            made = await wired.rescue.backups.make(names, told=told)
         outcome: dict[str, Any] = {
             "taken": made.taken.isoformat(),
             "size": made.size,
@@ -174,5 +176,6 @@ async def _restore(settings: Settings, source: str, at: datetime | None) -> dict
         copy = await wired.rescue.backups.newest(target, at=at)
         if copy is None:
             raise NotFound(f"target {source} holds no copy of the catalog that opens")
-        rows = await wired.rescue.backups.restore(target, copy)
+        with telling("bytes loaded") as told:
+            rows = await wired.rescue.backups.restore(target, copy, told)
         return {"target": source, "taken": copy.taken.isoformat(), "rows": dict(rows)}

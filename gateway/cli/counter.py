@@ -1,7 +1,7 @@
 """A count on standard error, where that is a terminal: how many, and how fast."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -30,3 +30,14 @@ def counter(text: str, *, console: Console | None = None) -> Iterator[Callable[[
             progress.update(task, completed=number, rate=rate)
 
         yield count
+
+
+@contextlib.contextmanager
+def telling(text: str) -> Iterator[Callable[[Mapping[str, int]], Awaitable[None]]]:
+    """Show a count as `counter` does; what is yielded takes the progress of work, and shows its sum."""
+    with counter(text) as count:
+
+        async def told(progress: Mapping[str, int]) -> None:
+            count(sum(progress.values()))
+
+        yield told

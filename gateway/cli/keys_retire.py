@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,7 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
+from gateway.cli.counter import telling
 from gateway.cli.keys import Certificate, PrivateKey, Reason, acting
 from gateway.settings.config import Settings
 
@@ -79,13 +81,14 @@ async def _retire(
     settings: Settings, tenant: str, kek: str | None, reason: str, *, verify: bool
 ) -> "Sequence[Retired]":
     async with opened(settings) as wired:
-        return await wired.custody.retirement.retire(
-            tenant,
-            kek,
-            reason=reason,
-            verify=wired.custody.verification.find if verify else None,
-            waiting=_waiting,
-        )
+        with telling("envelopes read") as told:
+            return await wired.custody.retirement.retire(
+                tenant,
+                kek,
+                reason=reason,
+                verify=partial(wired.custody.verification.find, told=told) if verify else None,
+                waiting=_waiting,
+            )
 
 
 def _waiting(span: timedelta) -> None:

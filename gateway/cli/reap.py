@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.command import FAILED, Config, Json, opened, run, settings_of, show_json, teach
+from gateway.cli.counter import telling
 from gateway.errors import StoreError
 from gateway.settings.config import Settings
 
@@ -57,7 +58,8 @@ async def _reap(settings: Settings, *, sweep: bool) -> _Tally:
         tally.uploads = await wired.reaper.uploads()
         for target in wired.targets if sweep else ():
             try:
-                parts, orphans = await wired.reaper.sweep(target)
+                with telling(f"listing {target.name}") as told:
+                    parts, orphans = await wired.reaper.sweep(target, told)
             except StoreError:
                 tally.failed.append(target.name)
                 continue

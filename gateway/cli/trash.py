@@ -26,6 +26,7 @@ from gateway.cli.command import (
     teach,
     typed_again,
 )
+from gateway.cli.counter import telling
 from gateway.errors import Forbidden
 from gateway.model import Right
 from gateway.ports import Trashed
@@ -158,5 +159,6 @@ async def _purge(settings: Settings, tenant: str, trashed: str, token_file: Path
 
 async def _empty(settings: Settings) -> dict[str, int]:
     async with opened(settings) as wired:
-        purged = await wired.purger.run()
+        with telling("purging") as told:
+            purged = await wired.purger.run(told)
     return asdict(purged)

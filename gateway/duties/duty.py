@@ -47,6 +47,10 @@ class Ledger:
         if self._clock() - self._written >= OFTEN:
             await self._write()
 
+    async def tell(self, progress: Mapping[str, int]) -> None:
+        """Say how far the work got, where there is no cursor to go on from; raises RunLost."""
+        await self.save(self.run.cursor, progress)
+
     async def note(self, cursor: str, progress: Mapping[str, int]) -> None:
         """Remember how far the work got before going on; raises RunLost and CatalogErrors."""
         self.run = replace(self.run, cursor=cursor, progress=dict(progress))

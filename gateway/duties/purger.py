@@ -10,13 +10,13 @@ key, and reads no content.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import structlog
 
 from gateway.errors import StoreError
 from gateway.model import body_key, envelope_key
-from gateway.ports import Bin, Doomed, Leftover, Wraps
+from gateway.ports import Bin, Doomed, Leftover, Told, Wraps, untold
 from gateway.targets.quorum import Target
 from gateway.targets.removal import remove_leftovers
 
@@ -48,9 +48,10 @@ class Purger:
         self._targets = {target.name: target for target in targets}
         self._batch = batch
 
-    async def run(self) -> Purged:
-        """Purge what is due. Raises CatalogErrors."""
+    async def run(self, told: Told = untold) -> Purged:
+        """Purge what is due, and tell now and then how far it is. Raises CatalogErrors."""
         due = await self._doom(self._bin.doom)
+        await told(asdict(Purged(due)))
         await self._doom(self._wraps.doom_leftovers)
         leftovers, waiting = await self._remove_leftovers()
         gone = 0
@@ -62,6 +63,7 @@ class Purger:
                     gone += 1
                 else:
                     waiting += 1
+                await told(asdict(Purged(due, gone, waiting, leftovers)))
         if due or gone or waiting or leftovers:
             log.info("purged", due=due, gone=gone, waiting=waiting, leftovers=leftovers)
         return Purged(due, gone, waiting, leftovers)

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.errors import CatalogError, ObjectMissing, StoreError
 from gateway.model import Upload, envelope_key, now
-from gateway.ports import Catalog, Stat, Unfinished
+from gateway.ports import Catalog, Stat, Told, Unfinished, untold
 from gateway.targets.quorum import Target
 from gateway.targets.removal import remove_leftovers
 
@@ -92,10 +92,10 @@ class Reaper:
             return True
         return False
 
-    async def sweep(self, target: Target) -> tuple[int, int]:
+    async def sweep(self, target: Target, told: Told = untold) -> tuple[int, int]:
         """Remove multipart uploads and bodies of one target that no row knows and that are old.
 
-        Returns how many of each. Reads the whole listing of the target.
+        Returns how many of each. Reads the whole listing of the target, and tells how far it is.
         """
         before = now() - self._age
         parts = orphans = 0
@@ -108,7 +108,11 @@ class Reaper:
                 await target.store.discard(item)
                 parts += 1
         bodies: list[Stat] = []
+        listed = 0
         async for stat in target.store.list("t/"):
+            listed += 1
+            if listed % PAGE == 0:
+                await told({"listed": listed, "parts": parts, "orphans": orphans})
             if bodies and _blob(stat.key) == _blob(bodies[-1].key):
                 bodies.pop()  # its envelope follows: whatever the catalog says, it can be restored
             elif stat.modified < before and _blob(stat.key) and stat.key.endswith("/body"):

@@ -11,7 +11,7 @@ from gateway.ports.catalog import Catalog
 from gateway.ports.placement import Placement, Placements
 from gateway.ports.recovery import REPLACED, Dumps, Recovered, Recovery, Settled
 from gateway.ports.replicas import Finding, Gap, Held, Holding, Kept, Lag, Replicas
-from gateway.ports.runs import Run, Runs, RunState
+from gateway.ports.runs import Run, Runs, RunState, Told, untold
 from gateway.ports.shreds import Shred, Shreds
 from gateway.ports.store import PartUpload, Piece, Stat, Store, Unfinished
 from gateway.ports.traces import Trace, Traces
@@ -59,10 +59,12 @@ __all__ = [
     "Stale",
     "Stat",
     "Store",
+    "Told",
     "Trace",
     "Traces",
     "Trashed",
     "Unfinished",
     "Wrapped",
     "Wraps",
+    "untold",
 ]

@@ -1,10 +1,17 @@
 """Long and periodic work as rows, so that any worker can resume what another one left."""
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
+
+Told = Callable[[Mapping[str, int]], Awaitable[None]]
+"""Whoever is told how far some work got, now and then."""
+
+
+async def untold(progress: Mapping[str, int]) -> None:
+    """Stand for nobody who wants to know."""
 
 
 class RunState(enum.StrEnum):

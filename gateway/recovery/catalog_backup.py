@@ -38,7 +38,7 @@ from gateway.flow.replication import FanSettings, Replication
 from gateway.keys.data_keys import KeyService, unwrap
 from gateway.model import SYSTEM, body_key, envelope_key, microseconds, moment, new_id, now
 from gateway.pacing.background import Background
-from gateway.ports import Dumps, Piece, Store
+from gateway.ports import Dumps, Piece, Store, Told, untold
 from gateway.repair.verify import BodyCheck, whole
 from gateway.targets.placing import Roster
 from gateway.targets.quorum import Quorum, QuorumLost, Target
@@ -102,9 +102,12 @@ class CatalogBackups:
         self._settings = replace(settings, inline=0)
         self._keep = keep
 
-    async def make(self, names: Sequence[str] = (), *, request_id: str = "") -> Made:
+    async def make(
+        self, names: Sequence[str] = (), *, request_id: str = "", told: Told = untold
+    ) -> Made:
         """Copy the catalog to these targets (none named: to all), verify it there, prune older ones.
 
+        Tells how many bytes of it were read.
         Raises Invalid for a target that is not configured, CatalogErrors, KeyServiceErrors, and
         QuorumLost when no target took it.
         """
@@ -113,7 +116,7 @@ class CatalogBackups:
         version, blob = new_id(), new_id()
         context = Context(SYSTEM, ATTACHMENT, version)
         key = await self._key(context, request_id)
-        core, failed = await self._write(targets, blob, context, key, microseconds(taken))
+        core, failed = await self._write(targets, blob, context, key, microseconds(taken), told)
         for target in targets:
             if target.name not in failed:
                 try:
@@ -160,12 +163,14 @@ class CatalogBackups:
         copies = await self.copies(target, request_id=request_id)
         return next((copy for copy in copies if at is None or copy.taken <= at), None)
 
-    async def restore(self, target: Target, copy: Copy) -> Mapping[str, int]:
+    async def restore(self, target: Target, copy: Copy, told: Told = untold) -> Mapping[str, int]:
         """Load a copy into this catalog, which must be empty; return the rows of each table.
+
+        Tells how many bytes of it were read.
 
         Raises what `Dumps.load` does, StoreErrors, and Unreadable for one that was damaged.
         """
-        async with aclosing(_opened(target.store, copy)) as pieces:
+        async with aclosing(_counted(_opened(target.store, copy), told)) as pieces:
             return await self._dumps.load(pieces)
 
     def over(self, dumps: Dumps) -> "CatalogBackups":
@@ -196,8 +201,14 @@ class CatalogBackups:
             raise key
         return key
 
-    async def _write(
-        self, targets: Sequence[Target], blob: str, context: Context, key: DataKey, taken: int
+    async def _write(  # noqa: PLR0917 - all of one copy
+        self,
+        targets: Sequence[Target],
+        blob: str,
+        context: Context,
+        key: DataKey,
+        taken: int,
+        told: Told,
     ) -> tuple[Core, dict[str, str]]:
         """Seal a dump to every target; return its core, and why targets failed."""
         roster = Roster(0, tuple(targets))
@@ -212,7 +223,7 @@ class CatalogBackups:
         try:
             async with fan:
                 pump = Pump(self._settings, sealer, fan, declared=None)
-                async with aclosing(_compressed(self._dumps)) as pieces:
+                async with aclosing(_compressed(self._dumps, told)) as pieces:
                     await pump.run(pieces, Digests(()))
                 core = Core(context=context, created=taken, segments=(sealer.segment,))
                 sealed = encode(_envelope(core, key))
@@ -267,14 +278,24 @@ def _envelope(core: Core, key: DataKey) -> Envelope:
     )
 
 
-async def _compressed(dumps: Dumps) -> AsyncGenerator[bytes]:
+async def _compressed(dumps: Dumps, told: Told) -> AsyncGenerator[bytes]:
     # Envelopes and hashes do not shrink, so the least effort gets nearly everything.
     gzip = zlib.compressobj(level=1, wbits=31)
-    async with aclosing(dumps.dump()) as pieces:
+    async with aclosing(_counted(dumps.dump(), told)) as pieces:
         async for piece in pieces:
             if data := gzip.compress(piece):
                 yield data
     yield gzip.flush()
+
+
+async def _counted(pieces: AsyncGenerator[bytes], told: Told) -> AsyncGenerator[bytes]:
+    """Tell how many bytes went through."""
+    read = 0
+    async with aclosing(pieces):
+        async for piece in pieces:
+            read += len(piece)
+            await told({"read": read})
+            yield piece
 
 
 async def _opened(store: Store, copy: Copy) -> AsyncGenerator[bytes]:

@@ -31,7 +31,18 @@ from gateway.errors import (
 from gateway.model import ReplicaState, Version, envelope_key
 from gateway.pacing.patience import backoff
 from gateway.pacing.rate import Rate
-from gateway.ports import Backlog, Catalog, Finding, Piece, Replicas, Stale, Store, Wraps
+from gateway.ports import (
+    Backlog,
+    Catalog,
+    Finding,
+    Piece,
+    Replicas,
+    Stale,
+    Store,
+    Told,
+    Wraps,
+    untold,
+)
 from gateway.repair.verify import claimed_envelope, stored_envelope, whole
 from gateway.targets.quorum import Target
 
@@ -97,19 +108,21 @@ class Pushing:
         """The names of the targets that are written to."""
         return tuple(self._targets)
 
-    async def shift(self, target: str) -> Mapping[str, object]:
+    async def shift(self, target: str, told: Told = untold) -> Mapping[str, object]:
         """Write what is due on one target, whoever's it is; return what was done. Raises CatalogErrors."""
         tally = Pushed()
         await self._tell(target)
-        await self.push(target, tally)
+        await self.push(target, tally, told=told)
         if tally.pushed or tally.failed:
             await self._tell(target)
         return asdict(tally)
 
-    async def push(self, target: str, tally: Pushed, *, tenant: str | None = None) -> None:
+    async def push(
+        self, target: str, tally: Pushed, *, tenant: str | None = None, told: Told = untold
+    ) -> None:
         """Write what is due on one target, of one tenant or of all, until nothing is.
 
-        Adds up in `tally` what was done. Raises CatalogErrors.
+        Adds up in `tally` what was done, and tells it. Raises CatalogErrors.
         """
         tally.away = False
         while not tally.away:
@@ -123,6 +136,7 @@ class Pushing:
             if not batch:
                 return
             await self._batch(batch, ends, tally)
+            await told({"pushed": tally.pushed, "failed": tally.failed})
 
     async def _tell(self, target: str) -> None:
         if self._watch is not None:

@@ -8,14 +8,14 @@ bodies that are inside them.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
 from envelope.envelope import Envelope, decode
 from envelope.errors import EnvelopeError
 from gateway.errors import StoreError, first
-from gateway.ports import Catalog, Store, Wraps
+from gateway.ports import Catalog, Store, Told, Wraps, untold
 from gateway.targets.quorum import Target
 
 PARALLEL: Final = 8  # envelopes at once on each target
@@ -31,24 +31,42 @@ class Verification:
         self._wraps = wraps
         self._targets = tuple(targets)
 
-    async def find(self, tenant: str, keks: frozenset[str]) -> Sequence[str]:
-        """Say in words what is under one of these KEKs, or cannot be told. Raises CatalogErrors."""
+    async def find(self, tenant: str, keks: frozenset[str], told: Told = untold) -> Sequence[str]:
+        """Say in words what is under one of these KEKs, or cannot be told. Raises CatalogErrors.
+
+        Tells how many envelopes were read, on all targets together.
+        """
+        read = 0
+
+        async def count() -> None:
+            nonlocal read
+            read += 1
+            await told({"read": read})
+
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._on(each.name, each.store, tenant, keks))
+                    group.create_task(self._on(each.name, each.store, tenant, keks, count))
                     for each in self._targets
                 ]
         except BaseExceptionGroup as error:
             raise first(error) from None
         return [words for task in tasks for words in task.result()]
 
-    async def _on(self, name: str, store: Store, tenant: str, keks: frozenset[str]) -> list[str]:
+    async def _on(
+        self,
+        name: str,
+        store: Store,
+        tenant: str,
+        keks: frozenset[str],
+        count: Callable[[], Awaitable[None]],
+    ) -> list[str]:
         found, slots = Counter[str](), asyncio.Semaphore(PARALLEL)
 
         async def one(key: str) -> None:
             async with slots:
                 found[await self._judge(name, store, key, keks)] += 1
+                await count()
 
         page: list[str] = []
 

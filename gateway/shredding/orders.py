@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from gateway.model import moment, now
-from gateway.ports import Catalog, Shreds
+from gateway.ports import Catalog, Shreds, Told, untold
 from gateway.shredding.keys import ShredKeys, Standings
 from keyservice.wire import KeyServiceError, Shredded, TenantKeys, UnknownTenant, WrongState
 
@@ -70,7 +70,7 @@ class ShredOrders:
             log.warning("orders to destroy keys", due=due, done=done, waiting=waiting)
         return Executed(due, done, waiting)
 
-    async def sweep(self) -> Swept:
+    async def sweep(self, told: Told = untold) -> Swept:
         """Ask after every tenant, and remember what is ordered. KeyServiceErrors, CatalogErrors."""
         tenants = ordered = dead = 0
         last: str | None = None
@@ -83,6 +83,7 @@ class ShredOrders:
                 if state == "shredded":
                     # Again, since the ledger may have been lost before it was copied.
                     dead += await self._execute(tenant.id)
+            await told({"tenants": tenants, "ordered": ordered, "dead": dead})
         return Swept(tenants, ordered, dead)
 
     async def learn(self, tenant: str) -> None:

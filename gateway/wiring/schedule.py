@@ -69,8 +69,8 @@ def _reaping(settings: Settings, core: Core) -> Sequence[Duty]:
         return {"uploads": reaped.uploads}
 
     def sweep(target: Target) -> Duty:
-        async def work(_: Ledger) -> Mapping[str, object]:
-            parts, orphans = await core.reaper.sweep(target)
+        async def work(ledger: Ledger) -> Mapping[str, object]:
+            parts, orphans = await core.reaper.sweep(target, ledger.tell)
             return {"parts": parts, "orphans": orphans}
 
         every = timedelta(seconds=settings.reaper.sweep_every)
@@ -119,8 +119,8 @@ def _pushing(settings: Settings, core: Core) -> Sequence[Duty]:
     pushing = rotations.pushing(settings, core)
 
     def push(target: str) -> Duty:
-        async def work(_: Ledger) -> Mapping[str, object]:
-            return await pushing.shift(target)
+        async def work(ledger: Ledger) -> Mapping[str, object]:
+            return await pushing.shift(target, ledger.tell)
 
         every = timedelta(seconds=settings.rotation.push_every)
         # At its rate it may take hours after a rotation: others shall not wait for it.
@@ -130,8 +130,8 @@ def _pushing(settings: Settings, core: Core) -> Sequence[Duty]:
 
 
 def _purging(settings: Settings, core: Core) -> Duty:
-    async def purge(_: Ledger) -> Mapping[str, object]:
-        return asdict(await core.purger.run())
+    async def purge(ledger: Ledger) -> Mapping[str, object]:
+        return asdict(await core.purger.run(ledger.tell))
 
     every = timedelta(seconds=settings.worker.purge_every)
     return Duty("purge", "", every, purge, _retry(settings))
@@ -143,8 +143,8 @@ def _shredding(settings: Settings, core: Core) -> Sequence[Duty]:
     async def shred(_: Ledger) -> Mapping[str, object]:
         return asdict(await core.orders.run())
 
-    async def sweep(_: Ledger) -> Mapping[str, object]:
-        return asdict(await core.orders.sweep())
+    async def sweep(ledger: Ledger) -> Mapping[str, object]:
+        return asdict(await core.orders.sweep(ledger.tell))
 
     async def copy(_: Ledger) -> Mapping[str, object]:
         copied = await core.ledger_copies.run()
@@ -160,8 +160,8 @@ def _shredding(settings: Settings, core: Core) -> Sequence[Duty]:
 
 
 def _saving(settings: Settings, core: Core) -> Sequence[Duty]:
-    async def save(_: Ledger) -> Mapping[str, object]:
-        made = await core.rescue.backups.make()
+    async def save(ledger: Ledger) -> Mapping[str, object]:
+        made = await core.rescue.backups.make(told=ledger.tell)
         outcome = {
             "taken": made.taken.isoformat(),
             "size": made.size,

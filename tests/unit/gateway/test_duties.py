@@ -134,6 +134,20 @@ async def test_save_tells_of_a_lost_row() -> None:
         await ledger.save("c", {"n": 3})
 
 
+async def test_telling_how_far_it_is_keeps_where_to_go_on() -> None:
+    runs = Runs()
+
+    async def work(ledger: Ledger) -> Mapping[str, object]:
+        await ledger.note("here", {"n": 1})
+        await ledger.tell({"n": 2})
+        return {}
+
+    duty = _duty(work)
+    ended = await perform(duty, await _begun(runs, duty), runs, lease=LEASE)
+    assert ended is not None
+    assert (ended.cursor, ended.progress) == ("here", {"n": 2})
+
+
 async def test_an_outage_of_the_catalog_is_waited_for_as_long_as_the_lease_lasts() -> None:
     runs, duty = Runs(), _duty()
     run = await _begun(runs, duty)

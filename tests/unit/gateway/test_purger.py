@@ -1,6 +1,7 @@
 """The purger removes every object of what is due, and forgets nothing that a target may still hold."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -52,9 +53,15 @@ async def test_everything_of_what_is_due_goes_everywhere(bench: Bench) -> None:
     trashed = await deleted(bench, 10, PART, 3 * PART)
     await bench.catalog.bin.doom_now(bench.tenant, trashed)
 
-    purged = await purger(bench).run()
+    told: list[dict[str, int]] = []
+
+    async def tell(progress: Mapping[str, int]) -> None:
+        told.append(dict(progress))
+
+    purged = await purger(bench).run(tell)
 
     assert (purged.gone, purged.waiting) == (3, 0)
+    assert [progress["gone"] for progress in told] == [0, 1, 2, 3]
     for store in bench.stores:
         assert all(kept.version.blob in key for key in store.keys)
     assert await bench.catalog.bin.doomed(10) == []

@@ -1,6 +1,7 @@
 """Writing rewrapped envelopes to targets: what is due, what is in the way, and what may not be touched."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -42,7 +43,13 @@ async def test_a_worker_writes_what_a_target_lacks_and_tells_what_is_left(
     bench: Bench, tool: Tool
 ) -> None:
     assert await left(bench, "east") == 4
-    done = await tool.pushing.shift("east")
+    told: list[dict[str, int]] = []
+
+    async def tell(progress: Mapping[str, int]) -> None:
+        told.append(dict(progress))
+
+    done = await tool.pushing.shift("east", tell)
+    assert told == [{"pushed": 4, "failed": 0}]
     assert done == {"pushed": 4, "overtaken": 0, "failed": 0, "away": False}
     assert tool.told.left == {"east": 0}
     assert tool.told.done == ["east"] * 4

@@ -1,6 +1,6 @@
 """Retiring KEKs: whatever refers to one keeps it, and nothing can come under it any more before it goes."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -301,8 +301,14 @@ async def test_a_verification_reads_what_is_there_and_tells_the_catalog(
     assert not await site.catalog.wraps.uses(site.tenant)
     await overwrite(stores["primary"], blob.envelope_key, stored_envelope(newer))
 
-    found = await _verification(site, stores).find(site.tenant, frozenset({"k1"}))
+    told: list[int] = []
 
+    async def tell(progress: Mapping[str, int]) -> None:
+        told.append(progress["read"])
+
+    found = await _verification(site, stores).find(site.tenant, frozenset({"k1"}), tell)
+
+    assert told == [1, 2]
     assert [words.partition(":")[0] for words in found] == ["1 on east"]
     assert "still under it" in found[0]
     uses = {use.kek: use for use in await site.catalog.wraps.uses(site.tenant)}

@@ -1,7 +1,7 @@
 """Copies of the catalog: sealed, verified, few, and only whole ones count."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
 
 import pytest
@@ -28,13 +28,20 @@ async def test_a_copy_is_the_catalog_again(site: Site) -> None:
     await bench.store(bytes(5000), "b")
     grant = await Tokens(bench.catalog).create(None, [Right.ADMIN], lifetime=timedelta(days=1))
 
-    made = await site.backups().make()
+    told: list[int] = []
+
+    async def tell(progress: Mapping[str, int]) -> None:
+        told.append(progress["read"])
+
+    made = await site.backups().make(told=tell)
 
     assert made.stored == {"primary", "east", "west"}
+    copied = told.pop()
     (copy,) = await site.backups().copies(site.east)
     assert (copy.taken, copy.size) == (made.taken, made.size)
     catalog = await site.new_catalog()
-    rows = await site.backups(catalog).restore(site.east, copy)
+    rows = await site.backups(catalog).restore(site.east, copy, tell)
+    assert told[-1] == copied > 0
     assert rows["versions"] == 2
     assert await Tokens(catalog).check(grant.text) == grant.token
     bench.catalog = catalog
