@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import asyncpg
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from gateway.errors import CatalogConflict, CatalogError, CatalogUnavailable
@@ -17,9 +16,6 @@ RETRY_AFTER = 1.0
 DRIVER_ERRORS = (
     SQLAlchemyError,
     sqlite3.Error,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
     OSError,  # TimeoutError is one of them
     EOFError,
     OverflowError,  # an integer beyond 64 bits, from SQLite
@@ -29,11 +25,14 @@ _FOREIGN_KEY_VIOLATED = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
 
 
 @contextmanager
-def driver_faults() -> Iterator[None]:
-    """Turn every error of SQLAlchemy, a driver or a socket into a `CatalogError`."""
+def driver_faults(errors: tuple[type[Exception], ...] = DRIVER_ERRORS) -> Iterator[None]:
+    """Turn every error of SQLAlchemy, a driver or a socket into a `CatalogError`.
+
+    Of the drivers it knows SQLite's; `errors` says which there are besides.
+    """
     try:
         yield
-    except DRIVER_ERRORS as error:
+    except errors as error:
         raise translated(error) from None
 
 

@@ -14,7 +14,6 @@ from sqlalchemy import Connection
 from gateway.catalog import schema
 from gateway.catalog.clock import Clock, database_time
 from gateway.catalog.database import Database
-from gateway.catalog.postgres import PostgresDatabase
 from gateway.catalog.sql import SqlCatalog
 from gateway.catalog.sqlite import SqliteDatabase
 
@@ -81,6 +80,8 @@ def _database(
     if not separator:
         raise ValueError("the catalog's url must begin with sqlite:// or postgresql://")
     if re.fullmatch(r"postgres(ql)?(\+asyncpg)?", scheme):
+        from gateway.catalog.postgres import PostgresDatabase  # noqa: PLC0415 - SQLite spares 9 MiB
+
         return PostgresDatabase(
             f"postgresql://{rest}",
             connections=connections,

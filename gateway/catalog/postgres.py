@@ -37,6 +37,13 @@ from gateway.catalog.transport import transport
 from gateway.errors import CatalogUnavailable
 
 T = TypeVar("T")
+SERVER_ERRORS = (
+    *DRIVER_ERRORS,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+server_faults = partial(driver_faults, SERVER_ERRORS)
 
 _UNDONE = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 # The server is going away, not up yet, or no longer the primary.
@@ -99,7 +106,7 @@ class PostgresDatabase:
             hide_parameters=True,
         )
         try:
-            with driver_faults():
+            with server_faults():
                 connection = await engine.connect()
                 await connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=not write
@@ -107,21 +114,21 @@ class PostgresDatabase:
                 transaction = await connection.begin()
             try:
                 yield _Session(connection)
-                with driver_faults():
+                with server_faults():
                     await transaction.commit()
             finally:
-                with driver_faults():
+                with server_faults():
                     await connection.close()  # which undoes what was not committed
         finally:
             await engine.dispose()
 
     async def close(self) -> None:
         """Implement `Database.close`."""
-        with driver_faults():
+        with server_faults():
             await self._writer.dispose()
 
     async def _run(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
-        with driver_faults():
+        with server_faults():
             async with self._turn():
                 try:
                     return await self._try(engine, work)
@@ -175,7 +182,7 @@ class _Session:
         self._connection = connection
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        with driver_faults():
+        with server_faults():
             async with asyncio.timeout(_STEP):
                 return await self._connection.run_sync(work)
 
@@ -197,7 +204,7 @@ async def _transaction(engine: AsyncEngine, work: Callable[[Connection], T], dea
 async def _commit(transaction: AsyncTransaction) -> None:
     try:
         await transaction.commit()
-    except DRIVER_ERRORS as error:
+    except SERVER_ERRORS as error:
         if code(error) in _UNDONE:
             raise
         raise translated(error) from None  # no longer a driver's error: never tried again

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy.exc
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.catalog.faults import driver_faults, parent_missing
+from gateway.catalog.faults import parent_missing
+from gateway.catalog.postgres import server_faults
 from gateway.errors import CatalogConflict, CatalogError, CatalogUnavailable, NotFound
 
 SECRET = "canary-51f0"
@@ -44,7 +45,7 @@ def _made(kind: type[BaseException]) -> BaseException:
 @pytest.mark.parametrize("producer", PRODUCERS, ids=lambda p: p.__name__)
 def test_none_escapes(producer: type[Exception]) -> None:
     for kind in _kinds(producer):
-        with pytest.raises(CatalogError) as caught, driver_faults():
+        with pytest.raises(CatalogError) as caught, server_faults():
             raise _made(kind)
         assert isinstance(caught.value, (CatalogUnavailable, CatalogConflict)), kind
         assert SECRET not in "".join(traceback.format_exception(caught.value)), kind
@@ -60,16 +61,16 @@ def test_every_error_of_asyncpg_has_a_known_root() -> None:
 
 def test_conflicts_are_told_from_outages() -> None:
     taken = IntegrityError("INSERT", {}, sqlite3.IntegrityError(SECRET))
-    with pytest.raises(CatalogConflict), driver_faults():
+    with pytest.raises(CatalogConflict), server_faults():
         raise taken
-    with pytest.raises(CatalogUnavailable) as caught, driver_faults():
+    with pytest.raises(CatalogUnavailable) as caught, server_faults():
         raise sqlalchemy.exc.OperationalError("INSERT", {}, sqlite3.OperationalError(SECRET))
     assert caught.value.retry_after
 
 
 @pytest.mark.parametrize("error", [NotFound("x"), CatalogConflict("x"), KeyError("x")])
 def test_what_is_no_drivers_passes(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, driver_faults():
+    with pytest.raises(type(error)) as caught, server_faults():
         raise error
     assert caught.value is error
 

@@ -200,6 +200,14 @@ def test_help_loads_neither_database_nor_stores() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
+def test_serving_loads_the_driver_of_a_server_only_for_one() -> None:
+    program = (
+        "import sys, gateway.wiring.app\n"
+        "assert not {'asyncpg', 'sqlalchemy.orm', 'alembic'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
 def test_a_gateway_that_does_not_answer_is_not_ready() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
