@@ -10,14 +10,14 @@ from typing import Any
 import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.loaders import create_loader
 
 from gateway.errors import StoreDenied
+from gateway.stores.s3_models import models
 from gateway.stores.s3_session import Session
 from gateway.stores.s3_settings import S3Settings
 from gateway.stores.s3_sign import Credentials
 
-_MODELS = create_loader()  # keeps what it read: one copy for all stores
+_MODELS = models()  # keeps what it read: one copy for all stores
 
 
 class Client:
