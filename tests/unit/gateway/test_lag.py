@@ -111,7 +111,7 @@ async def test_a_catalog_that_is_down_leaves_the_figures_as_they_were(site: Site
     task = asyncio.ensure_future(site.lags.run())
     await asyncio.sleep(0.05)
     site.replicas.down = False
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not site.figures.refreshed:  # noqa: ASYNC110 - a count has no event
             await asyncio.sleep(0.01)
     task.cancel()
