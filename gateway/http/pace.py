@@ -84,13 +84,14 @@ class _Watch:
         self._pace = pace
         self._pause = pause
         self._unsent = unsent
-        self._left: int | None = None
+        self._left = 0
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, limit: asyncio.Timeout) -> None:
         if self._unsent is not None:
+            self._left = self._unsent()
             self._timer = self._loop.call_later(self._pause, self._look, limit, self._unsent)
 
     def stop(self) -> None:
@@ -98,19 +99,23 @@ class _Watch:
             self._timer.cancel()
         self._pay()
 
-    def _pay(self) -> float:
+    def _pay(self) -> None:
         now = self._loop.time()
         since, self._since = self._since, now
-        return self._pace.waited(now - since)
+        self._pace.waited(now - since)
 
     def _look(self, limit: asyncio.Timeout, unsent: Callable[[], int]) -> None:
-        if limit.expired() or self._pay() <= 0:
-            return  # the limit fires by itself
+        if limit.expired():
+            return
+        # First what was taken: of a loop that stood still, the peer had the time as well.
+        self._pay()
         left = unsent()
-        if self._left is not None:
-            self._pace.moved(max(self._left - left, 0))
+        self._pace.moved(max(self._left - left, 0))
         self._left = left
-        limit.reschedule(self._loop.time() + self._pace.waited(0))
+        credit = self._pace.waited(0)
+        if credit <= 0:
+            return  # the limit fires by itself
+        limit.reschedule(self._loop.time() + credit)
         self._timer = self._loop.call_later(self._pause, self._look, limit, unsent)
 
 

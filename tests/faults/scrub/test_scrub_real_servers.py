@@ -90,7 +90,7 @@ async def site(
         postgres: Postgres = request.getfixturevalue("postgres")
         url = await asyncio.to_thread(postgres.new_database)
     await migrate(url)
-    catalog = await open_catalog(url)
+    catalog = await open_catalog(url, patience=60.0)  # the machine may be busy
     buckets = {name: s3.new_bucket() for name in NAMES}
     stores: dict[str, Store] = {
         name: RetryingStore(S3Store(settings(s3, bucket))) for name, bucket in buckets.items()
