@@ -44,12 +44,14 @@ class Healing:
     def found(self, finding: Finding) -> None:
         """Queue a finding. Returns at once and never raises."""
         key = (finding.version, finding.target)
-        if key in self._waiting or self._told.get(key, 0.0) > self._clock():
+        if self._told.get(key, 0.0) > self._clock():
             return
-        if len(self._waiting) >= self._most:
-            log.warning("finding dropped", target=finding.target, version=finding.version)
-            return
-        self._waiting[key] = finding
+        if key not in self._waiting:
+            if len(self._waiting) >= self._most:
+                log.warning("finding dropped", target=finding.target, version=finding.version)
+            else:
+                self._waiting[key] = finding
+        # Also for one that waits already, or for which there is no room: nobody may be telling any more.
         if not self._telling:
             self._telling = self._background.start("report replicas", self._tell())
 

@@ -8,6 +8,7 @@ under its key: it covers names and types, which nobody who reads the catalog sha
 
 import hashlib
 import hmac
+from asyncio import CancelledError
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +16,7 @@ from datetime import timedelta
 
 from gateway.attachments.downloads import Downloads
 from gateway.attachments.uploads import Draft, Receipt, Uploads
-from gateway.errors import CatalogError, OperationDiffers, OperationRunning
+from gateway.errors import CatalogError, CatalogUnavailable, OperationDiffers, OperationRunning
 from gateway.flow.digests import INTERNAL, Digests
 from gateway.model import Operation, ReplicaState
 from gateway.pacing.background import Background
@@ -58,7 +59,12 @@ class Operations:
         mine = Operation(
             draft.tenant, key_hash, hmac.digest(key.encode(), fingerprint, "sha256"), draft.id
         )
-        holder = await self._catalog.claim(mine, timedelta(seconds=self._lease))
+        try:
+            holder = await self._catalog.claim(mine, timedelta(seconds=self._lease))
+        except (CatalogUnavailable, CancelledError):
+            # It may have been made, its answer lost, or heard by nobody.
+            self._background.start("release an operation", self._release(mine))
+            raise
         if holder.fingerprint != mine.fingerprint:
             raise OperationDiffers("this idempotency key was used for another request")
         if holder.upload != draft.id:

@@ -23,7 +23,7 @@ META = "x-sealgate-meta-"
 DEFAULT_TYPE = "application/octet-stream"
 MAX_META, MAX_KEY, MAX_VALUE, MAX_TOTAL = 64, 128, 2048, 8192
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of RFC 9110, not a secret
-_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(\s*;[\x20-\x7e]*)?")
+_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}([ \t]*;[\x20-\x7e]*)?")
 _MEMBER = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*")
 _LENGTHS = {"sha-256": 32, "sha-512": 64}
 _MAX_TYPE = 255

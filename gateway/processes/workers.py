@@ -69,19 +69,13 @@ class Workers:
         pause = 0.0
         while not self._stop.is_set():
             began = time.monotonic()
-            alone = {} if number == 0 else ONE_REAPS
-            worker = await asyncio.create_subprocess_exec(
-                *self._command, env={**environment, **alone}
-            )
-            log.info("worker started", worker=number, pid=worker.pid)
-            code = await self._until_end(worker)
-            with contextlib.suppress(FileNotFoundError):
-                multiprocess.mark_process_dead(  # type: ignore[no-untyped-call]
-                    worker.pid, environment[FIGURES]
-                )
+            try:
+                code = await self._one(number, environment)
+            except OSError as error:  # no memory or no process to spare: the others go on
+                log.warning("worker not started", worker=number, error=type(error).__name__)
+                code = None
             if self._stop.is_set():
                 return
-            log.error("worker ended", worker=number, pid=worker.pid, code=code)
             if code == self._fatal:
                 self._failed = True
                 self._stop.set()
@@ -90,6 +84,20 @@ class Workers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stop.wait()
+
+    async def _one(self, number: int, environment: dict[str, str]) -> int:
+        """Run one worker until it ends; return its exit code. Raises OSError if there can be none."""
+        alone = {} if number == 0 else ONE_REAPS
+        worker = await asyncio.create_subprocess_exec(*self._command, env={**environment, **alone})
+        log.info("worker started", worker=number, pid=worker.pid)
+        code = await self._until_end(worker)
+        with contextlib.suppress(FileNotFoundError):
+            multiprocess.mark_process_dead(  # type: ignore[no-untyped-call]
+                worker.pid, environment[FIGURES]
+            )
+        if not self._stop.is_set():
+            log.error("worker ended", worker=number, pid=worker.pid, code=code)
+        return code
 
     async def _until_end(self, worker: asyncio.subprocess.Process) -> int:
         """Wait for a worker's end; once told to stop, ask it to finish, then insist."""

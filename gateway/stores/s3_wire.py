@@ -69,7 +69,8 @@ class Wire:
         only: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
         """Send a body and return its ETag. `only` is the header on which it depends, if any."""
-        headers = await self._checksum(piece)
+        proof = await self._checksum(piece)
+        headers = dict(proof)
         headers["content-length"] = str(len(piece.data))
         headers.update(only)
         payload = UNSIGNED if self._unsigned else await self._workers.run(_sha256, piece.data)
@@ -81,6 +82,8 @@ class Wire:
                     body.leave(response)
                     await refuse(response)
                 await end(response)
+                if any(response.headers.get(name, told) != told for name, told in proof.items()):
+                    raise StoreDamaged("the store holds other bytes than were sent")
                 return response.headers.get(hdrs.ETAG, "")
         except ObjectExists:
             if body.times > 1:

@@ -117,6 +117,13 @@ async def test_slow_readers_hold_up_neither_writers_nor_other_readers() -> None:
         await store.put(KEY, piece())
 
 
+async def test_a_store_that_says_it_holds_other_bytes_is_not_believed() -> None:
+    other = "x-amz-checksum-crc64nvme: AAAAAAAAAAA="
+    async with store_at(status("200 OK", b"", "ETag: x", other)) as store:
+        with pytest.raises(StoreDamaged):
+            await store.put(KEY, piece())
+
+
 @pytest.mark.parametrize(("size", "kept"), [(6, True), (5, False)])
 async def test_where_a_store_proves_nothing_the_size_has_to_be_right(
     size: int, *, kept: bool

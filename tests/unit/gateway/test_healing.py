@@ -84,12 +84,38 @@ async def test_what_the_catalog_did_not_take_is_told_when_it_is_found_again(benc
     assert told.batches == [[finding("a")]]
 
 
+async def test_what_was_found_while_the_catalog_failed_is_told_when_it_is_found_again(
+    bench: Bench,
+) -> None:
+    class Failing(Told):
+        async def report(self, findings: Sequence[Finding]) -> int:
+            if self.down:
+                queue.found(finding("b"))
+            return await super().report(findings)
+
+    told = Failing()
+    queue = healing(told, bench.background)
+    told.down = True
+    queue.found(finding("a"))
+    await bench.background.settle()
+    told.down = False
+    queue.found(finding("b"))
+    await bench.background.settle()
+
+    assert told.batches == [[finding("b")]]
+
+
 async def test_background_work_that_is_dropped_does_not_silence_the_queue() -> None:
     told = Told()
-    async with Background(most=0) as full:
+    async with Background(most=0) as full, Background() as free:
         queue = healing(told, full)
         queue.found(finding("a"))
         assert not queue._telling
+        queue._background = free
+        queue.found(finding("a"))
+        await free.settle()
+
+    assert told.batches == [[finding("a")]]
 
 
 def reporting(bench: Bench) -> tuple[Downloads, list[Finding]]:
