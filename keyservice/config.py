@@ -190,6 +190,7 @@ class LedgerSettings(_Section):
 class ShredSettings(_Section):
     """How many days an order to destroy keys waits, and the least that one administrator may order.
 
+    The least is also how long a KEK was out of use before anybody may retire it.
     `replay_every`, in seconds, is how often it is made sure that the dead are dead.
     """
 

@@ -28,6 +28,7 @@ from gateway.rotation.status import (
     use_blocks,
     used,
 )
+from keyservice.wire import WrongState
 
 log = structlog.get_logger()
 Verify = Callable[[str, frozenset[str]], Awaitable[Sequence[str]]]
@@ -110,7 +111,10 @@ class Retirement:
             blocks = tuple(await verify(tenant, frozenset({name})))
         if blocks:
             return blocks
-        await self._control.retire_kek(tenant, name, reason=reason, request_id=new_id())
+        try:
+            await self._control.retire_kek(tenant, name, reason=reason, request_id=new_id())
+        except WrongState as error:
+            return (str(error),)  # it was replaced too lately, for one
         log.info("KEK retired", tenant=tenant, retired=name)
         return ()
 

@@ -3,14 +3,18 @@
 Guarantees, for each: the policy admits the caller or it is refused; the record is changed once, whole, as
 `change` guarantees; to repeat it is safe, after an answer that was lost as after a crash at any point;
 and no data key and no body is touched. A KEK that was rotated away still unwraps until it is
-retired, which is the caller's to decide: nobody here knows what is wrapped under it. Instances other than
+retired, which is the caller's to decide: nobody here knows what is wrapped under it. But not before it was
+out of use for as long as one administrator has to wait for any destruction, so that who rotates and retires
+at once destroys nothing: by then workers have brought what was under it to the new one. Instances other than
 the one that answers follow within the tenant's cache time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from keyservice.access.policy import Operation
 from keyservice.desk.change import Changes, Decide
@@ -64,6 +68,8 @@ class Lifecycle:
         rewrapping: Rewrapping,
         desk: Desk,
         cache_ttl: Mapping[Tier, float],
+        notice: timedelta = timedelta(),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._root = root
         self._store = store
@@ -71,6 +77,8 @@ class Lifecycle:
         self._rewrapping = rewrapping
         self._desk = desk
         self._cache_ttl = cache_ttl
+        self._notice = notice
+        self._clock = clock
 
     async def rotate_kek(self, call: Call, tenant: str, expected: str) -> TenantRecord:
         """Give the tenant a new current KEK in place of `expected`; another one current is left."""
@@ -88,7 +96,8 @@ class Lifecycle:
     async def retire_kek(self, call: Call, tenant: str, kek: str) -> TenantRecord:
         """Destroy a KEK that is not current: nothing that is wrapped under it ever opens again.
 
-        The caller has made sure that nothing is. What the key store remembers of it goes too.
+        The caller has made sure that nothing is. What the key store remembers of it goes too. One that was
+        replaced too lately is WrongState.
         """
 
         async def decide(record: TenantRecord) -> TenantRecord:
@@ -98,6 +107,8 @@ class Lifecycle:
                 raise Invalid("tenant has no such KEK")
             if found.state is KekState.CURRENT:
                 raise WrongState("the KEK is current: rotate it first")
+            if found.state is KekState.RETIRED:
+                self._demand_notice(record, found)
             gone = replace(found, state=KekState.DESTROYED, wrapped="")
             return replace(record, keks=tuple(gone if k.id == kek else k for k in record.keks))
 
@@ -107,6 +118,17 @@ class Lifecycle:
             return Outcome(kek, record)
 
         return await self._desk.one(call, tenant, Operation.RETIRE_KEK, retire)
+
+    def _demand_notice(self, record: TenantRecord, kek: KekVersion) -> None:
+        """Refuse a KEK whose successor is younger than the notice."""
+        after = record.keks[record.keks.index(kek) + 1 :]
+        replaced = _moment(after[0].created if after else kek.created)
+        until = replaced + self._notice
+        if self._clock() < until.timestamp():
+            raise WrongState(
+                f"the KEK was replaced at {replaced:%Y-%m-%dT%H:%M:%SZ}: it may be retired from"
+                f" {until:%Y-%m-%dT%H:%M:%SZ} on (shred.least_days)"
+            )
 
     async def rotate_root(self, call: Call, tenant: str) -> TenantRecord:
         """Give the tenant's own root a new version, wrap all KEKs under it, and retire the older ones.
@@ -296,3 +318,7 @@ def _room(known: tuple[KekVersion, ...]) -> tuple[KekVersion, ...]:
     if oldest is None:
         raise WrongState("tenant has as many KEKs as a record holds: retire old ones first")
     return tuple(kek for kek in known if kek is not oldest)
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)

@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -188,6 +189,7 @@ def _use_cases(
         rewrapping=rewrapping,
         desk=desk,
         cache_ttl=ttls,
+        notice=timedelta(days=settings.shred.least_days),
     )
     importing = Importing(
         imports=imports, root=root, rewrapping=rewrapping, changes=changes, desk=desk

@@ -172,6 +172,7 @@ class Stack:
             },
             "probes": {"host": LOOPBACK, "port": probes},
             "audit": {"file": str(self.home / "audit.jsonl"), "fsync": False},
+            "shred": {"least_days": 0},  # a KEK may be retired as soon as nothing refers to it
         }
         if self.forget is not None:
             settings["cache"] = {"standard_ttl": self.forget, "business_ttl": self.forget}

@@ -54,6 +54,7 @@ class Site:
             "listen": {"port": 0},
             "root": {"local": local},
             "audit": {"file": self.folder / "audit.jsonl"},
+            "shred": {"least_days": 0},
         }
         return load(None, common | flags)
 

@@ -18,7 +18,7 @@ from gateway.rotation.status import SETTLE, KeyStatuses
 from gateway.rotation.tiers import Tiers
 from gateway.rotation.verification import Verification
 from gateway.targets.quorum import Role, Target
-from keyservice.wire import Kek, TenantRoot, Unavailable
+from keyservice.wire import Kek, TenantKeys, TenantRoot, Unavailable, WrongState
 from tests.contracts.catalog.samples import (
     ANY,
     START,
@@ -126,6 +126,26 @@ async def test_one_that_nothing_refers_to_goes_after_the_caches(site: Site) -> N
     assert await site.retire(site.old) == {site.old: ()}
     assert len(site.waited) == 1
     assert site.control.called("retire_kek") == [site.tenant]
+
+
+async def test_one_that_the_key_service_keeps_for_now_is_told_and_keeps_no_other(
+    site: Site,
+) -> None:
+    """As one that was replaced too lately."""
+    await site.rotate()
+    await site.rotate()
+    retire, refused = site.control.retire_kek, "it may be retired from tomorrow on"
+
+    async def lately(tenant: str, kek: str, **said: str) -> TenantKeys:
+        if kek != site.old:
+            raise WrongState(refused)
+        return await retire(tenant, kek, reason=said["reason"])
+
+    site.control.retire_kek = lately  # type: ignore[method-assign]
+    found = await site.retire()
+    assert site.gone()
+    assert found[site.old] == ()
+    assert [blocks for kek, blocks in found.items() if kek != site.old] == [(refused,)]
 
 
 async def test_the_current_one_stays(site: Site) -> None:

@@ -1,6 +1,8 @@
 """Key services on fakes that change how keys are kept: instances over one root and one key store."""
 
+import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 from keyservice.access.audit import Auditor
@@ -39,7 +41,15 @@ METRICS = Metrics()  # shared, since it takes longer to make than all the rest
 class Instance:
     """One instance: its own caches, over a root and a key store that others share."""
 
-    def __init__(self, root: Root, store: KeyStore, clock: FakeClock | None = None) -> None:
+    def __init__(
+        self,
+        root: Root,
+        store: KeyStore,
+        clock: FakeClock | None = None,
+        *,
+        notice: timedelta = timedelta(),
+        later: timedelta = timedelta(),
+    ) -> None:
         self.clock = clock or FakeClock()
         self.sink = FakeSink()
         self.store = store
@@ -63,6 +73,8 @@ class Instance:
             rewrapping=Rewrapping(root),
             desk=desk,
             cache_ttl=TTLS,
+            notice=notice,
+            clock=lambda: time.time() + later.total_seconds(),
         )
         self.shared = SharedRoot(root=root, store=store, keyring=self.keyring, desk=desk)
 

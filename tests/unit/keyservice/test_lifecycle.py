@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from datetime import timedelta
 
 import pytest
 
@@ -28,7 +29,7 @@ from keyservice.records import (
 )
 from keyservice.wire import WrappedKey
 from tests.unit.keyservice.fakes import put
-from tests.unit.keyservice.lifecycle_bench import CALL, SECOND, A, B, Site, rotate, states
+from tests.unit.keyservice.lifecycle_bench import CALL, SECOND, A, B, Instance, Site, rotate, states
 
 
 @pytest.fixture
@@ -94,6 +95,30 @@ async def test_a_retired_kek_is_gone_with_what_remembers_it(site: Site) -> None:
     assert list(site.store.history[A]) == [record.revision]
     assert not await site.one.opens(A, old)
     assert await site.one.opens(A, new)
+
+
+async def test_a_kek_that_was_replaced_lately_stays(site: Site) -> None:
+    """Who may rotate and retire destroys nothing at once; retiring an older one has its own time."""
+    week = timedelta(days=7)
+
+    def instance(later: timedelta = timedelta()) -> Instance:
+        return Instance(site.root, site.store, notice=week, later=later)
+
+    await site.one.create(A)
+    old = await site.one.key(A)
+    first = (await rotate(site.one)).keks[0]
+    second = (await rotate(site.one)).keks[1]
+    for kek in (first, second):
+        with pytest.raises(WrongState, match=r"it may be retired from .* on \(shred.least_days\)"):
+            await instance().lifecycle.retire_kek(CALL, A, kek.id)
+    with pytest.raises(WrongState):
+        await instance(week - timedelta(hours=1)).lifecycle.retire_kek(CALL, A, first.id)
+    assert await site.one.opens(A, old)
+    late = instance(week + timedelta(seconds=1))
+    record = await late.lifecycle.retire_kek(CALL, A, first.id)
+    assert states(record)[0] is KekState.DESTROYED
+    again = await instance().lifecycle.retire_kek(CALL, A, first.id)
+    assert again == record, "what is destroyed may be asked for again at any time"
 
 
 async def test_the_ids_of_keks_long_gone_make_room(site: Site) -> None:
