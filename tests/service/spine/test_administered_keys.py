@@ -1,6 +1,7 @@
 """An administrator at work while an application is: suspension under load, and a KEK that goes for good."""
 
 import asyncio
+import functools
 import json
 import sys
 import time
@@ -17,6 +18,7 @@ from tests.servers.ports import LOOPBACK, free_port
 from tests.servers.prepared import prepare
 from tests.servers.vault import Vault
 from tests.stack.client import Client
+from tests.stack.forks import told
 from tests.stack.stack import Stack, answers
 
 TTL = 2.0
@@ -182,6 +184,57 @@ async def test_a_kek_is_rotated_and_retired_while_all_stays_readable(
     for name, body in bodies.items():
         async with client.request("GET", f"/v1/tenants/{tenant}/attachments/{name}") as answer:
             assert await answer.read() == body
+
+
+async def test_what_the_runbooks_have_an_administrator_do_by_command(
+    stack: Stack, client: Client
+) -> None:
+    def keys(*words: str) -> dict[str, Any]:
+        return told(stack.home / "gateway.toml", "keys", *words, "--json")
+
+    tenant = await client.create_tenant("business")
+    place = f"/v1/tenants/{tenant}/attachments/a"
+
+    async def answer() -> tuple[int, str]:
+        async with client.request("GET", place) as got:
+            body = await got.read()
+        ok = got.status == 200 and body == b"content"
+        return got.status, "" if ok else json.loads(body)["type"].rpartition(":")[2]
+
+    # With a cache time of 0 all of it holds at the next request.
+    await asyncio.to_thread(keys, "settings", tenant, "--cache-ttl", "0")
+    await client.json("PUT", place, data=b"content")
+    because = ("--reason", "case 4711")
+    suspended = await asyncio.to_thread(keys, "suspend", tenant, *because)
+    assert suspended["state"] == "suspended"
+    assert await answer() == (403, "tenant-suspended")
+    resumed = await asyncio.to_thread(keys, "resume", tenant, *because)
+    assert resumed["state"] == "active"
+    assert await answer() == (200, "")
+
+    await asyncio.to_thread(_write_back, stack, tenant)
+    assert await answer() == (503, "keys-altered")
+    revision = ("--revision", str(resumed["revision"]))
+    mended = await asyncio.to_thread(keys, "mend", tenant, *revision, *because)
+    assert mended["state"] == "active"
+    assert await answer() == (200, "")
+
+    (left,) = (await asyncio.to_thread(keys, "move", tenant, "--to-own"))["left"]
+    words = ("destroy-root", tenant, left, *because, "--confirm", tenant)
+    assert (await asyncio.to_thread(keys, *words))["left"] == []
+    assert await answer() == (200, "")
+
+
+def _write_back(stack: Stack, tenant: str) -> None:
+    """Write the record of before the newest one over it, as `vault kv rollback` does."""
+    assert stack.vault is not None
+    place = {"path": f"tenants/{tenant}", "mount_point": stack.vault.setup.kv_mount}
+    with stack.vault.server.client() as vault:
+        records = vault.secrets.kv.v2
+        read = functools.partial(records.read_secret_version, raise_on_deleted_version=True)
+        newest = read(**place)["data"]["metadata"]["version"]
+        older = read(**place, version=newest - 1)["data"]["data"]
+        records.create_or_update_secret(**place, secret=older, cas=newest)
 
 
 async def test_moved_between_tiers_everything_stays_readable(stack: Stack, client: Client) -> None:
