@@ -59,6 +59,7 @@ _STATUSES: dict[int, tuple[type[StoreError], str]] = {
     429: (StoreUnavailable, "the store asks to slow down"),
     507: (StoreFull, "the store is full"),
 }
+LONGEST = 86400.0  # seconds that a store may ask to be left alone: so many digits are infinite
 _SERVER_ERROR = 500
 _NOT_IMPLEMENTED = 501
 _REDIRECT_ONCE = 307  # a new bucket of AWS, until its name has spread
@@ -118,4 +119,6 @@ def _answered(error: ClientError) -> StoreError:
 
 def _seconds(text: str | None) -> float | None:
     # The other form, a date, depends on two clocks: without it the caller's own pace is used.
-    return float(text) if text and text.isascii() and text.isdigit() else None
+    if not text or not text.isascii() or not text.isdigit():
+        return None
+    return min(float(text), LONGEST)

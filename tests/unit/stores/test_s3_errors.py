@@ -72,7 +72,8 @@ def test_every_answer_has_its_meaning(status: int, code: str, kind: type[StoreEr
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("3", 3.0), (None, None), ("", None), ("Fri, 20 Nov", None), ("-1", None)]
+    ("text", "seconds"),
+    [("3", 3.0), (None, None), ("", None), ("Fri, 20 Nov", None), ("-1", None), ("9" * 400, 86400)],
 )
 def test_a_pause_is_taken_over_when_it_is_a_number(text: str | None, seconds: float | None) -> None:
     assert refusal(503, "SlowDown", text).retry_after == seconds
