@@ -24,6 +24,7 @@ from tests.stack.client import Client, MiB
 from tests.stack.stack import Bucket
 
 STREAM = 24 * MiB  # what one stream may add to a gateway's memory
+READY = 8 * 8 * MiB  # part buffers that may lie ready; how many do at a time is chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ async def test_nothing_leaks_and_nothing_acknowledged_is_lost(
     record_property("counts", str(journal.counts))
     record_property("memory", f"{idle.memory} {after.memory}")
 
-    assert after.memory - idle.memory < course.applications * STREAM / 4
+    assert after.memory - idle.memory < READY + course.applications * STREAM / 4
     assert not journal.wrong
     assert journal.counts["left"] > 0
     async with Client(place.url, token) as client:
