@@ -35,7 +35,7 @@ class Times:
 async def foreground(stack: Stack, home: Path) -> dict[str, float]:
     """Time requests by turns alone and beside a rotation; return p99s and their ratios."""
     settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
-    alone, beside = Times(), Times()
+    alone, beside, moved = Times(), Times(), 0
     async with (
         open_core(settings, patience=60.0) as core,
         Client(stack.url, await asyncio.to_thread(stack.admin_token)) as client,
@@ -47,6 +47,7 @@ async def foreground(stack: Stack, home: Path) -> dict[str, float]:
         for _ in range(ROUNDS):
             crowded = await client.create_tenant()
             await fill(core, crowded, ENVELOPES, home)
+            (old,) = (use.kek for use in await core.wraps.uses(crowded))
             await requests(client, tenant, SECONDS, alone)
             rotation = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "gateway", "rotate", "kek", "--tenant", crowded),
@@ -55,10 +56,19 @@ async def foreground(stack: Stack, home: Path) -> dict[str, float]:
                 stderr=asyncio.subprocess.DEVNULL,
             )
             await rewrapping(core, crowded)
+            before = await left(core, crowded, old)
             await requests(client, tenant, SECONDS, beside)
+            moved += before - await left(core, crowded, old)
             rotation.kill()
             await rotation.wait()
-    return told(alone, beside)
+    figures = told(alone, beside) | {"rewrapped": moved / ROUNDS / SECONDS}
+    print(f"rewrapped beside them {figures['rewrapped']:.0f} a second")
+    return figures
+
+
+async def left(core: Core, tenant: str, kek: str) -> int:
+    """Count what is still under a KEK."""
+    return sum(use.versions for use in await core.wraps.uses(tenant) if use.kek == kek)
 
 
 async def rewrapping(core: Core, tenant: str) -> None:

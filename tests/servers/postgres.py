@@ -1,6 +1,6 @@
 """PostgreSQL: a throw-away cluster with a fresh database for whoever asks.
 
-It is not durable on purpose (no fsync), never listens beyond loopback, and refuses to
+It is not durable on purpose (no fsync), unless it is measured, never listens beyond loopback, and refuses to
 be shared: its superuser has a random password. PostgreSQL does not run as root, so then
 it runs as `nobody`, from a copy of the program where that account could not reach it;
 `home` has to be reachable for that account.
@@ -24,7 +24,7 @@ _UNPRIVILEGED = "nobody"
 class Postgres(Daemon):
     """One PostgreSQL server; `new_database` gives the DSN of an empty database."""
 
-    def __init__(self, programs: Path, home: Path) -> None:
+    def __init__(self, programs: Path, home: Path, *, durable: bool = False) -> None:
         self._port = free_port()
         self._password = secrets.token_hex(16)
         self._home = home
@@ -35,6 +35,8 @@ class Postgres(Daemon):
         self._prepare()
         sockets = "unix_socket_directories="  # none: the path could be too long for one
         settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+        if durable:
+            settings = []
         settings += ["max_connections=200", "timezone=UTC", sockets]
         argv = [str(self._programs / "postgres"), "-D", str(self._data)]
         argv += ["-h", LOOPBACK, "-p", str(self._port)]
