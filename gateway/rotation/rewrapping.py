@@ -159,10 +159,9 @@ class Rewrapping:
         if not read:
             return
         changes = await self._rewrapped(tenant, read, moved)
-        # At once, so that the catalog may take as many in a transaction as it can do without delay.
-        async with asyncio.TaskGroup() as group:
-            for start in range(0, len(changes), WRITE):
-                group.create_task(self._change(changes[start : start + WRITE], moved))
+        # One after another: what all batches have to write at once would delay others.
+        for start in range(0, len(changes), WRITE):
+            await self._change(changes[start : start + WRITE], moved)
 
     async def _change(self, changes: Sequence[Rewrapped], moved: Moved) -> None:
         changed = len(await self._patience.keep(partial(self._wraps.rewrap, changes)))
