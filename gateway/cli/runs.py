@@ -20,7 +20,8 @@ from gateway.settings.config import Settings
 
 HELP = teach(
     "Show what the workers did last, and what they are at: a line for each kind of work and its subject, "
-    "which is a target where there is one. With --all every run that is kept, the newest first.",
+    "which is a target where there is one. With --all every run that is kept, the newest first. What is "
+    "`left` was given back before its end: the next one goes on with it.",
     "sealgate runs",
     "sealgate runs --all --kind drill --json",
 )
@@ -63,8 +64,13 @@ async def _runs(
         return [newest[key] for key in sorted(newest)]
 
 
-def _seconds(of: Run) -> float:
-    return ((of.ended or of.touched) - of.started).total_seconds()
+def _left(of: Run) -> bool:
+    """Tell whether whoever had it gave it back, so that anybody may go on."""
+    return of.state is RunState.RUNNING and of.touched < of.started
+
+
+def _seconds(of: Run) -> float | None:
+    return None if _left(of) else ((of.ended or of.touched) - of.started).total_seconds()
 
 
 def _row(of: Run) -> list[str]:
@@ -74,9 +80,9 @@ def _row(of: Run) -> list[str]:
     return [
         of.kind,
         of.subject or "-",
-        of.state.value,
+        "left" if _left(of) else of.state.value,
         of.started.isoformat(timespec="seconds"),
-        f"{_seconds(of):.1f}",
+        "-" if (seconds := _seconds(of)) is None else f"{seconds:.1f}",
         ", ".join(counts) or "-",
     ]
 

@@ -100,6 +100,10 @@ def scrub(
         show_json({"targets": tallies, "did_not_answer": found.away})
     else:
         _show(found)
+    for name, tally in found.tallies.items():
+        if tally.locked:
+            why = "the key service had no key for them now"
+            typer.echo(f"sealgate: {tally.locked} on {name} were not opened: {why}", err=True)
     for name in found.away:
         typer.echo(f"sealgate: target {name} did not answer", err=True)
     if any(tally.found.total() for tally in found.tallies.values()):

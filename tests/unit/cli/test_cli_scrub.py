@@ -135,6 +135,8 @@ def test_a_target_that_is_gone_is_no_finding(site: Site) -> None:
 def test_without_the_key_service_nothing_opens_and_nothing_is_damaged(site: Site) -> None:
     told = site.told("--target", "east", "--sample-keys", "2")["east"]
     assert (told["locked"], told["opened"], told["verified"]) == (2, 0, 0)
+    said = site.call("--target", "east", "--sample-keys", "2").stderr.splitlines()
+    assert "sealgate: 2 on east were not opened: the key service had no key for them now" in said
     assert site.told("--target", "east", "--sample-keys", "9")["east"]["locked"] == 3
 
 
