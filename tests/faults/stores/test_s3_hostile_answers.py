@@ -49,7 +49,7 @@ async def test_an_answer_that_does_not_end_is_not_kept(name: str) -> None:
         nonlocal sent
         await exchange.body()
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        while sent < 100 * MIB:
+        while sent < 400 * MIB:
             exchange.writer.write(b"%x\r\n" % MIB + bytes(MIB) + b"\r\n")
             await exchange.writer.drain()
             sent += MIB
@@ -61,7 +61,7 @@ async def test_an_answer_that_does_not_end_is_not_kept(name: str) -> None:
             with pytest.raises(StoreUnavailable):
                 await CALLS[name](store)
 
-    assert sent < 50 * MIB
+    assert sent < 200 * MIB  # of which some tens may wait in sockets
 
 
 @pytest.mark.parametrize("name", AROUND)
