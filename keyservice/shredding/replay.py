@@ -46,7 +46,7 @@ class Replay:
         self._destroyer = destroyer
         self._tell = tell
         self._pace = pace or Pace()
-        self._waiting: dict[str, None] = {}
+        self._waiting: dict[str, int] = {}  # how often each was asked for
         self._more = asyncio.Event()
 
     @property
@@ -56,7 +56,7 @@ class Replay:
 
     def wake(self, tenant: str) -> None:
         """Ask for one tenant's destruction to be carried out again, soon."""
-        self._waiting[tenant] = None
+        self._waiting[tenant] = self._waiting.get(tenant, 0) + 1
         self._more.set()
 
     async def run(self) -> None:
@@ -76,7 +76,7 @@ class Replay:
         pause = self._pace.pause
         self._more.clear()
         while self._waiting:
-            tenant = next(iter(self._waiting))
+            tenant, asked = next(iter(self._waiting.items()))
             try:
                 await self._again(tenant)
             except KeyServiceError as error:
@@ -89,7 +89,8 @@ class Replay:
                 pause = min(2 * pause, LONGEST)
             else:
                 pause = self._pace.pause
-                self._waiting.pop(tenant, None)
+                if self._waiting[tenant] == asked:  # else it was seen alive again meanwhile
+                    del self._waiting[tenant]
 
     async def _again(self, tenant: str) -> None:
         entry = self._ledger.of(tenant)

@@ -222,6 +222,31 @@ async def test_the_dead_are_looked_at_now_and_then(tmp_path: Path) -> None:
     await ledger.close()
 
 
+async def test_who_is_seen_alive_while_it_is_destroyed_is_looked_at_again(tmp_path: Path) -> None:
+    """A key store that is restored in that moment gives back what was just destroyed."""
+    store, root, ledger = MortalStore(Fuse()), MortalRoot(Fuse()), ledger_in(tmp_path)
+    record = await business(root, store)
+    backup = store.snapshot()
+    await ledger.add(told(record))
+    times = 0
+
+    async def tell(_: Entry) -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            store.restore(backup)
+            replay.wake(TENANT)
+
+    replay = Replay(ledger, Destroyer(root, store, dropped), tell, Pace(every=600, pause=0.01))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(replay.run())
+        await until(lambda: times > 0 and not replay.waiting)
+        task.cancel()
+    assert times == 2
+    await assert_dead(store, root)
+    await ledger.close()
+
+
 async def test_another_writer_meanwhile_changes_nothing(tmp_path: Path) -> None:
     """Somebody's change, decided before the entry was there, loses against the destruction."""
     store, root, ledger = MortalStore(Fuse()), MortalRoot(Fuse()), ledger_in(tmp_path)
