@@ -1,7 +1,8 @@
 """An S3 server that throws everything away, so that a PUT costs what the sender makes it cost.
 
 Knows as much of S3 as a PUT needs: a bucket that exists, objects, uploads in parts. It answers with a
-constant ETag and no checksum, checks no signature, keeps nothing, and reads no object back. Bodies are
+constant ETag, believes the checksum of a whole that it is told, checks no signature, keeps nothing, and reads
+no object back. Bodies are
 dropped by the kernel without a copy (MSG_TRUNC). One thread a connection.
 """
 
@@ -17,8 +18,9 @@ DISCARD = socket.MSG_TRUNC if sys.platform == "linux" else 0
 ROOM = 1 * MiB
 XML = '<?xml version="1.0" encoding="UTF-8"?>\n<{0}><Bucket>b</Bucket><Key>k</Key>{1}</{0}>'
 BEGUN = XML.format("InitiateMultipartUploadResult", "<UploadId>sink</UploadId>")
-COMPLETE = XML.format("CompleteMultipartUploadResult", "<ETag>&quot;sink&quot;</ETag>")
+WHOLE = "<ETag>&quot;sink&quot;</ETag><ChecksumCRC64NVME>{}</ChecksumCRC64NVME>"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+CHECKSUM = re.compile(rb"\r\nx-amz-checksum-crc64nvme: *([^\r]+)", re.IGNORECASE)
 EXPECTS = re.compile(rb"\r\nexpect: *100-continue", re.IGNORECASE)
 
 
@@ -57,12 +59,19 @@ def _answer(head: bytes) -> bytes:
     method, target, _ = head.split(b"\r\n", 1)[0].split(b" ", 2)
     text = ""
     if method == b"POST":
-        text = BEGUN if b"uploads" in target.partition(b"?")[2] else COMPLETE
+        text = BEGUN if b"uploads" in target.partition(b"?")[2] else _complete(head)
     status = "204 No Content" if method == b"DELETE" else "200 OK"
     return (
         f'HTTP/1.1 {status}\r\nETag: "sink"\r\nContent-Type: application/xml\r\n'
         f"Content-Length: {len(text)}\r\n\r\n{text}"
     ).encode()
+
+
+def _complete(head: bytes) -> str:
+    told = CHECKSUM.search(head)
+    return XML.format(
+        "CompleteMultipartUploadResult", WHOLE.format(told[1].decode() if told else "")
+    )
 
 
 def main(port: int) -> None:
