@@ -50,7 +50,8 @@ HELP = teach(
     "sealgate rotate dek --tenant ID --tenant OTHER --json",
     "sealgate rotate dek --attachment ID/REFERENCE",
     codes="Exit codes: 0 all of it is done, 3 done but something failed or a tenant was left out, 1 it could "
-    "not run or could not go on, 2 wrong usage or settings, 130 interrupted: run it again.",
+    "not run or go on, or every tenant was left out, 2 wrong usage or settings, 130 interrupted: run it "
+    "again.",
 )
 
 
