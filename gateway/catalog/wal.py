@@ -11,9 +11,10 @@ it has been moved to the file, which syncs both. So a log can be synced behind t
 import fcntl
 import os
 import sqlite3
-import time
 from contextlib import suppress
+from os import fsync
 from pathlib import Path
+from time import monotonic, sleep
 
 SHORTEST, LONGEST = 0.0002, 0.005  # seconds between two questions
 _PART = 0.1  # of the time that has been waited already
@@ -22,15 +23,15 @@ _PRIMARY = 0xFF  # of an error code, the part that is not about details
 
 def begin(driver: sqlite3.Connection, statement: str, patience: float, *, shortest: float) -> None:
     """Begin a transaction on a connection whose own wait is off. Raises what SQLite does after that."""
-    began = time.monotonic()
+    began = monotonic()
     while True:
         try:
             driver.execute(statement).close()
         except sqlite3.OperationalError as error:
-            waited = time.monotonic() - began
+            waited = monotonic() - began
             if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY or waited > patience:
                 raise
-            time.sleep(min(max(waited * _PART, shortest), LONGEST))
+            sleep(min(max(waited * _PART, shortest), LONGEST))
         else:
             return
 
@@ -44,6 +45,6 @@ def sync(path: Path) -> None:
             if full := getattr(fcntl, "F_FULLFSYNC", None):  # macOS, as `PRAGMA fullfsync` does
                 fcntl.fcntl(log, full)
             else:
-                os.fsync(log)
+                fsync(log)
         finally:
             os.close(log)

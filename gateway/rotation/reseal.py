@@ -11,11 +11,11 @@ reseal wrote in vain is removed, or is left to the catalog, which was told befor
 
 import asyncio
 import enum
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from time import time_ns
 from typing import Final
 
 import structlog
@@ -183,7 +183,7 @@ class Reseal:
         async with aclosing(self._content(opened)) as content:
             inline = await pump.run(content, digests)
         digests.verify(known)
-        at = max(time.time_ns() // 1000, core.sealed + 1)
+        at = max(time_ns() // 1000, core.sealed + 1)
         again = Core(core.context, core.created, (sealer.segment,), at)
         envelope = Envelope(
             core=again,

@@ -42,7 +42,7 @@ async def test_who_finds_the_lock_taken_asks_until_it_is_free(
         if len(pauses) == 5:
             holder.execute("COMMIT")
 
-    monkeypatch.setattr("gateway.catalog.wal.time.sleep", sleep)
+    monkeypatch.setattr("gateway.catalog.wal.sleep", sleep)
     holder.execute("BEGIN IMMEDIATE")
     database = SqliteDatabase(tmp_path / "some.db", readers=1, patience=PATIENCE)
     await database.write(_insert)
@@ -81,7 +81,7 @@ async def test_who_is_late_syncs_behind_the_lock_and_before_anybody_is_told(
         assert not told
         real(file)
 
-    monkeypatch.setattr("gateway.catalog.wal.os.fsync", fsync)
+    monkeypatch.setattr("gateway.catalog.wal.fsync", fsync)
     told: list[None] = []
     database = SqliteDatabase(
         tmp_path / "some.db", readers=1, patience=PATIENCE, share=0.5, late=True
@@ -99,7 +99,7 @@ async def test_what_could_not_be_synced_is_not_told_as_done(
     def full(_: int) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("gateway.catalog.wal.os.fsync", full)
+    monkeypatch.setattr("gateway.catalog.wal.fsync", full)
     database = SqliteDatabase(tmp_path / "some.db", readers=1, patience=PATIENCE, late=True)
     with pytest.raises(CatalogUnavailable):
         await database.write(_insert)
@@ -113,7 +113,7 @@ async def test_to_settle_syncs_what_others_wrote(
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(
-        "gateway.catalog.wal.os.fsync", lambda file: synced.append(os.fstat(file).st_ino)
+        "gateway.catalog.wal.fsync", lambda file: synced.append(os.fstat(file).st_ino)
     )
     database = SqliteDatabase(tmp_path / "some.db", readers=1, patience=PATIENCE)
     holder.execute("INSERT INTO rows VALUES (2)")
@@ -152,7 +152,7 @@ async def test_that_nothing_is_under_a_kek_is_on_disk_before_it_is_told(
     url, synced = f"sqlite:///{tmp_path / 'catalog.db'}", list[int]()
     await migrate(url)
     catalog = await open_catalog(url)
-    monkeypatch.setattr("gateway.catalog.wal.os.fsync", synced.append)
+    monkeypatch.setattr("gateway.catalog.wal.fsync", synced.append)
     assert not await catalog.wraps.uses("0" * 32)
     assert len(synced) == 1
     await catalog.close()

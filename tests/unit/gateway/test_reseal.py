@@ -91,7 +91,7 @@ async def test_a_clock_that_went_back_does_not_make_it_older(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receipt = await bench.store(b"x" * PART)
-    monkeypatch.setattr("gateway.rotation.reseal.time.time_ns", lambda: 1)
+    monkeypatch.setattr("gateway.rotation.reseal.time_ns", lambda: 1)
     assert await reseal(bench, receipt.version) is Outcome.RESEALED
     core = envelope_of(await bench.catalog.find(bench.tenant, "report")).core
     assert core.sealed == core.created + 1
