@@ -48,8 +48,9 @@ class Fault:
     """What goes wrong, and with what: requests of this method, below this bucket, with such an ending.
 
     `at` is where in the body, as a share of its length: 0 is before its first byte, 1 after all but the
-    last. `share` of the requests that fit are hit, and no more than `times` of them. `seconds` are those
-    of a delay.
+    last. `share` of the requests that fit are hit, and no more than `times` of them. `seconds` are those of a
+    delay. With `rows` it is chosen once for each method and path whether it is hit: if so, its first requests
+    are, as many as the next of `rows` says, and never one after them. So who asks more often is served.
     """
 
     kind: Kind
@@ -59,8 +60,11 @@ class Fault:
     at: float = 0.5
     share: float = 1.0
     times: int | None = None
+    rows: tuple[int, ...] = ()
     seconds: float = 0.0
     hits: list[str] = field(default_factory=list)  # the paths of the requests that met it
+    _rows: dict[tuple[str, str], int] = field(init=False, default_factory=dict)  # left of each
+    _begun: int = field(init=False, default=0)
 
     def fits(self, request: "_Request", rng: random.Random) -> bool:
         """Tell whether a request is to meet it, and count it."""
@@ -71,10 +75,20 @@ class Fault:
             return False
         if self.times is not None and len(self.hits) >= self.times:
             return False
-        if rng.random() >= self.share:
+        if not (self._in_row(request, rng) if self.rows else rng.random() < self.share):
             return False
         self.hits.append(path)
         return True
+
+    def _in_row(self, request: "_Request", rng: random.Random) -> bool:
+        key = request.method, request.path
+        left = self._rows.get(key)
+        if left is None:
+            hit = rng.random() < self.share
+            left = self.rows[self._begun % len(self.rows)] if hit else 0
+            self._begun += hit
+        self._rows[key] = max(left - 1, 0)
+        return left > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,3 +142,23 @@ async def test_requests_are_late_and_chosen_by_share_method_and_name(
         errors = [(await content(store))[1] for _ in range(60)]
     assert len(some.hits) == sum(error is not None for error in errors)
     assert 5 < len(some.hits) < 35
+
+
+async def test_what_is_hit_in_rows_passes_after_as_many_and_ever_after(
+    wire: FaultyWire, store: S3Store
+) -> None:
+    await put(store, "t/a/c/body")
+    rows = Fault(Kind.REFUSED, rows=(2, 1))
+    with wire.broken(rows):
+        first = [(await content(store))[1] is not None for _ in range(5)]
+        second = []
+        for _ in range(3):
+            try:
+                await store.stat("t/a/c/body")
+            except StoreUnavailable:
+                second.append(True)
+            else:
+                second.append(False)
+    assert first == [True, True, False, False, False]
+    assert second == [True, False, False]
+    assert len(rows.hits) == 3
