@@ -15,7 +15,7 @@ from gateway.model import Precondition, Tenant, body_key, envelope_key, new_id, 
 from gateway.stores.open import FolderSettings, open_store
 from tests.contracts.catalog.samples import put
 from tests.stack.forks import sealgate
-from tests.unit.gateway.test_reaper import piece
+from tests.unit.gateway.duties.test_reaper import piece
 
 TARGETS = ("primary", "backup")
 EACH = 25  # attachments that each run has to purge

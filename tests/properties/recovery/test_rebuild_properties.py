@@ -15,7 +15,7 @@ from gateway.catalog import SqlCatalog, migrate, open_catalog
 from gateway.model import Precondition
 from gateway.pacing.background import Background
 from tests.unit.gateway.conftest import PART, Bench
-from tests.unit.recovery.conftest import Site, content
+from tests.unit.gateway.recovery.conftest import Site, content
 
 REFERENCES = ("a", "b", "a/b", "ü")
 SIZES = (0, 1, 1024, 1025, 3 * PART)

@@ -19,7 +19,7 @@ from gateway.recovery.drilled import Drilled
 from gateway.recovery.trial import Scratch
 from tests.doubles.blobs import flipped
 from tests.doubles.stores import FaultyStore
-from tests.unit.recovery.conftest import Site, content
+from tests.unit.gateway.recovery.conftest import Site, content
 
 Opened = Callable[[], AbstractAsyncContextManager[Scratch]]
 

@@ -14,8 +14,8 @@ from gateway.recovery.drilled import Drilled
 from keyservice.wire import KeyServiceError, Throttled, Unavailable, WrappedKey
 from tests.doubles.keys import MemoryKeys
 from tests.doubles.stores import FaultyStore
-from tests.unit.recovery.conftest import Site, content
-from tests.unit.recovery.test_drill import Places, fill
+from tests.unit.gateway.recovery.conftest import Site, content
+from tests.unit.gateway.recovery.test_drill import Places, fill
 
 
 class Time:

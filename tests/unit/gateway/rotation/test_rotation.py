@@ -17,8 +17,8 @@ from gateway.rotation.pushing import Pushed
 from gateway.rotation.rewrapping import Choice, Moved
 from keyservice.wire import Suspended, Unavailable
 from tests.doubles.rotating import Tool, keks_on
+from tests.unit.gateway.attachments.test_tampered_catalog import spoil_envelope, swap_envelopes
 from tests.unit.gateway.conftest import Bench
-from tests.unit.gateway.test_tampered_catalog import spoil_envelope, swap_envelopes
 
 ANY = Precondition()
 CONTENT = bytes(range(256)) * 40

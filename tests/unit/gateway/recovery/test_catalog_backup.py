@@ -19,7 +19,7 @@ from gateway.errors import (
 from gateway.model import SYSTEM, Right, body_key, envelope_key, new_id, now
 from gateway.targets.quorum import QuorumLost
 from tests.unit.gateway.conftest import PART
-from tests.unit.recovery.conftest import Site
+from tests.unit.gateway.recovery.conftest import Site
 
 
 async def test_a_copy_is_the_catalog_again(site: Site) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from gateway.rotation.reseal import Outcome
 from tests.doubles.resealing import reseal
-from tests.unit.recovery.conftest import Site
-from tests.unit.recovery.test_drill import drill_of, fill
+from tests.unit.gateway.recovery.conftest import Site
+from tests.unit.gateway.recovery.test_drill import drill_of, fill
 
 
 @pytest.mark.parametrize("everything", [False, True], ids=["sample", "everything"])

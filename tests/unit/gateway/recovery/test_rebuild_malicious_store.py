@@ -8,7 +8,7 @@ from envelope.envelope import decode, encode
 from gateway.attachments.tenants import Tenants
 from gateway.model import body_key, envelope_key, new_id
 from tests.doubles.blobs import flipped
-from tests.unit.recovery.conftest import Site, content
+from tests.unit.gateway.recovery.conftest import Site, content
 
 
 async def test_an_envelope_at_another_tenant_is_refused(site: Site) -> None:

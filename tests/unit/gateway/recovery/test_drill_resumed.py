@@ -15,8 +15,8 @@ from gateway.recovery import drilled as keeping
 from gateway.recovery.drill import EVERYTHING
 from gateway.recovery.drilled import Course, Drilled
 from gateway.recovery.trial import Trial
-from tests.unit.recovery.conftest import Site, content
-from tests.unit.recovery.test_drill import drill_of, fill
+from tests.unit.gateway.recovery.conftest import Site, content
+from tests.unit.gateway.recovery.test_drill import drill_of, fill
 
 VERSIONS = 6
 

@@ -18,7 +18,7 @@ from gateway.targets.quorum import Role, Target
 from keyservice.wire import Unavailable
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART
-from tests.unit.recovery.conftest import LEASE, Site, content
+from tests.unit.gateway.recovery.conftest import LEASE, Site, content
 
 
 class Dying:

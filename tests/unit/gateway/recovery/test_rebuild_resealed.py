@@ -13,7 +13,7 @@ from gateway.rotation.reseal import Outcome
 from tests.doubles.blobs import whole
 from tests.doubles.resealing import reseal
 from tests.unit.gateway.conftest import PART
-from tests.unit.recovery.conftest import Site
+from tests.unit.gateway.recovery.conftest import Site
 
 
 async def resealed(site: Site, content: bytes, reference: str = "report") -> Sequence[Version]:
