@@ -4,7 +4,8 @@ Guarantees, beside those of `transport`: opened data keys are kept for a short t
 key service allows for the tenant, under the tenant, the context and the wrapped key together; a refusal
 of the tenant, and a change of it that was asked for here, drops all that is kept of it. What is answered
 from the short cache is not on the key service's record again. Keys that several requests need at once may
-travel together; each request is on record by its own id all the same. `control` is the face for those who
+travel together; each request is on record by its own id all the same, and has waited for the others for no
+longer than one call may take, before its own call if it comes to that. `control` is the face for those who
 administer.
 """
 
@@ -23,7 +24,14 @@ from keyservice.client.dek_cache import DekCache
 from keyservice.client.gathering import Gathering
 from keyservice.client.shreds import ShredControl
 from keyservice.client.transport import Transport, checked, demand_tenant
-from keyservice.errors import Denied, KeyServiceError, Shredded, Suspended, UnknownTenant
+from keyservice.errors import (
+    Denied,
+    KeyServiceError,
+    Shredded,
+    Suspended,
+    Unavailable,
+    UnknownTenant,
+)
 from keyservice.protocol.messages import (
     Created,
     CreateTenant,
@@ -48,9 +56,8 @@ from keyservice.wire import (
 
 FINAL = (Denied, UnknownTenant, Suspended, Shredded)
 T = TypeVar("T")
-Kind = tuple[
-    str, str, str
-]  # tenant, KEK, reason: what requests have in common that may go together
+# Tenant, KEK, reason, and whether it has an id: what requests have in common that may go together.
+Kind = tuple[str, str, str, bool]
 Wanted = tuple[WrappedKey, str]  # for the request with this id
 Opened = tuple[bytes | KeyServiceError, float]  # and until when it may be kept
 
@@ -90,7 +97,7 @@ class KeyServiceClient:
             connections=connections,
         )
         self._cache = DekCache(cache_size, cache_ttl, clock)
-        self._gathering: Gathering[Kind, Wanted, Opened] = Gathering(self._unwrap)
+        self._gathering: Gathering[Kind, Wanted, Opened] = Gathering(self._unwrap, patience=timeout)
         self.control = KeyControl(self._transport, self._cache.forget)
         self.shreds = ShredControl(self._transport, self.control, self._cache.forget)
 
@@ -161,8 +168,12 @@ class KeyServiceClient:
         asked = [(keys[number], request_id) for number in missing]
         if len(asked) == 1 and _in_form(*asked[0]):
             # By KEK, so that one which its owner's Vault keeps waiting holds up no other.
-            kind = (tenant, _kek_id(asked[0][0]), reason)
-            answers = [await self._gathering.one(kind, asked[0])]
+            # One without an id would be on record by another's.
+            kind = (tenant, _kek_id(asked[0][0]), reason, bool(request_id))
+            try:
+                answers = [await self._gathering.one(kind, asked[0])]
+            except TimeoutError:
+                raise Unavailable("key service does not answer in time") from None
         else:
             answers = await self._each(tenant, "unwrap", asked, reason=reason, read=_dek)
         for number, (answer, until) in zip(missing, answers, strict=True):
@@ -186,7 +197,7 @@ class KeyServiceClient:
 
     async def _unwrap(self, kind: Kind, keys: Sequence[Wanted]) -> Sequence[Opened]:
         """Send together what several requests asked for."""
-        tenant, _, reason = kind
+        tenant, _, reason, _ = kind
         return await self._each(tenant, "unwrap", keys, reason=reason, read=_dek)
 
     async def _each(

@@ -3,8 +3,9 @@
 Guarantees: nobody waits on purpose, a call goes at once while fewer than `at_once` of its kind are under
 way; no item is sent twice unless its sending was broken off; a failure reaches those who went along and
 nobody else; a caller who is cancelled takes nobody down with it: if it was the one sending, the others go
-with the next. It starts no task of its own, and keeps nothing. It does not decide who may go together: a
-kind must hold everything in which they must not differ.
+with the next; and nobody waits for others longer than `patience`, so that where no call is answered a queue
+of callers does not wait for one call after another. It starts no task of its own, and keeps nothing. It does
+not decide who may go together: a kind must hold everything in which they must not differ.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class _Line(Generic[T, V]):
 
 
 class Gathering(Generic[K, T, V]):
-    """`send` takes items of one kind, `most` at a time, and returns as many answers in their order."""
+    """`send` takes items of one kind, `most` at a time, and returns as many answers in their order.
+
+    `patience` is how many seconds one waits until he is answered, or begins to send himself.
+    """
 
     def __init__(
         self,
@@ -45,17 +49,19 @@ class Gathering(Generic[K, T, V]):
         *,
         at_once: int = 2,
         most: int = 64,
+        patience: float | None = None,
     ) -> None:
         self._send = send
         self._at_once = at_once
         self._most = most
+        self._patience = patience
         self._lines: dict[K, _Line[T, V]] = {}
 
     def __len__(self) -> int:
         return len(self._lines)
 
     async def one(self, kind: K, item: T) -> V:
-        """Return the answer to one item; raises what `send` raises."""
+        """Return the answer to one item; raises what `send` raises, and TimeoutError."""
         line = self._lines.setdefault(kind, _Line())
         if line.sending < self._at_once:
             line.sending += 1
@@ -63,8 +69,9 @@ class Gathering(Generic[K, T, V]):
         waiter: _Waiter[T, V] = _Waiter(item, asyncio.get_running_loop().create_future())
         line.waiting.append(waiter)
         try:
-            told = await waiter.told
-        except asyncio.CancelledError:
+            async with asyncio.timeout(self._patience):
+                told = await waiter.told
+        except (asyncio.CancelledError, TimeoutError):
             if _was_to_send(waiter.told):
                 self._next(kind, line)
             raise
@@ -113,7 +120,7 @@ class Gathering(Generic[K, T, V]):
 
 
 def _was_to_send(told: asyncio.Future[tuple[V] | None]) -> bool:
-    """Tell whether a waiter that is cancelled had just been told to send."""
+    """Tell whether a waiter that leaves had just been told to send."""
     if not told.done() or told.cancelled() or told.exception() is not None:
         return False
     return told.result() is None

@@ -292,6 +292,18 @@ async def test_what_many_requests_need_at_once_goes_together() -> None:
     )  # two at once, and then all the rest, with one of the two or both
 
 
+async def test_who_has_no_request_id_takes_nobody_along() -> None:
+    async with scripted(opened) as script, KeyServiceClient(script.url) as client:
+
+        async def one(number: int) -> object:
+            key = WrappedKey(b"wrapped", b"context %d" % number)
+            name = "" if number % 2 else f"r-{number}"
+            return (await client.unwrap(TENANT, [key], reason="drill", request_id=name))[0]
+
+        found = await asyncio.gather(*map(one, range(12)))
+    assert all(isinstance(dek, bytes) for dek in found)
+
+
 async def test_each_request_is_on_record_and_refused_by_itself_however_keys_travel(
     site: Site, tenant: str
 ) -> None:

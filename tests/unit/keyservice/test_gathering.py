@@ -128,3 +128,18 @@ async def test_one_who_leaves_while_he_waits_is_not_sent_and_one_who_was_to_send
     assert await tasks[2] == "D"
     assert [task.cancelled() for task in tasks] == [True, True, False]
     assert len(gathering) == 0
+
+
+async def test_nobody_waits_for_one_call_after_another() -> None:
+    wire = Wire()
+    gathering = Gathering(wire.send, at_once=1, most=2, patience=0.01)
+    first = asyncio.ensure_future(gathering.one("k", "a"))
+    await settle()
+    asked = [asyncio.ensure_future(gathering.one("k", item)) for item in "bcdef"]
+    for task in asked:
+        with pytest.raises(TimeoutError):
+            await task
+    wire.let()
+    assert await first == "A"
+    assert wire.sent == [["k", "a"]]
+    assert len(gathering) == 0
