@@ -1,12 +1,13 @@
 """What holds for one tenant: who acknowledges for it, how long things are kept, when its keys are rotated.
 
 Guarantees that nothing is changed unless all that was asked for can be, and that what was not asked for stays
-as it is. Of two who change the same of the three parts at once the last one wins. Each part is a transaction
-of its own: after an answer that was lost a change is repeated. Gateways follow a new quorum within seconds.
+as it is: of the retention also where somebody else changes it at the same time, as by a hold. Of two who
+change the quorum, or the rotation, at once the last one wins. Each part is a transaction of its own: after an
+answer that was lost a change is repeated. Gateways follow a new quorum within seconds.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -50,19 +51,25 @@ class Agreements:
         """Let `changed` say what is to hold instead; return what does. As `of`, and Invalid."""
         _, now = await self.of(tenant)
         wanted = changed(now)
-        self._tenants.demand(wanted.quorum)
+        if wanted.quorum != now.quorum:  # what stays may ask for a target that is gone
+            self._tenants.demand(wanted.quorum)
         demand(wanted.retention)
-        for span in (wanted.rotation.kek, wanted.rotation.root):
-            if span is not None and not timedelta() <= span <= LONGEST:
-                raise Invalid(
-                    f"keys are rotated every {LONGEST.days} days at the least, or never: 0"
-                )
+        if wanted.rotation != now.rotation:
+            _demand_rotation(wanted.rotation)
         if wanted.quorum != now.quorum:
             await self._tenants.set_quorum(tenant, wanted.quorum)
         if wanted.retention != now.retention:
-            await self._trash.retain(tenant, wanted.retention)
+            await self._trash.amend(
+                tenant, lambda found: changed(replace(now, retention=found)).retention
+            )
         if wanted.rotation != now.rotation:
             await self._wraps.set_schedule(tenant, wanted.rotation)
         if wanted != now:
             log.info("terms changed", tenant=tenant)
         return await self.of(tenant)
+
+
+def _demand_rotation(rotation: Rotation) -> None:
+    for span in (rotation.kek, rotation.root):
+        if span is not None and not timedelta() <= span <= LONGEST:
+            raise Invalid(f"keys are rotated every {LONGEST.days} days at the least, or never: 0")

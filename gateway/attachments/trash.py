@@ -5,7 +5,7 @@ bytes, its ETag and its metadata. Nothing here touches a store or opens content;
 purger's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -69,8 +69,24 @@ class Trash:
         """Set it. Raises NotFound and Invalid."""
         demand(retention)
         await self._bin.retain(tenant, retention)
-        hold = retention.hold is not None and retention.hold > datetime.now(UTC)
-        log.info("retention set", tenant=tenant, trash_days=retention.trash.days, hold=hold)
+        _tell(tenant, retention)
+
+    async def amend(self, tenant: str, change: Callable[[Retention], Retention]) -> Retention:
+        """Set what `change` makes of what is set: nobody else's change gets lost. Raises as `retain`."""
+
+        def demanded(now: Retention) -> Retention:
+            wanted = change(now)
+            demand(wanted)
+            return wanted
+
+        retention = await self._bin.amend(tenant, demanded)
+        _tell(tenant, retention)
+        return retention
+
+
+def _tell(tenant: str, retention: Retention) -> None:
+    hold = retention.hold is not None and retention.hold > datetime.now(UTC)
+    log.info("retention set", tenant=tenant, trash_days=retention.trash.days, hold=hold)
 
 
 def demand(retention: Retention) -> None:

@@ -4,11 +4,11 @@ How it ends is in `doom`. What was moved there is due when both the database's c
 (`ticks`) say so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, null, select, update
+from sqlalchemy import Connection, Row, bindparam, null, select, update
 
 from gateway.catalog import contents, doom, tables, ticks
 from gateway.catalog.clock import Clock
@@ -21,6 +21,11 @@ _ATTACHMENTS = tables.attachments
 _TENANTS = tables.tenants
 _VERSIONS = tables.versions
 _NONE = timedelta()
+_LOCKED = (
+    select(_TENANTS.c.hold, _TENANTS.c.hold_tick)
+    .where(_TENANTS.c.id == bindparam("tenant"))
+    .with_for_update(key_share=True)
+)
 
 
 class SqlBin:
@@ -37,6 +42,10 @@ class SqlBin:
     async def retain(self, tenant: str, retention: Retention) -> None:
         """Implement `Bin.retain`."""
         await self._database.write(bound(_retain, tenant, retention, self._clock))
+
+    async def amend(self, tenant: str, change: Callable[[Retention], Retention]) -> Retention:
+        """Implement `Bin.amend`."""
+        return await self._database.write(bound(_amend, tenant, change, self._clock))
 
     async def trashed(
         self, tenant: str, after: str | None = None, limit: int = 100
@@ -80,19 +89,36 @@ def _retention(connection: Connection, tenant: str) -> Retention:
     return Retention(row.trash, row.versions_kept, row.versions_age, row.hold)
 
 
+def _amend(
+    connection: Connection,
+    tenant: str,
+    change: Callable[[Retention], Retention],
+    clock: Clock,
+) -> Retention:
+    connection.execute(_LOCKED, {"tenant": tenant})
+    retention = change(_retention(connection, tenant))
+    _retain(connection, tenant, retention, clock)
+    return retention
+
+
 def _retain(connection: Connection, tenant: str, retention: Retention, clock: Clock) -> None:
+    row = connection.execute(_LOCKED, {"tenant": tenant}).first()
+    if row is None:
+        raise NotFound("no such tenant")
     hold = retention.hold
-    left = None if hold is None else max(hold - clock(connection), _NONE)
+    tick = None
+    if hold is not None:
+        tick = ticks.counted(connection) + max(hold - clock(connection), _NONE)
+        if hold == row.hold and row.hold_tick is not None:
+            tick = max(tick, row.hold_tick)  # the clock may be wrong now
     values = {
         "trash": retention.trash,
         "versions_kept": retention.versions,
         "versions_age": retention.age,
         "hold": hold,
-        "hold_tick": None if left is None else ticks.counted(connection) + left,
+        "hold_tick": tick,
     }
-    changed = update(_TENANTS).where(_TENANTS.c.id == tenant).values(**values)
-    if connection.execute(changed).rowcount == 0:
-        raise NotFound("no such tenant")
+    connection.execute(update(_TENANTS).where(_TENANTS.c.id == tenant).values(**values))
 
 
 def _trashed(

@@ -72,9 +72,7 @@ def retention(
         async with opened(settings) as wired:
             trash = wired.services.trash
             before = await trash.retention(tenant)
-            if (wanted := changed(before)) != before:
-                await trash.retain(tenant, wanted)
-            return wanted
+            return before if changed(before) == before else await trash.amend(tenant, changed)
 
     shown = retained(run(work(settings_of(config))))
     if as_json:

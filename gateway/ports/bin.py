@@ -1,6 +1,6 @@
 """The trash as the catalog keeps it: what may come back, and what is due to go for good."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -36,7 +36,16 @@ class Bin(Protocol):
         """Return a tenant's retention. Raises NotFound."""
 
     async def retain(self, tenant: str, retention: Retention) -> None:
-        """Set it. Raises NotFound."""
+        """Set it. Raises NotFound.
+
+        A hold that is the same as before does not become shorter, whatever the clock says now.
+        """
+
+    async def amend(self, tenant: str, change: Callable[[Retention], Retention]) -> Retention:
+        """Set what `change` makes of what is set, and return it; nobody else sets it in between.
+
+        `change` may be called again, and what it raises undoes everything. Raises NotFound.
+        """
 
     async def trashed(
         self, tenant: str, after: str | None = None, limit: int = 100

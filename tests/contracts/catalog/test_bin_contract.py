@@ -1,6 +1,7 @@
 """The trash: what may come back, and what never goes before its time, on both databases."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -38,6 +39,34 @@ async def test_retention_of_nobody(catalog: SqlCatalog) -> None:
         await catalog.bin.retention(new_id())
     with pytest.raises(NotFound):
         await catalog.bin.retain(new_id(), Retention())
+
+
+async def test_a_retention_is_amended_by_two_at_once(catalog: SqlCatalog, tenant: str) -> None:
+    hold = START + 90 * DAY
+    await asyncio.gather(
+        catalog.bin.amend(tenant, lambda now: replace(now, trash=60 * DAY)),
+        catalog.bin.amend(tenant, lambda now: replace(now, hold=hold)),
+        catalog.bin.amend(tenant, lambda now: replace(now, versions=2)),
+    )
+    assert await catalog.bin.retention(tenant) == Retention(60 * DAY, 2, None, hold)
+    with pytest.raises(ZeroDivisionError):
+        await catalog.bin.amend(tenant, lambda _: Retention(DAY // 0))
+    assert (await catalog.bin.retention(tenant)).hold == hold
+    with pytest.raises(NotFound):
+        await catalog.bin.amend(new_id(), lambda now: now)
+
+
+async def test_a_hold_that_stays_gets_no_shorter(
+    catalog: SqlCatalog, tenant: str, time: Time, clock: FakeClock
+) -> None:
+    """Also where something else is changed while the clock is wrong, and right again later."""
+    await trashed(catalog, tenant)
+    await time.passes(MINUTE)
+    hold = clock.now + 90 * DAY
+    await catalog.bin.retain(tenant, Retention(hold=hold))
+    time.jumps(80 * DAY)
+    await catalog.bin.amend(tenant, lambda now: replace(now, trash=40 * DAY))
+    assert await _due(catalog, tenant) == clock.now + 90 * DAY
 
 
 async def test_the_trash_by_page(catalog: SqlCatalog, tenant: str, clock: FakeClock) -> None:

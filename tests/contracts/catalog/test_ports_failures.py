@@ -70,6 +70,7 @@ EVERY_METHOD: dict[type, Calls] = {
     Bin: {
         "retention": lambda c: c.bin.retention(ID),
         "retain": lambda c: c.bin.retain(ID, Retention()),
+        "amend": lambda c: c.bin.amend(ID, lambda now: now),
         "trashed": lambda c: c.bin.trashed(ID),
         "undelete": lambda c: c.bin.undelete(ID, ID),
         "tick": lambda c: c.bin.tick(NO_TIME, ID),
