@@ -75,8 +75,8 @@ class Departure:
                 f"{target} is the primary: `sealgate failover promote` another one first"
             )
         since = self._clock() - LIVELY
-        for run in await self._runs.history(subject=target):
-            if run.state is RunState.RUNNING and run.kind != KIND and run.touched > since:
+        for run in await self._runs.latest(RunState.RUNNING):
+            if run.subject == target and run.kind != KIND and run.touched > since:
                 raise StillNeeded(
                     f"somebody works on {target} ({run.kind}): start every worker and gateway again with"
                     " settings that lack it, and wait five minutes"
