@@ -5,7 +5,7 @@ How it ends is in `doom`. What was moved there is due when both the database's c
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, null, select, update
@@ -21,6 +21,7 @@ _ATTACHMENTS = tables.attachments
 _TENANTS = tables.tenants
 _VERSIONS = tables.versions
 _NONE = timedelta()
+_END = datetime.max.replace(tzinfo=UTC)
 _LOCKED = (
     select(_TENANTS.c.hold, _TENANTS.c.hold_tick)
     .where(_TENANTS.c.id == bindparam("tenant"))
@@ -162,10 +163,17 @@ def _trashed(
 def _due(row: Row[*tuple[Any, ...]], at: datetime) -> datetime:
     """Return the earliest moment at which both clocks can agree, if from now on they run alike."""
     since = row.counted if row.deleted_tick is None else row.deleted_tick
-    ends: list[datetime] = [row.deleted + row.trash, at + (since + row.trash - row.counted)]
+    ends: list[datetime] = [row.deleted + row.trash, _in(at, since + row.trash - row.counted)]
     if row.hold is not None:
-        ends += [row.hold, at + (row.hold_tick - row.counted)]
+        ends += [row.hold, _in(at, row.hold_tick - row.counted)]
     return max(ends)
+
+
+def _in(at: datetime, span: timedelta) -> datetime:
+    try:
+        return at + span
+    except OverflowError:  # a hold for ever, and a day on which nothing was counted
+        return _END
 
 
 def _undelete(connection: Connection, tenant: str, attachment: str) -> Attachment:

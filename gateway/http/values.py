@@ -1,6 +1,6 @@
 """Values of a JSON body's fields: numbers and times, or null. What is something else is Invalid."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.errors import Invalid
@@ -23,7 +23,8 @@ def moment(body: dict[str, Any], name: str) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        found.astimezone(UTC)  # in which it is kept
+    except (TypeError, ValueError, OverflowError):
         found = None
     if found is None or found.tzinfo is None:
         raise Invalid(f"{name} is a time with a zone, such as 2030-01-01T00:00:00+00:00, or null")

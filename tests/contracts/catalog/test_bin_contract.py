@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -67,6 +67,15 @@ async def test_a_hold_that_stays_gets_no_shorter(
     time.jumps(80 * DAY)
     await catalog.bin.amend(tenant, lambda now: replace(now, trash=40 * DAY))
     assert await _due(catalog, tenant) == clock.now + 90 * DAY
+
+
+async def test_a_hold_for_ever(catalog: SqlCatalog, tenant: str, time: Time) -> None:
+    """Also after a day on which nothing was counted."""
+    await trashed(catalog, tenant)
+    forever = datetime(9999, 12, 31, 23, tzinfo=UTC)
+    await catalog.bin.retain(tenant, Retention(hold=forever))
+    time.jumps(DAY)
+    assert await _due(catalog, tenant) == datetime.max.replace(tzinfo=UTC)
 
 
 async def test_the_trash_by_page(catalog: SqlCatalog, tenant: str, clock: FakeClock) -> None:

@@ -77,6 +77,8 @@ async def test_a_policy_that_it_got_counts(
         {"quorum": 2},
         {"retention": {"trash_days": 29}},
         {"retention": None},
+        {"retention": {"hold_until": "9999-12-31T23:59:59-14:00"}},
+        {"retention": {"hold_until": "2999-01-01T00:00:00"}},
         {"retention": {"trash": 30}},
         {"rotation": {"kek_every_seconds": -1}},
         {"rotation": {"kek_every_seconds": 5 * 10**9}},
