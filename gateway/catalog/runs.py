@@ -1,13 +1,14 @@
 """Runs of long and periodic work over a SQL database.
 
 A unique index lets at most one run of a kind and subject be under way. A beat from the future means that
-the clock went back since, by more than `tables.SETBACK`, and counts as none.
+the clock went back since, by more than `tables.SETBACK`, and counts as none. So does a run that began then:
+what began since is the newest.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -78,7 +79,7 @@ class SqlRuns:
 
     async def latest(self, state: RunState) -> Sequence[Run]:
         """Implement `Runs.latest`."""
-        return await self._database.read(bound(_latest, state))
+        return await self._database.read(bound(_latest, state, self._clock))
 
     async def prune(self, age: timedelta) -> int:
         """Implement `Runs.prune`."""
@@ -103,10 +104,9 @@ def _claim(
         taken = update(_RUNS).where(_RUNS.c.id == row.id)
         connection.execute(taken.values(holder=new.holder, touched=at))
         return replace(_run(row), holder=new.holder, touched=at)
-    newest = select(_RUNS.c.started, _RUNS.c.state).where(named)
+    newest = select(_RUNS.c.started, _RUNS.c.state).where(named, _begun(at))
     last = connection.execute(newest.order_by(_RUNS.c.started.desc()).limit(1)).first()
-    recent = last is not None and last.started <= at + tables.SETBACK
-    if last is not None and recent and last.started + wait(last.state) > at:
+    if last is not None and last.started + wait(last.state) > at:
         return None
     begun = replace(new, started=at, touched=at)
     values = {
@@ -161,12 +161,13 @@ def _history(
     return [_run(row) for row in connection.execute(query)]
 
 
-def _latest(connection: Connection, state: RunState) -> Sequence[Run]:
+def _latest(connection: Connection, state: RunState, clock: Clock) -> Sequence[Run]:
     place = func.row_number().over(
         partition_by=[_RUNS.c.kind, _RUNS.c.subject],
         order_by=[_RUNS.c.started.desc(), _RUNS.c.id.desc()],
     )
-    ranked = select(_RUNS.c.id, place.label("place")).where(_RUNS.c.state == state.value).subquery()
+    ended = and_(_RUNS.c.state == state.value, _begun(clock(connection)))
+    ranked = select(_RUNS.c.id, place.label("place")).where(ended).subquery()
     query = select(_RUNS).join(ranked, ranked.c.id == _RUNS.c.id).where(ranked.c.place == 1)
     return [_run(row) for row in connection.execute(query.order_by(_RUNS.c.kind, _RUNS.c.subject))]
 
@@ -187,6 +188,11 @@ def _prune(connection: Connection, age: timedelta, clock: Clock) -> int:
 
 def _held(run: Run) -> tuple[ColumnElement[bool], ...]:
     return _RUNS.c.id == run.id, _RUNS.c.holder == run.holder
+
+
+def _begun(at: datetime) -> ColumnElement[bool]:
+    """Leave out what began by a clock that went back since."""
+    return _RUNS.c.started <= at + tables.SETBACK
 
 
 def _run(row: Row[*tuple[Any, ...]]) -> Run:

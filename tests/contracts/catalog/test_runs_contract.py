@@ -177,6 +177,22 @@ async def test_a_clock_that_went_back(catalog: SqlCatalog, clock: FakeClock) -> 
     assert await _claim(catalog) is not None  # it did not begin in a week's time
 
 
+async def test_a_run_from_the_future_makes_none_due_again_and_again(
+    catalog: SqlCatalog, clock: FakeClock
+) -> None:
+    clock.now = START + 7 * DAY
+    assert await catalog.runs.end(await _begun(catalog), DONE, {})
+    clock.now = START
+    run = await _claim(catalog)
+    assert run is not None
+    assert await catalog.runs.end(run, DONE, {})
+    assert [each.id for each in await catalog.runs.latest(DONE)] == [run.id]
+    clock.now = START + DAY / 2
+    assert await _claim(catalog) is None
+    clock.now = START + DAY
+    assert await _claim(catalog) is not None
+
+
 async def test_a_claim_whose_answer_was_lost_is_claimed_again(catalog: SqlCatalog) -> None:
     random = Random(7)
     for number in range(8):
