@@ -124,10 +124,13 @@ class Reaper:
 
     async def _prune(self, target: Target, bodies: Sequence[Stat]) -> int:
         known = await self._owned([stat.key for stat in bodies], self._catalog.known)
-        orphans = [stat for stat in bodies if _blob(stat.key) not in known]
-        for stat in orphans:
-            await target.store.delete(stat.key)
-        return len(orphans)
+        orphans = 0
+        for stat in bodies:
+            # Not by the listing alone: one that is out of order shows the envelope elsewhere.
+            if _blob(stat.key) not in known and not await _sealed(target, stat.key):
+                await target.store.delete(stat.key)
+                orphans += 1
+        return orphans
 
     async def _owned(
         self, keys: Sequence[str], ask: Callable[[Sequence[str]], Awaitable[frozenset[str]]]
@@ -153,6 +156,15 @@ class Reaper:
             else:
                 parts, orphans = parts + swept[0], orphans + swept[1]
         return Reaped(uploads, parts, orphans)
+
+
+async def _sealed(target: Target, body: str) -> bool:
+    """Tell whether a body has an envelope beside it."""
+    try:
+        await target.store.stat(f"{body.removesuffix('body')}envelope")
+    except ObjectMissing:
+        return False
+    return True
 
 
 def _blob(key: str) -> str:

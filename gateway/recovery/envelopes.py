@@ -14,7 +14,7 @@ from typing import Final
 
 from envelope.envelope import MAX_ENVELOPE, Envelope, decode, encode, open_attributes
 from envelope.errors import EnvelopeError
-from gateway.errors import ObjectMissing, StoreDamaged, first
+from gateway.errors import ObjectMissing, StoreDamaged, Unreadable, first
 from gateway.keys.data_keys import KeyService, wrapped_key
 from gateway.model import SYSTEM, Tenant, Version, envelope_key, moment
 from gateway.pacing.patience import Patience
@@ -81,13 +81,22 @@ class Envelopes:
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def offers(self, listing: Listing) -> AsyncGenerator[Offer]:
-        """List what is there, in order of tenant and blob. Raises StoreErrors."""
+        """List what is there, in order of tenant and blob.
+
+        Raises StoreErrors, and Unreadable for a store that lists in another order.
+        """
         body: tuple[str, str, int] | None = None
+        last = ""
         async for stat in self._store.list("t/"):
             shape = _KEY.fullmatch(stat.key)
             if shape is None:
                 listing.strange += 1
                 continue
+            if stat.key < last:  # bodies would be taken for missing, and tenants for others
+                raise Unreadable(
+                    "the target does not list its objects in order of their keys: copy it to one that does"
+                )
+            last = stat.key
             tenant, blob, kind = shape.groups()
             if tenant == SYSTEM:
                 listing.system += kind == "envelope"

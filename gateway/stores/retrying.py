@@ -86,19 +86,28 @@ class RetryingStore:
         await self._tries.call(lambda: self._store.delete(key))
 
     async def list(self, prefix: str) -> AsyncIterator[Stat]:
-        """See the port. After a failure it lists again and leaves out what it told already."""
-        last = ""
+        """See the port. After a failure it lists again and leaves out what it told already.
+
+        What comes out of order is told all the same; only, nobody can say then what was told already, so
+        that a failure is told at once.
+        """
+        last, ordered, again = "", True, False
         failures = 0
         while True:
             try:
                 async for each in self._store.list(prefix):
-                    if each.key > last:
-                        last = each.key
-                        failures = 0
-                        yield each
+                    if again and each.key <= last:
+                        continue
+                    ordered, again = ordered and each.key > last, False
+                    last = each.key
+                    failures = 0
+                    yield each
             except StoreUnavailable as error:
+                if not ordered:
+                    raise
                 failures += 1
                 await self._tries.pause(failures, error)
+                again = True
             else:
                 return
 

@@ -11,7 +11,7 @@ from awscrt.checksums import crc64nvme
 from gateway.duties.reaper import Reaper
 from gateway.errors import StoreUnavailable
 from gateway.model import Upload, body_key, envelope_key, new_id, now
-from gateway.ports import Piece, Unfinished
+from gateway.ports import Piece, Stat, Unfinished
 from tests.doubles.silence import begin_silent
 from tests.doubles.stores import FaultyStore
 from tests.unit.gateway.conftest import PART, Bench
@@ -161,5 +161,25 @@ async def test_an_empty_catalog_costs_nothing_that_could_be_read(bench: Bench) -
     before = bench.primary.keys
 
     await reaper(bench).run(sweep=True)
+
+    assert bench.primary.keys == before
+
+
+async def test_a_listing_that_is_out_of_order_costs_nothing_either(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        blob = new_id()
+        await bench.primary.put(body_key(bench.tenant, blob), piece(b"body"))
+        await bench.primary.put(envelope_key(bench.tenant, blob), piece(b"envelope"))
+    aged(bench.primary, 999)
+    before = bench.primary.keys
+
+    async def bodies_first(prefix: str) -> AsyncIterator[Stat]:
+        for key in sorted(before, key=lambda key: key.endswith("envelope")):
+            yield replace(await bench.primary.stat(key), key=f"{prefix}{key.removeprefix(prefix)}")
+
+    monkeypatch.setattr(bench.primary, "list", bodies_first)
+    assert (await reaper(bench).run(sweep=True)).orphans == 0
 
     assert bench.primary.keys == before
