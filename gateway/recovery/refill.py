@@ -201,6 +201,8 @@ class Verify:
         for source in self._sources:
             try:
                 await check_replica(self._stores[source], version, self._rate)
+            except Unreadable as error:
+                return Result(version, Outcome.FAILED, size, reason=str(error))
             except StoreError as error:
                 found.append(f"{source}: {_word(error)}")
             else:
@@ -234,7 +236,8 @@ async def meant(
 async def holds(store: Store, version: Version) -> Under | None:
     """Tell whether a store has the envelope of a version, and a body of its length. Reads no body.
 
-    Returns what the envelope is wrapped under if it has. Raises StoreUnavailable and StoreDenied.
+    Returns what the envelope is wrapped under if it has. Raises StoreUnavailable, StoreDenied, and Unreadable
+    where the catalog's envelope is no measure.
     """
     try:
         under = await check_envelope(store, version)

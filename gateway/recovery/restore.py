@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from gateway.errors import Unreadable
 from gateway.model import Version
 from gateway.recovery.journal import Entry, Journal, Tally
 
@@ -87,7 +88,10 @@ class Work(Protocol):
         """Return how many bytes a version counts for."""
 
     async def present(self, version: Version) -> bool:
-        """Look quickly whether a version that a journal calls settled still is."""
+        """Look quickly whether a version that a journal calls settled still is.
+
+        Raises Unreadable where the catalog's own record is no measure.
+        """
 
     async def do(self, version: Version) -> Result:
         """Bring one version back. Raises only what must end the whole run."""
@@ -135,7 +139,10 @@ class Preview:
 
     async def do(self, version: Version) -> Result:
         """See `Work`: what is not there would be restored. Bodies are not read."""
-        outcome = Outcome.SKIPPED if await self.present(version) else Outcome.RESTORED
+        try:
+            outcome = Outcome.SKIPPED if await self.present(version) else Outcome.RESTORED
+        except Unreadable as error:
+            return Result(version, Outcome.FAILED, self.size(version), reason=str(error))
         return Result(version, outcome, self.size(version))
 
     async def record(self, results: Sequence[Result]) -> None:
@@ -200,7 +207,7 @@ class Restore:
         while (version := await queue.get()) is not None:
             # A journal says what was done, not that it is still there.
             settled = bytes.fromhex(version.id) in self.tally.settled
-            if settled and await self._work.present(version):
+            if settled and await self._present(version):
                 self._told(Result(version, Outcome.SKIPPED, self._work.size(version)))
                 continue
             result = await self._one(version)
@@ -212,6 +219,12 @@ class Restore:
             if len(self._results) >= BATCH:
                 self._full.set()
             self._told(result)
+
+    async def _present(self, version: Version) -> bool:
+        try:
+            return await self._work.present(version)
+        except Unreadable:
+            return False  # whoever does it again says what is wrong
 
     async def _one(self, version: Version) -> Result:
         if reason := await self._refusal(version.tenant):

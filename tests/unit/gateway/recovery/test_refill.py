@@ -321,3 +321,20 @@ async def test_an_older_envelope_that_was_there_is_told() -> None:
     assert [keks[blob.version.id] for blob in BLOBS] == ["k1", "k2", "k1", "k2"]
     blobs = {found.version: found.blob for found in shelf.found}
     assert blobs == {blob.version.id: blob.version.blob for blob in BLOBS}
+
+
+@pytest.mark.parametrize("kind", ["refill", "preview", "verify"])
+async def test_a_damaged_row_of_the_catalog_costs_one_version(kind: str, tmp_path: Path) -> None:
+    bad = replace(BLOBS[0], version=replace(BLOBS[0].version, envelope=b"rot"))
+    shelf = Shelf(BLOBS)
+    await shelf.place()
+    shelf.blobs = [bad, *BLOBS[1:]]
+    refill = shelf.refill()
+    work = {"refill": refill, "preview": Preview(refill), "verify": shelf.verify(["east"])}[kind]
+    for _ in range(2):
+        journal = Journal.open(tmp_path / "journal", {}, done=[*SETTLED, "failed"])
+        restore = await run(work, journal)
+        journal.close()
+        assert restore.tally.counts["failed"] == 1
+        assert sum(restore.tally.counts.values()) == len(BLOBS)
+        assert list(restore.troubles.failed) in ([bad.version.id], [])
