@@ -49,7 +49,7 @@ def claim(
     query = select(_REPLICAS).where(tables.GAP, _free(at)).limit(limit)
     query = query.order_by(*([column.desc() for column in order] if newest else order))
     if tenant is not None:
-        query = query.where(_of(tenant))
+        query = query.where(of_tenant(tenant))
     query = query.with_for_update(skip_locked=True)
     rows: list[Row[*tuple[Any, ...]]] = []
     for target in sorted(set(targets)):
@@ -137,7 +137,8 @@ def _free(at: datetime) -> ColumnElement[bool]:
     return or_(in_time, _REPLICAS.c.leased > at + tables.SETBACK)
 
 
-def _of(tenant: str) -> ColumnElement[bool]:
+def of_tenant(tenant: str) -> ColumnElement[bool]:
+    """Tell of a replica that it is of a version of a tenant."""
     joined = tables.versions.join(
         tables.attachments, tables.attachments.c.id == tables.versions.c.attachment
     )

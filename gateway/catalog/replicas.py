@@ -101,8 +101,11 @@ class SqlReplicas:
         """Implement `Replicas.release`."""
         await self._database.write(bound(gaps.release, gaps_))
 
-    async def lag(self, targets: Collection[str]) -> Sequence[Lag]:
+    async def lag(self, targets: Collection[str], *, tenant: str | None = None) -> Sequence[Lag]:
         """Implement `Replicas.lag`."""
+        if tenant is not None:
+            reads = [bound(_lag_of, each, counted=True, tenant=tenant) for each in targets]
+            return [(await self._database.read(read)).all for read in reads]
         return [await self._lag(target) for target in targets]
 
     async def _lag(self, target: str) -> Lag:
@@ -251,7 +254,9 @@ class _Lag:
     unknown: int
 
 
-def _lag_of(connection: Connection, target: str, *, counted: bool) -> _Lag:
+def _lag_of(
+    connection: Connection, target: str, *, counted: bool, tenant: str | None = None
+) -> _Lag:
     since = func.coalesce(_REPLICAS.c.since, _REPLICAS.c.born, type_=tables.Moment)
     query = select(
         func.count().label("objects"),
@@ -259,6 +264,8 @@ def _lag_of(connection: Connection, target: str, *, counted: bool) -> _Lag:
         func.min(since, type_=tables.Moment).label("oldest"),
         func.count().filter(_REPLICAS.c.tries > 0).label("failing"),
     ).where(_REPLICAS.c.target == target, tables.GAP)
+    if tenant is not None:
+        query = query.where(gaps.of_tenant(tenant))
     row = connection.execute(query).one()
     more = unknown.Sum() if counted else unknown.sum_of(connection, target)
     since_when = [each for each in (row.oldest, more.oldest) if each is not None]

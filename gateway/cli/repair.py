@@ -72,8 +72,7 @@ def repair(
     else:
         _show(lags, tallies)
     failed = any(tally.failed for tally in tallies.values())
-    pending = tenant is None and any(lag.objects for lag in lags)
-    if pending or (failed and not until_done):
+    if any(lag.objects for lag in lags) or (failed and not until_done):
         raise typer.Exit(FINDINGS)
 
 
@@ -83,14 +82,14 @@ async def _repair(
     async with opened(settings) as wired:
         if tenant is not None:
             await wired.catalog.tenant(tenant)
-        lags = await wired.replicas.lag(names)
+        lags = await wired.replicas.lag(names, tenant=tenant)
         if dry_run:
             return {}, lags
         with bar("repairing") as shown:
             if tenant is None:
                 shown.total(sum(lag.bytes for lag in lags))
             tallies = await _passes(wired, names, tenant, shown, until_done=until_done)
-        return tallies, await wired.replicas.lag(names)
+        return tallies, await wired.replicas.lag(names, tenant=tenant)
 
 
 async def _passes(
@@ -120,7 +119,7 @@ async def _passes(
                         wired.repairer.repair(name, tenant=tenant, tally=tallies[name])
                     )
             failed = sum(tally.failed for tally in tallies.values()) > before
-            left = tenant is None and any(lag.objects for lag in await wired.replicas.lag(names))
+            left = any(lag.objects for lag in await wired.replicas.lag(names, tenant=tenant))
             resting = any(wired.repairer.resting(name) for name in names)
             if not until_done or not (failed or left or resting):
                 break

@@ -145,11 +145,11 @@ class Replicas(Protocol):
     async def release(self, gaps: Sequence[Gap]) -> None:
         """Give gaps back untried, due at once."""
 
-    async def lag(self, targets: Collection[str]) -> Sequence[Lag]:
+    async def lag(self, targets: Collection[str], *, tenant: str | None = None) -> Sequence[Lag]:
         """Tell how far each of these targets is behind, one entry each, in the order given.
 
         A target counts as behind also by versions that have no row there, which takes long where there
-        are many: adopt them first.
+        are many: adopt them first. Of one tenant, only what has a row counts.
         """
 
     async def held(

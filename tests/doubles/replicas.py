@@ -126,12 +126,13 @@ class MemoryReplicas:
             if row := self._held(gap):
                 row.due = row.until = EPOCH
 
-    async def lag(self, targets: Collection[str]) -> Sequence[Lag]:
+    async def lag(self, targets: Collection[str], *, tenant: str | None = None) -> Sequence[Lag]:
         """See the port."""
         self._up()
         found = []
         for target in targets:
             rows = [r for r in self.rows.values() if r.target == target and r.state in OPEN]
+            rows = [row for row in rows if tenant in {None, row.version.tenant}]
             size = sum(row.version.body_size for row in rows)
             oldest = min((row.since for row in rows), default=None)
             found.append(Lag(target, len(rows), size, oldest, sum(r.tries > 0 for r in rows)))

@@ -135,6 +135,29 @@ def test_what_has_no_good_copy_is_a_finding(site: Site) -> None:
     assert (mended["unreadable"], mended["pending"]) == (1, 1)
 
 
+def test_what_a_tenant_lacks_is_a_finding_before_it_is_due_again(site: Site) -> None:
+    async def damage(_: SqlCatalog, stores: dict[str, Store]) -> None:
+        await overwrite(stores["primary"], site.blobs[1].body_key, b"rot")
+
+    site.use(damage)
+    words = ("--target", "west", "--tenant", site.tenant, "--json")
+    for failed in (1, 0):  # the second one finds nothing that is due
+        done = site.call(*words)
+        told = json.loads(done.stdout)["targets"]["west"]
+        assert (done.exit_code, told["failed"], told["pending"]) == (3, failed, 1)
+
+    async def another(catalog: SqlCatalog, stores: dict[str, Store]) -> None:
+        tenant = Tenant(new_id(), "standard", now())
+        await catalog.add_tenant(tenant)
+        await commit(catalog, tenant.id, b"other", stores, on=["primary"], inline=True)
+        site.tenant = tenant.id
+
+    site.use(another)
+    done = site.call("--target", "west", "--tenant", site.tenant, "--json")
+    told = json.loads(done.stdout)["targets"]["west"]
+    assert (done.exit_code, told["filled"], told["pending"]) == (0, 1, 0)
+
+
 def test_a_damaged_replica_is_mended(site: Site) -> None:
     site.call()
     blob = site.blobs[1]
