@@ -330,7 +330,8 @@ async def test_a_damaged_row_of_the_catalog_costs_one_version(kind: str, tmp_pat
     await shelf.place()
     shelf.blobs = [bad, *BLOBS[1:]]
     refill = shelf.refill()
-    work = {"refill": refill, "preview": Preview(refill), "verify": shelf.verify(["east"])}[kind]
+    works: dict[str, Work] = {"refill": refill, "preview": Preview(refill)}
+    work = works.get(kind, shelf.verify(["east"]))
     for _ in range(2):
         journal = Journal.open(tmp_path / "journal", {}, done=[*SETTLED, "failed"])
         restore = await run(work, journal)
