@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, datetime
 
 import pytest
 
@@ -380,34 +379,3 @@ async def test_nearly_all_calls_succeed_when_one_in_twenty_fails() -> None:
         except StoreUnavailable:
             failed += 1
     assert failed <= 3
-
-
-class Listed(MemoryStore):
-    """Lists these keys, in this order; fails once behind so many."""
-
-    def __init__(self, *keys: str, fails: int | None = None) -> None:
-        super().__init__()
-        self._listed = keys
-        self._fails = fails
-
-    async def list(self, prefix: str) -> AsyncGenerator[Stat]:
-        for number, key in enumerate(self._listed):
-            if number == self._fails:
-                self._fails = None
-                raise StoreUnavailable
-            yield Stat(f"{prefix}{key}", 1, datetime.now(UTC))
-
-
-async def _names(store: MemoryStore) -> str:
-    retrying = RetryingStore(store, sleep=no_sleep)
-    return "".join([each.key.removeprefix("t/") async for each in retrying.list("t/")])
-
-
-async def test_nothing_of_a_listing_that_is_out_of_order_is_left_out() -> None:
-    assert await _names(Listed(*"cadb")) == "cadb"
-    assert await _names(Listed(*"abdc", fails=2)) == "abdc"
-
-
-async def test_a_listing_that_is_out_of_order_is_not_gone_on_with() -> None:
-    with pytest.raises(StoreUnavailable):
-        await _names(Listed(*"cadb", fails=2))
