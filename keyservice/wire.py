@@ -105,6 +105,8 @@ class Kek:
 
     `root_version` is the version of the root key that it is wrapped under, 0 when it is destroyed.
     `last_used` in microseconds, too, is what the tenant's journal knows, None where it knows nothing.
+    `retirable`, likewise, is from when on one that was replaced may be retired; None for the others, and in
+    what changes answer.
     """
 
     id: str
@@ -112,6 +114,7 @@ class Kek:
     created: int
     root_version: int
     last_used: int | None = None
+    retirable: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

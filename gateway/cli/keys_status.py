@@ -152,6 +152,7 @@ def _kek(each: "KekStatus") -> Mapping[str, object]:
         "stale": dict(each.use.stale),
         "leftovers": each.use.leftovers,
         "last_used": None if each.last_used is None else each.last_used.isoformat(),
+        "retirable": _moment(each.about.retirable or 0),
         "blocks": list(each.blocks),
     }
 

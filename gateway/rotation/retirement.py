@@ -24,6 +24,7 @@ from gateway.rotation.status import (
     SETTLE,
     KekStatus,
     KeyStatuses,
+    notice_ends,
     settles,
     use_blocks,
     used,
@@ -83,24 +84,30 @@ class Retirement:
             if each.about.id == chosen or (chosen is None and each.about.state == "retired")
         ]
         # What will not go away by waiting is told at once.
-        if any(each.about.state != DESTROYED and not _stands(each) for each in asked):
-            settled = settles(found.keys)
-            wait = (settled or self._clock()) - self._clock()
+        settled = settles(found.keys) or self._clock()
+        stands = {each.about.id for each in asked if _stands(each, max(settled, self._clock()))}
+        if any(each.about.state != DESTROYED and each.about.id not in stands for each in asked):
+            wait = settled - self._clock()
             # Told by a clock that is ahead it shall not take longer than it must.
             wait = min(wait, timedelta(seconds=found.keys.cache_ttl) + SETTLE)
             if wait > timedelta():
                 waiting(wait)
                 await self._sleep(wait.total_seconds())
-        blocked = {each.about.id: await self._one(tenant, each, reason, verify) for each in asked}
-        return [Retired(kek, blocks) for kek, blocks in blocked.items()]
+        return [
+            Retired(
+                each.about.id,
+                each.blocks
+                if each.about.id in stands
+                else await self._one(tenant, each, reason, verify),
+            )
+            for each in asked
+        ]
 
     async def _one(
         self, tenant: str, kek: KekStatus, reason: str, verify: Verify | None
     ) -> tuple[str, ...]:
         if kek.about.state == DESTROYED:
             return ()
-        if _stands(kek):
-            return kek.blocks
         if blocks := (await self._now(tenant, kek.about.id)).blocks:
             return blocks
         name = kek.about.id
@@ -126,6 +133,8 @@ class Retirement:
         return next((use for use in await self._wraps.uses(tenant) if use.kek == kek), KekUse(kek))
 
 
-def _stands(kek: KekStatus) -> bool:
-    """Tell whether something keeps it that does not go away by waiting for caches."""
-    return used(kek.use) or (kek.about.state != "retired" and bool(kek.blocks))
+def _stands(kek: KekStatus, settled: datetime) -> bool:
+    """Tell whether something keeps it that does not go away by waiting for caches, until `settled`."""
+    notice = notice_ends(kek.about)
+    late = kek.about.state != "retired" or (notice is not None and notice > settled)
+    return used(kek.use) or (late and bool(kek.blocks))

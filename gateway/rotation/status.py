@@ -91,7 +91,12 @@ class KeyStatuses:
                 moment(kek.created),
                 use := uses.get(kek.id, KekUse(kek.id)),
                 None if kek.last_used is None else moment(kek.last_used),
-                (*state_blocks(keys, kek), *use_blocks(use), *self._time_blocks(keys, kek, begun)),
+                (
+                    *state_blocks(keys, kek),
+                    *self._notice_blocks(kek),
+                    *use_blocks(use),
+                    *self._time_blocks(keys, kek, begun),
+                ),
             )
             for kek in keys.keks
         ]
@@ -144,6 +149,14 @@ class KeyStatuses:
         except Unavailable:
             return None
 
+    def _notice_blocks(self, kek: Kek) -> tuple[str, ...]:
+        notice = notice_ends(kek)
+        if notice is None or self._clock() >= notice:
+            return ()
+        # The key service's to say; it looks again, by its own clock.
+        shown = notice.isoformat(timespec="seconds")
+        return (f"it may be retired from {shown} on (shred.least_days)",)
+
     def _time_blocks(self, keys: TenantKeys, kek: Kek, begun: int) -> tuple[str, ...]:
         settled = settles(keys)
         if kek.state != "retired" or settled is None:
@@ -163,6 +176,11 @@ def settles(keys: TenantKeys) -> datetime | None:
     if keys.current is None:
         return None
     return moment(keys.current.created) + timedelta(seconds=keys.cache_ttl) + SETTLE
+
+
+def notice_ends(kek: Kek) -> datetime | None:
+    """Return from when on the key service lets a KEK go that was replaced; None for the others."""
+    return None if kek.retirable is None else moment(kek.retirable)
 
 
 def state_blocks(keys: TenantKeys, kek: Kek) -> tuple[str, ...]:

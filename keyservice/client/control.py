@@ -257,7 +257,14 @@ def shown(view: TenantView, tenant: str, transport: Transport) -> TenantKeys:
         rate=Rate(rate.per_second, rate.burst) if rate else None,
         order=ShredOrder(**order.model_dump()) if order else None,
         keks=tuple(
-            Kek(kek.id, kek.state.value, kek.created, kek.root_version, kek.last_used)
+            Kek(
+                kek.id,
+                kek.state.value,
+                kek.created,
+                kek.root_version,
+                kek.last_used,
+                kek.retirable,
+            )
             for kek in view.keks
         ),
     )

@@ -119,14 +119,22 @@ class Lifecycle:
 
         return await self._desk.one(call, tenant, Operation.RETIRE_KEK, retire)
 
+    def retirable(self, record: TenantRecord) -> Mapping[str, int]:
+        """Tell from when on each KEK that was replaced may be retired, in microseconds since the epoch."""
+        # It was replaced when its successor was made.
+        after = (*record.keks[1:], *record.keks[-1:])
+        return {
+            kek.id: successor.created + self._notice // timedelta(microseconds=1)
+            for kek, successor in zip(record.keks, after, strict=True)
+            if kek.state is KekState.RETIRED
+        }
+
     def _demand_notice(self, record: TenantRecord, kek: KekVersion) -> None:
         """Refuse a KEK whose successor is younger than the notice."""
-        after = record.keks[record.keks.index(kek) + 1 :]
-        replaced = _moment(after[0].created if after else kek.created)
-        until = replaced + self._notice
+        until = _moment(self.retirable(record)[kek.id])
         if self._clock() < until.timestamp():
             raise WrongState(
-                f"the KEK was replaced at {replaced:%Y-%m-%dT%H:%M:%SZ}: it may be retired from"
+                f"the KEK was replaced at {until - self._notice:%Y-%m-%dT%H:%M:%SZ}: it may be retired from"
                 f" {until:%Y-%m-%dT%H:%M:%SZ} on (shred.least_days)"
             )
 

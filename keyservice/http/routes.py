@@ -126,7 +126,8 @@ class Api:
             used = await self._cases.journal.last_used(tenant)
         except Unavailable:  # which is no reason not to tell the rest
             used = {}
-        return answers.json(views.tenant(record, used))
+        retirable = self._cases.lifecycle.retirable(record)
+        return answers.json(views.tenant(record, used, retirable))
 
     async def usable(self, request: web.Request) -> web.Response:
         """Tell that the tenant's keys may be used, and how long that may be remembered."""

@@ -16,8 +16,15 @@ from keyservice.protocol.messages import (
 from keyservice.records import RootRef, ShredOrder, TenantRecord
 
 
-def tenant(record: TenantRecord, used: Mapping[str, int] | None = None) -> TenantView:
-    """Return the answer that describes a tenant; `used` is when each KEK was last used."""
+def tenant(
+    record: TenantRecord,
+    used: Mapping[str, int] | None = None,
+    retirable: Mapping[str, int] | None = None,
+) -> TenantView:
+    """Return the answer that describes a tenant.
+
+    `used` is when each KEK was last used, `retirable` from when on those that were replaced may be retired.
+    """
     allowance = record.allowance
     return TenantView(
         tenant=record.tenant,
@@ -38,6 +45,7 @@ def tenant(record: TenantRecord, used: Mapping[str, int] | None = None) -> Tenan
                 created=k.created,
                 root_version=k.root_version,
                 last_used=(used or {}).get(k.id),
+                retirable=(retirable or {}).get(k.id),
             )
             for k in record.keks
         ),

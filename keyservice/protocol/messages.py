@@ -142,13 +142,17 @@ class Items(Message):
 
 
 class KekView(Message):
-    """What is told about a KEK; `last_used` is None where nobody knows of a use."""
+    """What is told about a KEK; `last_used` is None where nobody knows of a use.
+
+    `retirable` is None for one that was not replaced, or is gone.
+    """
 
     id: str
     state: KekState
     created: int
     root_version: int
     last_used: int | None = None
+    retirable: int | None = None
 
 
 class RootView(Message):

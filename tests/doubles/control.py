@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from gateway.model import microseconds, now
 from keyservice.wire import (
@@ -22,6 +22,7 @@ class MemoryControl:
 
     def __init__(self, clock: Callable[[], datetime] = now) -> None:
         self.clock = clock
+        self.notice = timedelta()  # before a KEK that was replaced may be retired
         self.tenants: dict[str, TenantKeys] = {}
         self.roots: dict[str, RootVersions] = {}
         self.shared = RootVersions(1, 1, microseconds(clock()))
@@ -52,7 +53,9 @@ class MemoryControl:
         keys = self._found("rotate_kek", tenant)
         if keys.current is None or keys.current.id != expected:
             return keys
-        older = [replace(k, state="retired") if k.id == expected else k for k in keys.keks]
+        until = microseconds(self.clock() + self.notice)
+        retired = replace(keys.current, state="retired", retirable=until)
+        older = [retired if k.id == expected else k for k in keys.keks]
         return self._set(tenant, keks=(*older, self._kek(tenant, len(older) + 1)))
 
     async def retire_kek(
@@ -62,7 +65,11 @@ class MemoryControl:
         keys = self._found("retire_kek", tenant)
         if any(each.id == kek and each.state == "current" for each in keys.keks):
             raise WrongState("the KEK is current: rotate it first")
-        gone = [replace(k, state="destroyed") if k.id == kek else k for k in keys.keks]
+        if any(each.id == kek and self._is_kept(each) for each in keys.keks):
+            raise WrongState("the KEK was replaced lately")
+        gone = [
+            replace(k, state="destroyed", retirable=None) if k.id == kek else k for k in keys.keks
+        ]
         return self._set(tenant, keks=tuple(gone))
 
     async def rotate_root(self, tenant: str, *, reason: str, request_id: str = "") -> TenantKeys:
@@ -155,6 +162,9 @@ class MemoryControl:
         if tenant not in self.tenants:
             raise UnknownTenant("no such tenant")
         return self.tenants[tenant]
+
+    def _is_kept(self, kek: Kek) -> bool:
+        return kek.retirable is not None and microseconds(self.clock()) < kek.retirable
 
     def _set(self, tenant: str, **changes: object) -> TenantKeys:
         keys = replace(self.tenants[tenant], **changes)  # type: ignore[arg-type]  # as given above

@@ -87,6 +87,8 @@ async def test_a_tenant_goes_all_the_way(two: Two, tenant: str) -> None:
     keys = await control.rotate_kek(tenant, first.kek, reason=WHY)
     assert [kek.state for kek in keys.keks] == ["retired", "current"]
     assert await control.rotate_kek(tenant, first.kek, reason=WHY) == keys
+    shown = await control.tenant(tenant)  # of [shred], `least_days` is 0 here
+    assert [kek.retirable for kek in shown.keks] == [keys.keks[1].created, None]
     second = await a_key(one, tenant)
     assert second.kek == keys.keks[1].id
     assert await opened(other, tenant, second) == second.dek

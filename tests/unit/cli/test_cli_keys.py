@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -81,7 +81,8 @@ def test_to_retire_reads_the_targets_unless_told_otherwise(
 
 def _status(*, overdue: bool) -> KeyStatus:
     made = moment(microseconds(now() - 100 * DAY))
-    old = Kek(f"{TENANT}/1-00000001", "retired", microseconds(made - DAY), 3)
+    until = microseconds(made + 7 * DAY)
+    old = Kek(f"{TENANT}/1-00000001", "retired", microseconds(made - DAY), 3, retirable=until)
     new = Kek(f"{TENANT}/2-00000002", "current", microseconds(made), 3, microseconds(made))
     keys = TenantKeys(
         "business",
@@ -139,6 +140,10 @@ def test_one_tenant_is_shown_whole(config: Path, monkeypatch: pytest.MonkeyPatch
         4,
     )
     assert old["blocks"] == ["2 versions", "2 envelopes on east"]
+    assert (
+        datetime.fromisoformat(old["retirable"]) - datetime.fromisoformat(new["created"]) == 7 * DAY
+    )
+    assert new["retirable"] is None
     assert (new["state"], new["last_used"]) == ("current", new["created"])
     assert shown["rotation"]["kek"]["every_seconds"] == 90 * 86400
     assert shown["overdue"] is False

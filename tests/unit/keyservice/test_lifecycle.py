@@ -107,7 +107,11 @@ async def test_a_kek_that_was_replaced_lately_stays(site: Site) -> None:
     await site.one.create(A)
     old = await site.one.key(A)
     first = (await rotate(site.one)).keks[0]
-    second = (await rotate(site.one)).keks[1]
+    _, second, third = (record := await rotate(site.one)).keks
+    assert instance().lifecycle.retirable(record) == {
+        first.id: second.created + week // timedelta(microseconds=1),
+        second.id: third.created + week // timedelta(microseconds=1),
+    }
     for kek in (first, second):
         with pytest.raises(WrongState, match=r"it may be retired from .* on \(shred.least_days\)"):
             await instance().lifecycle.retire_kek(CALL, A, kek.id)
@@ -117,6 +121,7 @@ async def test_a_kek_that_was_replaced_lately_stays(site: Site) -> None:
     late = instance(week + timedelta(seconds=1))
     record = await late.lifecycle.retire_kek(CALL, A, first.id)
     assert states(record)[0] is KekState.DESTROYED
+    assert set(instance().lifecycle.retirable(record)) == {second.id}
     again = await instance().lifecycle.retire_kek(CALL, A, first.id)
     assert again == record, "what is destroyed may be asked for again at any time"
 
