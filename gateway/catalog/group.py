@@ -96,10 +96,13 @@ class Group:
     async def close(self) -> None:
         """End after the transaction that runs; whoever still waits is refused."""
         self._closed = True
+        self._refuse()
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _refuse(self) -> None:
         while self._waiting:
             refusal = CatalogUnavailable("the catalog is closed")
             self._waiting.popleft().end(Outcome(error=refusal))
-        await asyncio.to_thread(self._thread.shutdown)
 
     def _next(self) -> None:
         calls: list[Call] = []
@@ -132,6 +135,8 @@ class Group:
         for call, outcome in zip(calls, outcomes, strict=False):
             call.end(outcome)
         self._waiting.extendleft(reversed(calls[len(outcomes) :]))
+        if self._closed:  # meanwhile: those who are left will have no turn
+            self._refuse()
         if (rest := until - time.monotonic()) > 0:
             asyncio.get_running_loop().call_later(rest, self._next)
         else:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,29 @@ async def test_one_that_gives_way_leaves_to_the_next_transaction_what_would_make
     assert began == [0, 1, 2, 3]
     assert len(commits) == 4
     await database.close()
+
+
+@pytest.mark.usefixtures("holder")
+async def test_one_that_gives_way_and_is_closed_meanwhile_leaves_nobody_waiting(
+    tmp_path: Path,
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_: Connection) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        time.sleep(0.005)
+
+    database = SqliteDatabase(tmp_path / "some.db", readers=1, patience=PATIENCE, share=0.9)
+    writing = [asyncio.ensure_future(database.write(slow)) for _ in range(3)]
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    closing = asyncio.ensure_future(database.close())
+    await asyncio.sleep(0)  # it has begun
+    go_on.set()
+    ended = await asyncio.gather(*writing, return_exceptions=True)
+    await closing
+    assert [type(end).__name__ for end in ended] == ["NoneType", *["CatalogUnavailable"] * 2]
+    assert all("closed" in str(end) for end in ended[1:])
 
 
 async def test_that_nothing_is_under_a_kek_is_on_disk_before_it_is_told(
