@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.command import USAGE, Config, run, settings_of, teach
+from gateway.processes import figures
 from gateway.processes import workers as workers_of
 from gateway.settings.config import ConfigError, Settings
 from keyservice import logs
@@ -45,6 +46,8 @@ def serve(
         return
     from gateway.wiring import app  # noqa: PLC0415 - help, and the parent of workers, do without it
 
+    if worker:
+        figures.share()
     spare_collections()
     run(app.serve(settings))
 

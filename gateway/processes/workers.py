@@ -3,7 +3,8 @@
 Guarantees that a worker which dies is started again (at once the first time, then more and more
 slowly), that stopping waits for running streams up to the drain time, and that no worker outlives the
 parent on Linux. The kernel spreads connections over the workers (SO_REUSEPORT). Figures of all workers
-are added up by whichever answers `/metrics`. The parent itself serves nothing and holds no secret.
+are added up by whichever answers `/metrics`; one that is started again goes on with those of the one before
+(`figures`). The parent itself serves nothing and holds no secret.
 """
 
 import asyncio
@@ -18,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import structlog
-from prometheus_client import multiprocess
+
+from gateway.processes import figures
 
 log = structlog.get_logger()
-FIGURES = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client keeps what workers share
 # For all workers but the first, which does the duties of a gateway.
 ONE_REAPS = {"SEALGATE_REAPER__ENABLED": "false", "SEALGATE_WORKER__EMBEDDED": "false"}
 STEADY = 30.0  # seconds after which a worker that dies had been well
@@ -57,20 +58,19 @@ class Workers:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._stop.set)
-        with tempfile.TemporaryDirectory(prefix="sealgate-figures-") as figures:
-            environment = {**os.environ, FIGURES: figures}
+        with tempfile.TemporaryDirectory(prefix="sealgate-figures-") as folder:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._count):
-                    group.create_task(self._keep(number, environment))
+                    group.create_task(self._keep(number, folder))
         return not self._failed
 
-    async def _keep(self, number: int, environment: dict[str, str]) -> None:
+    async def _keep(self, number: int, folder: str) -> None:
         """Keep one worker running until told to stop."""
         pause = 0.0
         while not self._stop.is_set():
             began = time.monotonic()
             try:
-                code = await self._one(number, environment)
+                code = await self._one(number, folder)
             except OSError as error:  # no memory or no process to spare: the others go on
                 log.warning("worker not started", worker=number, error=type(error).__name__)
                 code = None
@@ -85,16 +85,14 @@ class Workers:
                 async with asyncio.timeout(pause):
                     await self._stop.wait()
 
-    async def _one(self, number: int, environment: dict[str, str]) -> int:
+    async def _one(self, number: int, folder: str) -> int:
         """Run one worker until it ends; return its exit code. Raises OSError if there can be none."""
         alone = {} if number == 0 else ONE_REAPS
-        worker = await asyncio.create_subprocess_exec(*self._command, env={**environment, **alone})
+        told = {**os.environ, **figures.environment(folder, number), **alone}
+        worker = await asyncio.create_subprocess_exec(*self._command, env=told)
         log.info("worker started", worker=number, pid=worker.pid)
         code = await self._until_end(worker)
-        with contextlib.suppress(FileNotFoundError):
-            multiprocess.mark_process_dead(  # type: ignore[no-untyped-call]
-                worker.pid, environment[FIGURES]
-            )
+        figures.died(folder, number)
         if not self._stop.is_set():
             log.error("worker ended", worker=number, pid=worker.pid, code=code)
         return code

@@ -60,11 +60,14 @@ async def test_both_serve_and_their_figures_are_added_up(
 async def test_a_worker_that_dies_is_replaced(tmp_path: Path, new_stack: NewStack) -> None:
     stack = await two_workers(tmp_path, new_stack)
     before = await until_two(stack)
+    folder = Path(psutil.Process(min(before)).environ()["PROMETHEUS_MULTIPROC_DIR"])
     os.kill(min(before), signal.SIGKILL)
 
     after = await until_two(stack, started=3)
 
     assert len(after & before) == 1
+    files = await asyncio.to_thread(lambda: [path.stem for path in folder.iterdir()])
+    assert {name.rpartition("_")[2] for name in files} == {"0", "1"}, "none of the dead one's own"
     async with Client(stack.url, await asyncio.to_thread(stack.admin_token)) as client:
         await client.create_tenant()
 
