@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from datetime import datetime
 from typing import Final
 
 from gateway.attachments.downloads import Downloads
@@ -123,7 +124,8 @@ class Drill:
         one version is in the report.
         """
         count, patience = 0 if everything else sample or self._sample, self._patience()
-        course = Course(Drilled(source.name, everything, now()), count, ledger, seed=new_id())
+        began = now()  # here: the empty catalog is filled from now on, whoever began the drill
+        course = Course(Drilled(source.name, everything, began), count, ledger, seed=new_id())
         drilled = course.drilled
         if not course.resumed:
             (lag,) = await self._replicas.lag([source.name])
@@ -143,7 +145,7 @@ class Drill:
                 steps = _stepped(left)
             async with aclosing(steps):
                 async for last, step in steps:
-                    await self._try(source, step, scratch, drilled, refused, patience)
+                    await self._try(source, step, scratch, drilled, refused, patience, began)
                     await course.keep(last)
                     told(drilled)
         await course.keep(course.after)
@@ -250,6 +252,7 @@ class Drill:
         drilled: Drilled,
         refused: Mapping[str, str],
         patience: Patience,
+        began: datetime,
     ) -> None:
         """Restore versions that the empty catalog knows, and compare them with what is in use."""
         place = Target(SCRATCH, Role.PRIMARY, scratch.store)
@@ -263,7 +266,7 @@ class Drill:
                 rate=self._rate,
             ),
             source.name,
-            drilled.started,
+            began,
             patience,
         )
         slots = asyncio.Semaphore(self._at_once)

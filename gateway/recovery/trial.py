@@ -50,7 +50,8 @@ class Scratch:
 class Trial:
     """What is done with each version once the empty catalog knows it.
 
-    `began` is when the drill did; `patience` is for a store or a key service that is busy or away.
+    `began` is when whoever filled that catalog did; `patience` is for a store or a key service that is busy
+    or away.
     """
 
     scratch: Scratch
@@ -63,7 +64,7 @@ class Trial:
     async def run(self, version: Version) -> int | str | None:
         """Restore, open and compare one version; return the length of its content, or why that failed.
 
-        None for one that came since the drill began, and that the empty catalog does not know.
+        None for one that came since, and that the empty catalog does not know.
         """
         try:
             found = await self.scratch.catalog.by_version(version.tenant, version.id)

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.duties.record import on_record
 from gateway.errors import RunLost
-from gateway.model import Version, body_key, now
+from gateway.model import Version, body_key, envelope_key, now
 from gateway.ports import Run, RunState
 from gateway.recovery import drill as module
 from gateway.recovery import drilled as keeping
@@ -111,6 +111,21 @@ async def test_what_failed_before_is_in_the_report(site: Site, tried: list[str])
     assert (drilled.checked, drilled.failed) == (1, 1)
     assert [version for version, _ in drilled.failures] == [victim.id]
     assert victim.id not in tried, "its body is not even as long as it should be"
+
+
+@pytest.mark.usefixtures("tried")
+async def test_what_came_since_the_first_began_and_is_not_there_is_found(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.recovery.trial.SKEW", timedelta())
+    await fill(site)
+    cut = Row(row(), 1)
+    with pytest.raises(RunLost):
+        await drill_of(site).run(site.east, everything=True, ledger=cut)
+    lost = (await site.bench.store(b"later", "later")).version
+    await site.bench.east.delete(envelope_key(lost.tenant, lost.blob))
+    drilled = await drill_of(site).run(site.east, everything=True, ledger=Row(cut.run))
+    assert drilled.failures == [(lost.id, "absent")]
 
 
 async def test_another_drill_or_one_of_yesterday_is_not_gone_on_with(
