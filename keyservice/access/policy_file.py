@@ -41,6 +41,7 @@ class PolicyFile:
         self._on_failure = on_failure
         self._seen: tuple[int, ...] | None = None
         self._fault: str | None = None
+        self._reading = asyncio.Lock()  # one after another: an older file must not come last
 
     async def watch(self, interval: float = INTERVAL) -> None:
         """Look at the file again and again; ends only by cancellation."""
@@ -56,6 +57,10 @@ class PolicyFile:
 
     async def reload(self) -> bool:
         """Load the file now; return False, with the old policy in force, when it is no good."""
+        async with self._reading:
+            return await self._reload()
+
+    async def _reload(self) -> bool:
         # Marked before it is read, also when that fails: a change in between is seen the next time.
         self._seen = await asyncio.to_thread(_mark, self._path)
         try:

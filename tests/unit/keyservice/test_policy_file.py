@@ -1,6 +1,7 @@
 """A new policy takes effect without a restart; a bad one changes nothing and is reported."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,29 @@ async def test_a_file_that_is_finished_while_its_half_is_refused_is_read_again(
         await reports.file.refresh()
     assert (reports.failures, reports.allows()) == (1, True)
     await reports.file.refresh()
+    assert not reports.allows()
+
+
+async def test_who_reads_an_older_file_undoes_no_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = Reports(tmp_path)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(text: str) -> Policy:
+        if text == ALLOW:
+            begun.set()
+            assert go_on.wait(20)
+        return parse(text)
+
+    monkeypatch.setattr(policy_file, "parse", slowly)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(reports.file.refresh())
+        assert await asyncio.to_thread(begun.wait, 20)
+        reports.path.write_text(DENY)
+        asked = tasks.create_task(reports.file.reload())  # as by a signal
+        await asyncio.wait({asked}, timeout=0.1)  # it would be done by now, if it could
+        go_on.set()
     assert not reports.allows()
 
 
