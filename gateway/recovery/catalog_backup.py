@@ -3,14 +3,15 @@
 Guarantees that a copy is of one moment; that it is listed only once it is whole (the envelope comes
 last) and was read back; that nothing of it, plain, touches a disk; that memory stays bounded whatever
 the catalog's size; and that a restore is all or nothing. Which copy is the newest is what the copies
-prove, not what a store says: a store that hides the newest can only make an older one the newest.
+prove, not what a store says: a store that hides the newest can only make an older one the newest. One from
+the future, taken by a clock that was ahead, is newer than none.
 """
 
 import zlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 from typing import Final
 
@@ -48,6 +49,7 @@ from keyservice.wire import CannotUnwrap, DataKey, KeyServiceError
 ATTACHMENT: Final = "0" * 31 + "1"  # of every copy: they are versions of one thing
 REFERENCE: Final = "catalog"
 KEEP: Final = 30
+AHEAD: Final = timedelta(minutes=1)  # by how much the clocks of gateways may differ
 _PIECE: Final = 1 << 20
 _EVERYWHERE: Final = Quorum(primary=False, backups=0, everywhere=True)
 
@@ -127,12 +129,12 @@ class CatalogBackups:
         stored = [target for target in targets if target.name not in failed]
         if not stored:
             raise QuorumLost("no target holds a whole copy of the catalog")
-        pruned = sum([await self._prune(target) for target in stored])
+        pruned = sum([await self._prune(target, blob) for target in stored])
         names_stored = frozenset(target.name for target in stored)
         return Made(taken, core.plaintext_size, names_stored, failed, pruned)
 
     async def copies(self, target: Target, *, request_id: str = "") -> Sequence[Copy]:
-        """Return the copies on a target that open, newest first.
+        """Return the copies on a target that open, newest first, and behind them those from the future.
 
         Raises StoreErrors and KeyServiceErrors. One that does not open is left out, and logged.
         """
@@ -154,7 +156,8 @@ class CatalogBackups:
                 )
                 continue
             found.setdefault(copy.envelope.core.context.version, copy)
-        return sorted(found.values(), key=lambda copy: copy.taken, reverse=True)
+        until = now() + AHEAD
+        return sorted(found.values(), key=lambda c: (c.taken <= until, c.taken), reverse=True)
 
     async def newest(
         self, target: Target, *, at: datetime | None = None, request_id: str = ""
@@ -245,11 +248,15 @@ class CatalogBackups:
             raise Unreadable("something else lies where a copy of the catalog should")
         return Copy(target.name, blob, moment(core.created), core.plaintext_size, envelope, dek)
 
-    async def _prune(self, target: Target) -> int:
-        """Remove copies beyond the newest `keep`; one that a lock holds stays until a later run."""
+    async def _prune(self, target: Target, made: str) -> int:
+        """Remove copies beyond the newest `keep`; one that a lock holds stays until a later run.
+
+        What was just made stays, whatever a clock that is wrong now says of its age.
+        """
         pruned = 0
         try:
-            for copy in (await self.copies(target))[self._keep :]:
+            copies = (await self.copies(target))[self._keep :]
+            for copy in (copy for copy in copies if copy.blob != made):
                 await remove(target.store, SYSTEM, copy.blob)
                 pruned += 1
         except StoreError as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -17,6 +17,7 @@ from gateway.errors import (
     Unreadable,
 )
 from gateway.model import SYSTEM, Right, body_key, envelope_key, new_id, now
+from gateway.recovery import catalog_backup
 from gateway.targets.quorum import QuorumLost
 from tests.unit.gateway.conftest import PART
 from tests.unit.gateway.recovery.conftest import Site
@@ -179,3 +180,20 @@ async def test_a_catalog_in_use_takes_no_copy(site: Site) -> None:
     (copy,) = await site.backups().copies(site.east)
     with pytest.raises(CatalogConflict):
         await site.backups().restore(site.east, copy)
+
+
+@pytest.mark.parametrize("days", [400, -400])
+async def test_a_clock_that_jumps_costs_no_copy(
+    site: Site, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    def jumped() -> datetime:
+        return now() + timedelta(days=days)
+
+    await site.backups().make()
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog_backup, "now", jumped)
+        made = await site.backups(keep=1).make()
+        taken = {copy.taken for copy in await site.backups().copies(site.east)}
+        assert made.taken in taken  # what was just told to be stored
+    last = await site.backups(keep=1).make()
+    assert [copy.taken for copy in await site.backups().copies(site.east)] == [last.taken]
