@@ -72,7 +72,7 @@ class SqlBin:
 
     async def doomed(self, limit: int, after: str | None = None) -> Sequence[Doomed]:
         """Implement `Bin.doomed`."""
-        return await self._database.read(bound(doom.doomed, limit, after))
+        return await self._database.read(bound(doom.doomed, limit, after, self._clock))
 
     async def gone(self, version: str, target: str) -> None:
         """Implement `Bin.gone`."""

@@ -74,13 +74,15 @@ def doom_now(connection: Connection, tenant: str, attachment: str, clock: Clock)
     return len(versions)
 
 
-def doomed(connection: Connection, limit: int, after: str | None) -> Sequence[Doomed]:
+def doomed(connection: Connection, limit: int, after: str | None, clock: Clock) -> Sequence[Doomed]:
     """Implement `Bin.doomed`."""
+    free = no_hold(clock(connection), ticks.COUNTED)
     columns = [each for each in contents.COLUMNS if each is not _VERSIONS.c.inline]
     query = (
         select(*columns, null().label("inline"))
         .join_from(_VERSIONS, _ATTACHMENTS, _ATTACHMENTS.c.id == _VERSIONS.c.attachment)
-        .where(_VERSIONS.c.purging.is_not(None))
+        .join(_TENANTS, _TENANTS.c.id == _ATTACHMENTS.c.tenant)
+        .where(_VERSIONS.c.purging.is_not(None), free)
         .order_by(_VERSIONS.c.id)
         .limit(limit)
     )

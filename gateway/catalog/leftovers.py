@@ -151,8 +151,11 @@ def doom(connection: Connection, limit: int, clock: Clock) -> int:
     return len(blobs)
 
 
-def doomed(connection: Connection, limit: int, after: str | None) -> Sequence[Leftover]:
+def doomed(
+    connection: Connection, limit: int, after: str | None, clock: Clock
+) -> Sequence[Leftover]:
     """Implement `Wraps.leftovers`."""
+    free = no_hold(clock(connection), ticks.COUNTED)
     serving = (
         _VERSIONS.c.blob.label("serving"),
         _VERSIONS.c.body_size,
@@ -161,7 +164,8 @@ def doomed(connection: Connection, limit: int, after: str | None) -> Sequence[Le
     query = (
         select(_LEFTOVERS, *serving)
         .join_from(_LEFTOVERS, _VERSIONS, _VERSIONS.c.id == _LEFTOVERS.c.version)
-        .where(_LEFTOVERS.c.purging.is_not(None))
+        .join(_TENANTS, _TENANTS.c.id == _LEFTOVERS.c.tenant)
+        .where(_LEFTOVERS.c.purging.is_not(None), free)
     )
     if after is not None:
         query = query.where(_LEFTOVERS.c.blob > after)

@@ -151,7 +151,7 @@ class SqlWraps:
 
     async def leftovers(self, limit: int, after: str | None = None) -> Sequence[Leftover]:
         """Implement `Wraps.leftovers`."""
-        return await self._database.read(bound(leftovers.doomed, limit, after))
+        return await self._database.read(bound(leftovers.doomed, limit, after, self._clock))
 
     async def leftover_gone(self, blob: str) -> None:
         """Implement `Wraps.leftover_gone`."""

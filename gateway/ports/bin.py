@@ -82,7 +82,7 @@ class Bin(Protocol):
         """
 
     async def doomed(self, limit: int, after: str | None = None) -> Sequence[Doomed]:
-        """Page through versions that are being purged, in order of id."""
+        """Page through versions that are being purged, in order of id; none of them under a hold."""
 
     async def gone(self, version: str, target: str) -> None:
         """Record that nothing of a version is left on a target. Idempotent."""

@@ -216,7 +216,7 @@ class Wraps(Protocol):
         """Begin the removal of leftovers whose time has come, as `Bin.doom` does; return how many."""
 
     async def leftovers(self, limit: int, after: str | None = None) -> Sequence[Leftover]:
-        """Page through leftovers that are being removed, in order of blob."""
+        """Page through leftovers that are being removed, in order of blob; none of them under a hold."""
 
     async def leftover_gone(self, blob: str) -> None:
         """Forget a leftover of which no target holds anything. Idempotent."""

@@ -259,3 +259,16 @@ async def test_nothing_goes_under_a_hold(
     time.jumps(-60 * DAY)
     await time.passes(30 * DAY)
     assert await catalog.bin.doom(9) == 1
+
+
+async def test_a_purge_stops_for_a_hold_that_came_later(
+    catalog: SqlCatalog, tenant: str, time: Time, clock: FakeClock
+) -> None:
+    version = await trashed(catalog, tenant)
+    await catalog.bin.doom_now(tenant, version.attachment)
+    await catalog.bin.retain(tenant, Retention(hold=clock.now + DAY))
+    assert await catalog.bin.doomed(9) == []
+    assert not await catalog.bin.purge(version.id)
+    await time.passes(DAY)
+    (doomed,) = await catalog.bin.doomed(9)
+    assert doomed.version.id == version.id
