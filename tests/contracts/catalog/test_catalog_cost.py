@@ -152,7 +152,9 @@ async def test_a_rotation_goes_by_an_index(catalog: SqlCatalog, full: str) -> No
     plans = await catalog._database.write(lambda c: {s: _plan(c, s) for s in plain})
     for statement, plan in plans.items():
         scans = [line for line in plan if "Seq Scan" in line or line.startswith("SCAN")]
-        assert not [line for line in scans if "USING" not in line], (statement, plan)
+        # A list that came as a parameter is gone through, too.
+        scans = [line for line in scans if "USING" not in line and "VIRTUAL TABLE" not in line]
+        assert not scans, (statement, plan)
         # Not all that a target has, for a page of versions.
         assert not [line for line in plan if "ix_replicas_checked" in line], (statement, plan)
     (walk,) = {
