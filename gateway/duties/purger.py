@@ -2,11 +2,11 @@
 
 So do the blobs that a reseal replaced, or wrote in vain: before their version where it goes as well.
 Guarantees that nothing goes before both of the catalog's clocks agree (`Bin.doom`), nothing under a
-hold, even one that came when the purge had begun (but for a page of versions), nothing beside a version of which no target holds what it has now, and at most `batch` versions a
-run, so that a mistake is seen before it is large; that a version is forgotten only when no target holds
-any of it; and that a run which is killed anywhere is finished by the next. What a target refuses to
-delete, because it is locked there or because the target does not answer, waits for a later run. Needs no
-key, and reads no content.
+hold, even one that came when the purge had begun (but for a page of versions), nothing beside a version
+of which no target holds what it has now, and at most `batch` versions a run, so that a mistake is seen
+before it is large; that a version is forgotten only when no target holds any of it; and that a run which
+is killed anywhere is finished by the next. What a target refuses to delete, because it is locked there or
+because the target does not answer, waits for a later run. Needs no key, and reads no content.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
