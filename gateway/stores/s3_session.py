@@ -22,7 +22,7 @@ from gateway.stores.s3_settings import S3Settings
 
 LONGEST = 16 * 1024 * 1024  # bytes of an answer to aioboto3: a page of a listing has a tenth of it
 ANSWER = 64 * 1024  # bytes of an answer to a stream that are looked at
-PATIENCE = 5.0  # seconds for the text of a refusal
+PATIENCE = 5.0  # seconds for the text of a refusal, and for what stands behind a success
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,15 @@ def request(
 async def end(response: aiohttp.ClientResponse) -> None:
     """Read what stands behind a success, which is nothing: of what does not end, a bounded part."""
     size = 0
-    async for piece in response.content.iter_any():
-        size += len(piece)
-        if size > ANSWER:
-            response.close()
-            return
+    with contextlib.suppress(TimeoutError):  # by its status it is done
+        async with asyncio.timeout(PATIENCE):
+            async for piece in response.content.iter_any():
+                size += len(piece)
+                if size > ANSWER:
+                    break
+            else:
+                return
+    response.close()
 
 
 async def refuse(response: aiohttp.ClientResponse) -> None:

@@ -64,6 +64,27 @@ async def test_an_answer_that_does_not_end_is_not_kept(name: str) -> None:
     assert sent < 200 * MIB  # of which some tens may wait in sockets
 
 
+async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that says a byte now and then is never silent for as long as a stalled one."""
+    monkeypatch.setattr("gateway.stores.s3_session.PATIENCE", 0.1)
+    left = asyncio.Event()
+
+    async def drip(exchange: Exchange) -> None:
+        await exchange.body()
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                exchange.writer.write(b"1\r\n \r\n")
+                await exchange.writer.drain()
+                await asyncio.sleep(0.02)
+        finally:
+            left.set()
+
+    async with store_at(drip) as store:
+        await store.put(KEY, piece())
+        await left.wait()
+
+
 @pytest.mark.parametrize("name", AROUND)
 async def test_a_listing_that_goes_round_in_a_circle_ends(name: str) -> None:
     async with store_at(status("200 OK", AROUND[name])) as store:
