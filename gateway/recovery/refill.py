@@ -3,13 +3,16 @@
 Guarantees that what is there and whole stays as it is, that a damaged copy is replaced only once a good
 one was found, and that a copy counts as restored only after every byte of it matched the envelope. It
 looks at the store itself, whatever the catalog says, and tells the catalog what it saw. Versions in the
-trash are restored too, so that they can come back; those that are being purged are not.
+trash are restored too, so that they can come back; those that are being purged are not, and of one that was
+purged meanwhile nothing stays at the destination.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
+
+import structlog
 
 from gateway.errors import (
     ObjectMissing,
@@ -30,6 +33,8 @@ from gateway.repair.verify import Under, check_envelope, check_replica
 _PAGE: Final = 100  # versions with their inline bodies: some 13 MiB at most
 _PATIENCE: Final = 20  # failures of the destination in a row, after which it is taken for gone
 
+log = structlog.get_logger()
+
 
 class Filler(Protocol):
     """Copies one version to one target; `gateway.repair.copying.Copier` does."""
@@ -49,6 +54,12 @@ class Filler(Protocol):
         Adds to `findings` what proved to be missing or damaged at the sources. With `blank` it looks at
         the target only where something is in its way. Raises Unreadable, and StoreErrors of the target.
         """
+
+    async def held_elsewhere(self, version: Version, target: str) -> bool:
+        """Tell whether another target has a version's envelope. Raises StoreErrors if one cannot say."""
+
+    async def clear(self, version: Version, target: str) -> None:
+        """Remove what a target has of a version that is no more. Raises StoreErrors."""
 
 
 class Refill:
@@ -156,6 +167,24 @@ class Refill:
         ]
         if found:
             await self._replicas.report(found)
+        await self._recall([r.version for r in results if r.outcome is Outcome.RESTORED])
+
+    async def _recall(self, versions: Sequence[Version]) -> None:
+        """Remove again what was written of versions that were purged meanwhile.
+
+        One that others hold was not purged: the catalog has forgotten it, because it is an older one now.
+        """
+        known = await self._catalog.known([version.blob for version in versions])
+        for version in versions:
+            if version.blob in known:
+                continue
+            try:
+                gone = not await self._filler.held_elsewhere(version, self._target)
+                if gone:
+                    await self._filler.clear(version, self._target)
+            except StoreError:
+                gone = False
+            log.warning("restored what was purged", version=version.id, removed=gone)
 
 
 class Verify:

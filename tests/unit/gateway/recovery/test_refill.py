@@ -39,6 +39,7 @@ class Shelf:
         self.blobs = blobs
         self.stores = {name: FaultyStore() for name in TARGETS}
         self.found: list[Finding] = []
+        self.purged: set[str] = set()
 
     async def place(self) -> None:
         """Put everything everywhere."""
@@ -67,6 +68,9 @@ class Shelf:
     async def report(self, findings: Sequence[Finding]) -> int:
         self.found += findings
         return len(findings)
+
+    async def known(self, blobs: Sequence[str]) -> frozenset[str]:
+        return frozenset(blobs) - self.purged
 
     async def tenant(self, tenant: str) -> str:
         return tenant
@@ -339,3 +343,21 @@ async def test_a_damaged_row_of_the_catalog_costs_one_version(kind: str, tmp_pat
         assert restore.tally.counts["failed"] == 1
         assert sum(restore.tally.counts.values()) == len(BLOBS)
         assert list(restore.troubles.failed) in ([bad.version.id], [])
+
+
+@pytest.mark.parametrize("held", ["nowhere", "west"])
+async def test_of_what_is_purged_meanwhile_nothing_stays(held: str) -> None:
+    shelf = Shelf(BLOBS)
+    await shelf.place()
+    refill, results = shelf.refill(), []
+    for blob in BLOBS:
+        await shelf.befall("primary", blob, "gone")
+        results.append(await refill.do(blob.version))
+    for blob in BLOBS[:2]:
+        shelf.purged.add(blob.version.blob)
+        for name in ("east", "west"):
+            if name != held:  # a catalog that was rolled back forgot it
+                await shelf.befall(name, blob, "gone")
+    await refill.record(results)
+    left = {key.split("/")[2] for key in shelf.stores["primary"].keys}
+    assert left == {blob.version.blob for blob in (BLOBS if held == "west" else BLOBS[2:])}
