@@ -181,8 +181,11 @@ class Repairer:
     async def _adopt_now_and_then(self, target: str, tally: Tally) -> None:
         last = self._adopted.get(target)
         if last is None or self._clock() - last >= self._settings.adopt_every:
-            self._adopted[target] = self._clock()
+            began = self._clock()
             await self.adopt(target, tally)
+            self._adopted[target] = (
+                began  # only now: what the catalog did not take is tried next time
+            )
 
     def resting(self, target: str) -> bool:
         """Tell whether a target is left alone now, or has not proved since that it works again."""

@@ -149,6 +149,16 @@ async def test_a_shift_back_fills_a_new_target(site: Site) -> None:
     assert shift.result()["adopted"] == 1
 
 
+async def test_what_could_not_be_adopted_is_the_next_time(site: Site) -> None:
+    blob = await site.store()
+    del site.replicas.rows[blob.version.id, "west"]
+    site.replicas.down = True
+    with pytest.raises(CatalogUnavailable):
+        await site.repairer.once("west", Pages())
+    site.replicas.down = False
+    assert (await site.repairer.once("west", Pages()))["adopted"] == 1
+
+
 async def test_a_shift_that_another_took_over_stops(site: Site) -> None:
     with pytest.raises(CatalogUnavailable, match="lost"):
         await site.repairer.shift("east", Pages(lost=True))
