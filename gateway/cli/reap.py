@@ -22,9 +22,10 @@ HELP = teach(
 
 @dataclass(slots=True)
 class _Tally:
-    """What went, and which targets could not be swept."""
+    """What went, what could not go, and which targets could not be swept."""
 
     uploads: int = 0
+    waiting: int = 0
     parts: int = 0
     orphans: int = 0
     failed: list[str] = field(default_factory=list)
@@ -40,7 +41,7 @@ def reap(
     done = run(_reap(settings_of(config), sweep=sweep))
     counts = {"uploads": done.uploads, "parts": done.parts, "orphans": done.orphans}
     if as_json:
-        show_json({**counts, "failed": done.failed})
+        show_json({**counts, "waiting": done.waiting, "failed": done.failed})
     else:
         typer.echo(
             f"removed {done.uploads} broken uploads"
@@ -48,14 +49,17 @@ def reap(
         )
         for name in done.failed:
             typer.echo(f"sealgate: target {name} did not answer; run it again later", err=True)
-    if done.failed:
+    if done.waiting:
+        why = "a target did not answer or refused; run it again later"
+        typer.echo(f"sealgate: {done.waiting} broken uploads wait: {why}", err=True)
+    if done.failed or done.waiting:
         raise typer.Exit(FAILED)
 
 
 async def _reap(settings: Settings, *, sweep: bool) -> _Tally:
     tally = _Tally()
     async with opened(settings) as wired:
-        tally.uploads = await wired.reaper.uploads()
+        tally.uploads, tally.waiting = await wired.reaper.uploads()
         for target in wired.targets if sweep else ():
             try:
                 with telling(f"listing {target.name}") as told:

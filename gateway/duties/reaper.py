@@ -59,26 +59,31 @@ class Reaper:
         self._keep = keep
         self._keys_kept = keys_kept
 
-    async def uploads(self) -> int:
-        """Fence and remove uploads that stopped beating; return how many were finished off."""
-        count, last = 0, None
+    async def uploads(self) -> tuple[int, int]:
+        """Fence and remove uploads that stopped beating.
+
+        Returns how many were finished off, and how many wait because a store refused.
+        """
+        count = waiting = 0
+        last = None
         while page := await self._catalog.stale(self._grace, PAGE, last):
             last = page[-1]
             for upload in page:
-                count += await self._finish_off(upload)
-        return count
+                try:
+                    count += await self._finish_off(upload)
+                except StoreError as error:
+                    reason = type(error).__name__
+                    log.warning("leftovers remain", blob=upload.blob, reason=reason)
+                    waiting += 1
+        return count, waiting
 
     async def _finish_off(self, upload: Upload) -> bool:
-        """Remove what an upload left; when a store refuses, leave the row for the next run."""
-        try:
-            if upload.touched > now() - self._keep and await self._complete(upload):
-                log.info("complete upload kept", blob=upload.blob, tenant=upload.tenant)
-                return False
-            for target in self._targets:
-                await remove_leftovers(target.store, upload.tenant, upload.blob)
-        except StoreError as error:
-            log.warning("leftovers remain", blob=upload.blob, reason=type(error).__name__)
+        """Remove what an upload left. Raises StoreErrors; the row is there for the next run then."""
+        if upload.touched > now() - self._keep and await self._complete(upload):
+            log.info("complete upload kept", blob=upload.blob, tenant=upload.tenant)
             return False
+        for target in self._targets:
+            await remove_leftovers(target.store, upload.tenant, upload.blob)
         await self._catalog.forget(upload.id)
         return True
 
@@ -144,7 +149,7 @@ class Reaper:
         """Reap once, over all targets; a target or a catalog that fails is left for the next run."""
         uploads = parts = orphans = 0
         try:
-            uploads = await self.uploads()
+            uploads, _ = await self.uploads()
             await self._catalog.expire(self._keys_kept)
         except CatalogError as error:
             log.warning("reaper stopped early", reason=type(error).__name__)

@@ -245,7 +245,7 @@ def test_reaping_tells_what_went(invoke: Invoke, tenant: str, config: Path) -> N
     assert invoke("reap").stdout == "removed 1 broken uploads\n"
     assert not (left / "body").exists()
     swept = json.loads(invoke("reap", "--sweep", "--json").stdout)
-    assert swept == {"uploads": 0, "parts": 0, "orphans": 0, "failed": []}
+    assert swept == {"uploads": 0, "parts": 0, "orphans": 0, "waiting": 0, "failed": []}
 
 
 def test_a_target_that_cannot_be_swept_is_named(invoke: Invoke, tenant: str, config: Path) -> None:

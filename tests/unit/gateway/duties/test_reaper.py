@@ -114,6 +114,7 @@ async def test_a_store_that_is_down_is_cleaned_by_a_later_run(bench: Bench) -> N
         raise StoreUnavailable(key)
 
     bench.primary.delete = down  # type: ignore[method-assign]
+    assert await reaper(bench).uploads() == (0, 1)
     assert (await reaper(bench).run(sweep=False)).uploads == 0
     bench.primary.delete = delete  # type: ignore[method-assign]
 
