@@ -34,9 +34,8 @@ async def open_catalog(
 ) -> SqlCatalog:
     """Open a catalog whose schema is current; a call waits `patience` seconds for an answer.
 
-    `share` is the part of the time in which this process may write to a SQLite file, where others come
-    first: one writes at a time there. With `late` it makes what it wrote durable after others can see it,
-    still before it is told. PostgreSQL needs no such things.
+    `share` is the part of the time in which this process may write, where others come first. With `late` it
+    makes what it wrote to a SQLite file durable after others can see it, still before it is told.
 
     `connections` bounds PostgreSQL's pool, or how many read a SQLite file at once.
     Raises CatalogUnavailable when the database does not answer or has to be migrated first, and
@@ -86,6 +85,7 @@ def _database(
             f"postgresql://{rest}",
             connections=connections,
             patience=SERVER_PATIENCE if patience is None else patience,
+            share=share,
         )
     if re.fullmatch(r"sqlite(\+\w+)?", scheme):
         path = rest.removeprefix("/")

@@ -33,6 +33,7 @@ from sqlalchemy.ext.asyncio import (
 
 from gateway.catalog.database import Session
 from gateway.catalog.faults import DRIVER_ERRORS, RETRY_AFTER, code, driver_faults, translated
+from gateway.catalog.group import LONGEST_REST
 from gateway.catalog.transport import transport
 from gateway.errors import CatalogUnavailable
 
@@ -61,15 +62,20 @@ _LAST_WORD = 0.1  # between cutting a connection and giving up on what it raises
 class PostgresDatabase:
     """Runs work on PostgreSQL. `patience` bounds in seconds what a call waits for the server.
 
+    `share` is the part of the time in which this process may write, where others come first: with less than
+    all of it, it has one transaction at a time, and rests after each in proportion to how long that took.
     The constructor reads the certificates that the DSN names, and raises ValueError.
     """
 
-    def __init__(self, dsn: str, *, connections: int, patience: float) -> None:
+    def __init__(self, dsn: str, *, connections: int, patience: float, share: float = 1.0) -> None:
         self._dsn = dsn
         self._tls = transport(dsn)
         self._turns = asyncio.Semaphore(connections)
         self._fell_silent = -math.inf
         self._patience = patience
+        self._rest = 1 / share - 1
+        self._rested_at = -math.inf
+        self._alone = asyncio.Lock()
         self._writer: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=partial(self._connect, patience * 0.8, patience * 2),
@@ -91,7 +97,17 @@ class PostgresDatabase:
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Implement `Database.write`."""
-        return await self._run(self._writer, work)
+        if not self._rest:
+            return await self._run(self._writer, work)
+        async with self._alone:
+            clock = asyncio.get_running_loop().time
+            await asyncio.sleep(self._rested_at - clock())
+            began = clock()
+            try:
+                return await self._run(self._writer, work)
+            finally:
+                ended = clock()
+                self._rested_at = ended + min((ended - began) * self._rest, LONGEST_REST)
 
     async def settle(self) -> None:
         """Implement `Database.settle`: nothing is seen here before it is durable."""

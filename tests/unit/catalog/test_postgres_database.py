@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -85,6 +86,25 @@ async def test_server_that_sends_us_away_is_left(database: PostgresDatabase, sql
     work, tries = _fails(1, sqlstate)
     await database.write(work)
     assert len(set(tries)) == 2  # on a new connection
+
+
+async def test_whoever_has_a_share_writes_alone_and_rests_in_between(
+    postgres_dsn: str, database: PostgresDatabase
+) -> None:
+    """Whoever serves requests on the same server finds it free for most of the time."""
+    del database  # which made the table
+    modest = PostgresDatabase(postgres_dsn, connections=4, patience=PATIENCE, share=0.25)
+    turns: list[tuple[float, float]] = []
+
+    def work(connection: Connection) -> None:
+        began = time.monotonic()
+        connection.execute(text("SELECT pg_sleep(0.02)"))
+        turns.append((began, time.monotonic()))
+
+    await asyncio.gather(*(modest.write(work) for _ in range(3)))
+    await modest.close()
+    rests = [later[0] - sooner[1] for sooner, later in itertools.pairwise(turns)]
+    assert min(rests) >= 3 * 0.02
 
 
 async def test_real_deadlock(database: PostgresDatabase) -> None:
