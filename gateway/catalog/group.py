@@ -20,12 +20,12 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 
+from gateway.catalog.rest import rest
 from gateway.errors import CatalogUnavailable
 
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
 MOST = 64  # calls in a transaction, so that those behind them do not wait for ever
-LONGEST_REST = 0.25  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Group:
     ) -> None:
         self._transaction = transaction
         self._settle = settle
-        self._rest = 1 / share - 1
+        self._share = share
         self._thread = ThreadPoolExecutor(1, "catalog-write")
         self._waiting: deque[Call] = deque()
         self._running = False
@@ -123,7 +123,7 @@ class Group:
         ended = time.monotonic()
         if self._settle is not None:
             self._settle()
-        return outcomes, ended + min((ended - began) * self._rest, LONGEST_REST)
+        return outcomes, ended + rest(ended - began, self._share)
 
     def _ended(
         self, calls: Sequence[Call], future: asyncio.Future[tuple[Sequence[Outcome], float]]
@@ -137,8 +137,8 @@ class Group:
         self._waiting.extendleft(reversed(calls[len(outcomes) :]))
         if self._closed:  # meanwhile: those who are left will have no turn
             self._refuse()
-        if (rest := until - time.monotonic()) > 0:
-            asyncio.get_running_loop().call_later(rest, self._next)
+        if (pause := until - time.monotonic()) > 0:
+            asyncio.get_running_loop().call_later(pause, self._next)
         else:
             self._next()
 

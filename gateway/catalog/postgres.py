@@ -33,7 +33,7 @@ from sqlalchemy.ext.asyncio import (
 
 from gateway.catalog.database import Session
 from gateway.catalog.faults import DRIVER_ERRORS, RETRY_AFTER, code, driver_faults, translated
-from gateway.catalog.group import LONGEST_REST
+from gateway.catalog.rest import rest
 from gateway.catalog.transport import transport
 from gateway.errors import CatalogUnavailable
 
@@ -73,7 +73,7 @@ class PostgresDatabase:
         self._turns = asyncio.Semaphore(connections)
         self._fell_silent = -math.inf
         self._patience = patience
-        self._rest = 1 / share - 1
+        self._share = share
         self._rested_at = -math.inf
         self._alone = asyncio.Lock()
         self._writer: AsyncEngine = create_async_engine(
@@ -97,7 +97,7 @@ class PostgresDatabase:
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Implement `Database.write`."""
-        if not self._rest:
+        if self._share == 1:
             return await self._run(self._writer, work)
         async with self._alone:
             clock = asyncio.get_running_loop().time
@@ -107,7 +107,7 @@ class PostgresDatabase:
                 return await self._run(self._writer, work)
             finally:
                 ended = clock()
-                self._rested_at = ended + min((ended - began) * self._rest, LONGEST_REST)
+                self._rested_at = ended + rest(ended - began, self._share)
 
     async def settle(self) -> None:
         """Implement `Database.settle`: nothing is seen here before it is durable."""
