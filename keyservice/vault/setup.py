@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import requests
 from hvac.adapters import RawAdapter
 
+from keyservice.vault.role import approle
 from keyservice.vault.root import KEY_TYPE, STANDARD_KEY, TRANSIT_MOUNT
 from keyservice.vault.store import KV_MOUNT
 
@@ -164,17 +165,7 @@ path "auth/token/renew-self" {{ capabilities = ["update"] }}
 
 def steps(setup: VaultSetup) -> list[Step]:
     """Return all writes, in order."""
-    role: dict[str, Any] = {
-        "token_policies": [setup.policy],
-        "token_no_default_policy": True,
-        "token_type": "service",
-        "token_period": TOKEN_PERIOD,
-    }
-    if setup.cidrs:
-        role |= {
-            "token_bound_cidrs": list(setup.cidrs),
-            "secret_id_bound_cidrs": list(setup.cidrs),
-        }
+    role = approle(setup.policy, period=TOKEN_PERIOD, cidrs=setup.cidrs)
     return [
         Step(
             "root keys, which never leave",

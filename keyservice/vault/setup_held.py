@@ -13,6 +13,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from keyservice.vault.role import approle
+
 TOKEN_PERIOD = "5m"  # noqa: S105 - a duration
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}")
@@ -62,18 +64,7 @@ path "auth/token/renew-self" {{ capabilities = ["update"] }}
 
 def role_of(setup: HeldSetup) -> dict[str, object]:
     """Return the AppRole that the customer makes."""
-    role: dict[str, object] = {
-        "token_policies": [setup.role],
-        "token_no_default_policy": True,
-        "token_type": "service",
-        "token_period": TOKEN_PERIOD,
-    }
-    if setup.cidrs:
-        role |= {
-            "token_bound_cidrs": list(setup.cidrs),
-            "secret_id_bound_cidrs": list(setup.cidrs),
-        }
-    return role
+    return approle(setup.role, period=TOKEN_PERIOD, cidrs=setup.cidrs)
 
 
 def script(setup: HeldSetup, *, command: str = "vault") -> str:
