@@ -97,6 +97,7 @@ def filled(connection: Connection, gap: Gap, kek: str, clock: Clock) -> bool:
     """Implement `Replicas.filled`."""
     whole = update(_REPLICAS).where(*_held(gap)).values(**stored(clock(connection)))
     if connection.execute(whole).rowcount != 1:
+        stale.overtaken(connection, gap.version, gap.target, kek, clock)
         return False
     stale.seen(connection, gap.version.id, gap.target, kek, clock)
     return True
@@ -106,7 +107,8 @@ def failed(connection: Connection, gap: Gap, retry: timedelta, clock: Clock) -> 
     """Implement `Replicas.failed`."""
     at = clock(connection)
     given_back = {"leased_until": tables.EPOCH, "due": at + retry, "tries": _REPLICAS.c.tries + 1}
-    connection.execute(update(_REPLICAS).where(*_held(gap)).values(**given_back))
+    if connection.execute(update(_REPLICAS).where(*_held(gap)).values(**given_back)).rowcount != 1:
+        stale.overtaken(connection, gap.version, gap.target, gap.version.kek, clock)
 
 
 def release(connection: Connection, gaps: Sequence[Gap]) -> None:

@@ -31,7 +31,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.catalog import contents, tables
 from gateway.catalog.clock import Clock
 from gateway.catalog.prepared import Prepared
-from gateway.model import ReplicaState
+from gateway.model import ReplicaState, Version
 from gateway.ports import Backlog, Stale
 
 WAIT: Final = timedelta(hours=1)  # until a replica is looked at again that has to be repaired first
@@ -51,19 +51,26 @@ def names(keks: str) -> frozenset[str]:
 
 
 def add(connection: Connection, rows: Select[*tuple[Any, ...]]) -> None:
-    """Add what is selected (version, target, tenant, KEK, time) to what is known as stale."""
-    connection.execute(_adding(rows, on_sqlite=connection.dialect.name == "sqlite"))
+    """Add what is selected (version, target, tenant, KEK, time) to what is known as stale.
+
+    Whoever was writing such a copy meanwhile no longer holds it: what was found may have come last. Nobody
+    else does before that lease is over.
+    """
+    adding = _adding(rows, on_sqlite=connection.dialect.name == "sqlite", found=True)
+    connection.execute(adding)
 
 
-def _adding(rows: Select[*tuple[Any, ...]], *, on_sqlite: bool) -> Insert:
+def _adding(rows: Select[*tuple[Any, ...]], *, on_sqlite: bool, found: bool = False) -> Insert:
     dialect = sqlite if on_sqlite else postgresql
     new = dialect.insert(_STALE).from_select(_COLUMNS, rows)
     known, more = _framed(_STALE.c.keks), _framed(new.excluded.keks)
     named = func.replace(known, more, literal_column("''")) != known
     both = _STALE.c.keks + literal_column("' '") + new.excluded.keks
+    changed: dict[str, Any] = {"keks": case((named, _STALE.c.keks), else_=both)}
+    if found:
+        changed["leased_until"] = _STALE.c.leased_until + literal(_TICK, tables.Span)
     added: Insert = new.on_conflict_do_update(
-        index_elements=[_STALE.c.version, _STALE.c.target],
-        set_={"keks": case((named, _STALE.c.keks), else_=both)},
+        index_elements=[_STALE.c.version, _STALE.c.target], set_=changed
     )
     return added
 
@@ -98,6 +105,15 @@ def seen(connection: Connection, version: str, target: str, kek: str, clock: Clo
         _mark(connection, connection.execute(_of(version)).first(), target, kek, clock)
     waiting = update(_STALE).where(_STALE.c.version == version, _STALE.c.target == target)
     connection.execute(waiting.values(due=tables.EPOCH))
+
+
+def overtaken(
+    connection: Connection, version: Version, target: str, kek: str, clock: Clock
+) -> None:
+    """Take note of what was written, or may have been, by somebody whose replica it no longer was."""
+    row = connection.execute(_of(version.id)).first()
+    if kek and row is not None and row.blob == version.blob:
+        _mark(connection, row, target, kek, clock)
 
 
 def _mark(
@@ -167,18 +183,21 @@ def claim(
 
 def pushed(connection: Connection, stale: Stale, kek: str, clock: Clock) -> bool:
     """Implement `Wraps.pushed`."""
-    if _doubt_write(connection, stale, kek, clock):
+    row = _locked(connection, stale)
+    if row is not None and row.kek == kek:
         return connection.execute(delete(_STALE).where(*_held(stale))).rowcount == 1
     connection.execute(update(_STALE).where(*_held(stale)).values(**_FREE))
+    _mark(connection, row, stale.target, kek, clock)
     return False
 
 
 def failed(connection: Connection, stale: Stale, retry: timedelta, clock: Clock) -> None:
     """Implement `Wraps.failed_push`."""
-    _doubt_write(connection, stale, stale.version.kek, clock)
+    row = _locked(connection, stale)
     due = clock(connection) + retry
     given_back = {"leased_until": tables.EPOCH, "due": due, "tries": _STALE.c.tries + 1}
     connection.execute(update(_STALE).where(*_held(stale)).values(**given_back))
+    _mark(connection, row, stale.target, stale.version.kek, clock)
 
 
 def release(connection: Connection, stale: Sequence[Stale]) -> None:
@@ -246,16 +265,15 @@ def _stored(connection: Connection, target: str, versions: Sequence[str]) -> set
     return {row.version for row in connection.execute(there) if row[1:] == stored}
 
 
-def _doubt_write(connection: Connection, stale: Stale, kek: str, clock: Clock) -> bool:
-    """Tell whether what was written, or may have been, is right; if not, it is stale itself.
+def _locked(connection: Connection, stale: Stale) -> Row[*tuple[Any, ...]] | None:
+    """Read the version of a copy that was written, or may have been, and let nobody change it meanwhile.
 
-    Of a version that is being purged, or has another blob by now, there is nothing to write again.
+    None if it is being purged, or has another blob by now: then there is nothing to write again.
     """
     row = connection.execute(_of(stale.version.id).with_for_update(read=True)).first()
     if row is None or row.purging is not None or row.blob != stale.version.blob:
-        return False
-    _mark(connection, row, stale.target, kek, clock)
-    return bool(row.kek == kek)
+        return None
+    return row
 
 
 def _of(version: str) -> Select[*tuple[Any, ...]]:

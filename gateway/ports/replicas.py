@@ -136,11 +136,15 @@ class Replicas(Protocol):
         empty, as in a `Finding`.
 
         False if the gap was no longer the caller's or the version is being purged: what was written is
-        then somebody else's to judge.
+        then somebody else's to judge. They are told of it, by a stale copy, where it is under another KEK
+        than the version.
         """
 
     async def failed(self, gap: Gap, retry: timedelta) -> None:
-        """Give a gap back, one more time tried in vain, due again after `retry`."""
+        """Give a gap back, one more time tried in vain, due again after `retry`.
+
+        What was tried may have been written all the same: that is told as by `filled`.
+        """
 
     async def release(self, gaps: Sequence[Gap]) -> None:
         """Give gaps back untried, due at once."""

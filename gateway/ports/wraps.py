@@ -159,7 +159,10 @@ class Wraps(Protocol):
         """Count the stale copies on a target. Reads a row for each."""
 
     async def mark_stale(self, version: str, target: str, kek: str) -> bool:
-        """Record that a copy is under an older KEK; false if the version is under it, or is not there."""
+        """Record that a copy is under an older KEK; false if the version is under it, or is not there.
+
+        Whoever is writing that copy now no longer holds it: what was found may have come last.
+        """
 
     async def uses(self, tenant: str) -> Sequence[KekUse]:
         """Tell everything that refers to each of a tenant's KEKs, in order of their ids.

@@ -102,7 +102,10 @@ class Place:
             kek = self.copies.get((gap.version.blob, gap.target), gap.version.kek)
             self.copies.setdefault((gap.version.blob, gap.target), kek)
             await self.pause()
-            await catalog.replicas.filled(gap, kek)
+            if self.random.random() < 0.1:
+                await catalog.replicas.failed(gap, timedelta())  # its answer was lost
+            else:
+                await catalog.replicas.filled(gap, kek)
 
     async def scrub(self) -> None:
         """Tell what the copies are under."""
