@@ -15,30 +15,19 @@ import uvloop
 
 from gateway.errors import GatewayError, first
 from gateway.settings.config import ENV_FILE, ConfigError, Settings, load
-from keyservice import logs
+from keyservice import commandline, logs
 
 if TYPE_CHECKING:
     from gateway.wiring.core import Core
 
 T = TypeVar("T")
-FAILED, USAGE, FINDINGS = 1, 2, 3
-CODES = "Exit codes: 0 done, 1 it failed, 2 wrong usage or settings."
+FAILED, USAGE, FINDINGS = commandline.FAILED, commandline.USAGE, 3
+teach = commandline.teach
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", envvar=ENV_FILE, help="TOML settings.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-
-def teach(text: str, *examples: str, codes: str = CODES) -> str:
-    """Return a command's help: what it does, lines to copy, and how it ends.
-
-    The first sentence stands alone, since the list of commands shows it.
-    """
-    summary, _, rest = text.partition(". ")
-    lines = "\n".join(f"  $ {example}" for example in examples)
-    about = f"{summary}.\n\n{rest}" if rest else summary
-    return f"{about}\n\n\b\nExamples:\n{lines}\n\n{codes}"
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:

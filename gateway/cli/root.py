@@ -1,9 +1,6 @@
 """The command itself: which commands there are, and in which order they are shown."""
 
-import sys
-
 import typer
-from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
 from gateway.cli import (
     backup,
@@ -40,6 +37,7 @@ from gateway.cli import (
     trash,
     worker,
 )
+from keyservice import commandline
 
 cli = typer.Typer(
     name="sealgate",
@@ -93,17 +91,5 @@ cli.command("check-config", help=settings.CHECK)(settings.check_config)
 
 
 def main() -> None:
-    """Run the command line. Wrong usage is one line, like all else that goes wrong."""
-    try:
-        ended = cli(prog_name="sealgate", standalone_mode=False)
-    except NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except UsageError as error:
-        command = error.ctx.command_path if error.ctx is not None else "sealgate"
-        typer.echo(f"{command}: {error.format_message()} (see `{command} --help`)", err=True)
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        typer.echo("sealgate: nothing was answered: nothing was done", err=True)
-        sys.exit(1)
-    sys.exit(ended if isinstance(ended, int) else 0)
+    """Run the command line."""
+    commandline.main(cli, "sealgate")

@@ -5,22 +5,19 @@ It prints and does nothing else: the Vault is the customer's, and so is the deci
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from keyservice.cli.teach import teach
+from keyservice.cli.command import fail
+from keyservice.commandline import USAGE, teach
 from keyservice.vault.setup_held import HeldSetup, script, section
 
-USAGE = 2
 HELD = teach(
-    "Print, for a customer who holds their own key, the commands that make it; least privilege.",
+    "Print, for a customer who holds their own key, the commands that make it; least privilege. "
     "Nothing is connected to. With --settings it prints what the key service's settings need of it.",
-    lines=(
-        "sealgate-keyservice setup-held --name acme --url https://vault.acme.example:8200",
-        "sealgate-keyservice setup-held --name acme --url https://vault.acme.example:8200 --settings",
-    ),
+    "sealgate-keyservice setup-held --name acme --url https://vault.acme.example:8200",
+    "sealgate-keyservice setup-held --name acme --url https://vault.acme.example:8200 --settings",
 )
 
 
@@ -66,7 +63,6 @@ def setup_held(
             cidrs=tuple(cidr or ()),
         )
     except ValueError as error:
-        typer.echo(f"sealgate-keyservice: {error}", err=True)
-        sys.exit(USAGE)
+        fail(str(error), USAGE)
     printed = section(setup, tenant or ()) if settings else script(setup, command=command)
     typer.echo(printed, nl=False)

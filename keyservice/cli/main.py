@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import json
 import resource
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 import uvloop
 
 from keyservice import certs as certificates
-from keyservice import logs
+from keyservice import commandline, logs
+from keyservice.cli.command import fail
 from keyservice.cli.held import HELD, setup_held
-from keyservice.cli.teach import teach
 from keyservice.cli.vault import VAULT, setup_vault
 from keyservice.client.client import KeyServiceClient
+from keyservice.commandline import FAILED, USAGE, teach
 from keyservice.config import ENV_FILE, ConfigError, Settings, load
 from keyservice.files import read_secret
 from keyservice.wire import KeyServiceError
 from keyservice.wiring import app as composition
 
 T = TypeVar("T")
-FAILED, USAGE = 1, 2
 
 cli = typer.Typer(
     name="sealgate-keyservice",
@@ -42,32 +41,24 @@ cli = typer.Typer(
 
 _SERVE = teach(
     "Run the key service until SIGTERM; SIGHUP reloads the policy and the certificate.",
-    lines=(
-        "sealgate-keyservice serve --config /etc/sealgate-keyservice/keyservice.toml",
-        "sealgate-keyservice serve --config keyservice.toml --host 127.0.0.1 --port 8443",
-    ),
+    "sealgate-keyservice serve --config /etc/sealgate-keyservice/keyservice.toml",
+    "sealgate-keyservice serve --config keyservice.toml --host 127.0.0.1 --port 8443",
 )
 _CHECK = teach(
     "Load the settings and everything they name, start nothing, and say what is wrong.",
-    lines=("sealgate-keyservice check-config --config keyservice.toml",),
+    "sealgate-keyservice check-config --config keyservice.toml",
 )
 _CERTS = teach(
-    "Make a development CA and certificates for one gateway and one key service.",
+    "Make a development CA and certificates for one gateway and one key service. "
     "For production take them from your own authority.",
-    lines=(
-        "sealgate-keyservice certs ./certs --server-name keys.internal",
-        "sealgate-keyservice certs ./certs --force --days 30",
-    ),
+    "sealgate-keyservice certs ./certs --server-name keys.internal",
+    "sealgate-keyservice certs ./certs --force --days 30",
 )
 _STATUS = teach(
     "Ask a running key service for its root; exit 1 when it is not healthy.",
-    lines=(
-        (
-            "sealgate-keyservice status --url https://keys.internal:8443 --ca ca.crt --certificate "
-            "gateway.crt --private-key gateway.key"
-        ),
-        "sealgate-keyservice status --url unix:///run/keys.sock --token-file token --json",
-    ),
+    "sealgate-keyservice status --url https://keys.internal:8443 --ca ca.crt --certificate gateway.crt "
+    "--private-key gateway.key",
+    "sealgate-keyservice status --url unix:///run/keys.sock --token-file token --json",
     codes="Exit codes: 0 healthy, 1 not healthy or no answer, 2 wrong usage.",
 )
 
@@ -106,7 +97,7 @@ def check_config(config: Config = None) -> None:
     try:
         composition.check(settings)
     except (ConfigError, OSError, ValueError) as error:
-        _fail(str(error), USAGE)
+        fail(str(error), USAGE)
     kind = "local" if settings.root.local is not None else "vault"
     typer.echo(f"settings are usable; the root is {kind}")
 
@@ -132,7 +123,7 @@ def certs(
             folder, server_names=names, gateway_name=gateway_name, days=days, force=force
         )
     except (OSError, ValueError) as error:
-        _fail(str(error), FAILED)
+        fail(str(error))
     for path in written:
         typer.echo(path)
 
@@ -173,7 +164,7 @@ cli.command("setup-held", help=HELD)(setup_held)
 
 def main() -> None:
     """Run the command line."""
-    cli(prog_name="sealgate-keyservice")
+    commandline.main(cli, "sealgate-keyservice")
 
 
 def _flags(
@@ -193,20 +184,13 @@ def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     try:
         return load(config, flags)
     except ConfigError as error:
-        _fail(str(error), USAGE)
+        fail(str(error), USAGE)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return uvloop.run(work)
     except ConfigError as error:
-        _fail(str(error), USAGE)
-    except KeyServiceError as error:
-        _fail(str(error), FAILED)
-    except (OSError, ValueError) as error:
-        _fail(str(error), FAILED)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"sealgate-keyservice: {message}", err=True)
-    sys.exit(code)
+        fail(str(error), USAGE)
+    except (KeyServiceError, OSError, ValueError) as error:
+        fail(str(error))

@@ -5,25 +5,20 @@ The credentials that it draws are written to 0600 files and never shown.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from keyservice.cli.teach import teach
+from keyservice.cli.command import fail
+from keyservice.commandline import USAGE, teach
 from keyservice.files import read_secret, write_durably
 
-FAILED = 1
 VAULT = teach(
     "Print, or with --apply make, mounts, key, policy and AppRole; least privilege, repeatable.",
-    lines=(
-        "sealgate-keyservice setup-vault --url https://vault.internal:8200",
-        (
-            "sealgate-keyservice setup-vault --apply --url https://vault.internal:8200 --ca vault-ca.crt "
-            "--token-file admin.token --credentials ./vault-credentials"
-        ),
-    ),
+    "sealgate-keyservice setup-vault --url https://vault.internal:8200",
+    "sealgate-keyservice setup-vault --apply --url https://vault.internal:8200 --ca vault-ca.crt "
+    "--token-file admin.token --credentials ./vault-credentials",
 )
 
 
@@ -71,7 +66,7 @@ def setup_vault(
         typer.echo(setting_up.script(setup, command=command), nl=False)
         return
     if token_file is None:
-        raise typer.BadParameter("--apply needs --token-file")
+        fail("--apply needs --token-file", USAGE)
     try:
         token = read_secret(token_file).decode("ascii").strip()
         with setting_up.administrator(url, token, ca_file=ca, namespace=namespace) as send:
@@ -81,8 +76,7 @@ def setup_vault(
             if credentials is not None:
                 _keep(credentials, setting_up.draw_credentials(setup, send))
     except (setting_up.SetupFailed, OSError, ValueError) as error:
-        typer.echo(f"sealgate-keyservice: {error}", err=True)
-        sys.exit(FAILED)
+        fail(str(error))
 
 
 def _keep(folder: Path, drawn: object) -> None:
