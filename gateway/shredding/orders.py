@@ -58,14 +58,14 @@ class ShredOrders:
         """Carry out what is due. Raises CatalogErrors."""
         due = done = waiting = 0
         last: str | None = None
-        while page := await self._shreds.due(at or now(), after=last, limit=PAGE):
-            last = page[-1]
-            for tenant in page:
-                due += 1
-                if await self._execute(tenant):
-                    done += 1
-                else:
-                    waiting += 1
+        # One by one: a hold that comes while another order is carried out has to count.
+        while page := await self._shreds.due(at or now(), after=last, limit=1):
+            (last,) = page
+            due += 1
+            if await self._execute(last):
+                done += 1
+            else:
+                waiting += 1
         if due:
             log.warning("orders to destroy keys", due=due, done=done, waiting=waiting)
         return Executed(due, done, waiting)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from gateway.catalog import SqlCatalog, migrate, open_catalog
-from gateway.model import Tenant, microseconds, new_id, now
+from gateway.model import Retention, Tenant, microseconds, new_id, now
 from gateway.ports import Shred
 from gateway.shredding.orders import Executed, ShredOrders, Swept
-from keyservice.wire import ShredOrder
+from keyservice.wire import ShredOrder, SignedReceipt
 from tests.doubles.shred_keys import LedgerKeys, ledger_keys
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
@@ -22,6 +22,7 @@ class Site:
     """A key service and a catalog with three tenants."""
 
     def __init__(self, folder: Path, catalog: SqlCatalog) -> None:
+        self.bin = catalog.bin
         self.keys: LedgerKeys = ledger_keys(folder)
         self.shreds = catalog.shreds
         self.orders = ShredOrders(self.keys, self.keys, catalog, self.shreds)
@@ -68,6 +69,25 @@ async def test_whether_it_is_due_is_the_key_services_to_say(site: Site) -> None:
     site.keys.orders[FIRST] = None  # undone, and this catalog was not told
     assert await site.orders.run(START + DAY) == Executed(1, 0, 1)
     assert await site.orders.run(START + DAY) == Executed()
+
+
+async def test_a_hold_that_comes_while_others_are_carried_out_counts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tenant in (FIRST, SECOND, THIRD):
+        await site.order(tenant, 1)
+    site.keys.time = microseconds(START + DAY)
+    execute = site.keys.execute_shred
+
+    async def slowly(tenant: str, *, reason: str, request_id: str = "") -> SignedReceipt:
+        if tenant == FIRST:
+            await site.bin.retain(SECOND, Retention(hold=now() + DAY))
+        return await execute(tenant, reason=reason, request_id=request_id)
+
+    monkeypatch.setattr(site.keys, "execute_shred", slowly)
+    assert await site.orders.run(START + DAY) == Executed(2, 2, 0)
+    assert site.keys.executed == [FIRST, THIRD]
+    assert not (await site.shreds.shred(SECOND)).dead
 
 
 async def test_while_the_key_service_is_down_an_order_waits(site: Site) -> None:
