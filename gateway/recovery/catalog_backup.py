@@ -7,6 +7,7 @@ prove, not what a store says: a store that hides the newest can only make an old
 the future, taken by a clock that was ahead, is newer than none.
 """
 
+import re
 import zlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -51,6 +52,8 @@ REFERENCE: Final = "catalog"
 KEEP: Final = 30
 AHEAD: Final = timedelta(minutes=1)  # by how much the clocks of gateways may differ
 _PIECE: Final = 1 << 20
+_PLACE: Final = f"t/{SYSTEM}/"
+_COPY: Final = re.compile(rf"{_PLACE}([0-9a-f]{{32}})/envelope")
 _EVERYWHERE: Final = Quorum(primary=False, backups=0, everywhere=True)
 
 log = structlog.get_logger()
@@ -139,11 +142,10 @@ class CatalogBackups:
         Raises StoreErrors and KeyServiceErrors. One that does not open is left out, and logged.
         """
         found: dict[str, Copy] = {}
-        prefix = f"t/{SYSTEM}/"
-        keys = [stat.key async for stat in target.store.list(prefix)]
-        for name in keys:
-            blob = name.removeprefix(prefix).removesuffix("/envelope")
-            if name != envelope_key(SYSTEM, blob) or body_key(SYSTEM, blob) not in keys:
+        # In the order of the listing; what has another name was put there by somebody else.
+        keys = {stat.key: _COPY.fullmatch(stat.key) async for stat in target.store.list(_PLACE)}
+        for shape in keys.values():
+            if shape is None or body_key(SYSTEM, blob := shape[1]) not in keys:
                 continue
             try:
                 copy = await self._open(target, blob, request_id)

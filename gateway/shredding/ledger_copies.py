@@ -6,6 +6,7 @@ nothing is overwritten; that a target which does not answer, or holds what is no
 its turn; and that the catalog learns who is dead. It decides nothing: a forged entry is refused there.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ LARGEST: Final = 128 * 1024
 MOST: Final = 10_000  # objects that are read of a target in one run
 BATCH: Final = 1 << 20  # bytes of entries in one request
 MOST_AT_ONCE: Final = 200
+_NAME: Final = re.compile(r"[0-9a-f]{64}")
 
 log = structlog.get_logger()
 
@@ -96,7 +98,12 @@ class LedgerCopies:
         return await self._shreds.bury(dead) if dead else 0
 
     async def _listed(self, target: Target) -> set[str]:
-        return {stat.key.removeprefix(PREFIX) async for stat in target.store.list(PREFIX)}
+        names = [stat.key.removeprefix(PREFIX) async for stat in target.store.list(PREFIX)]
+        # What somebody put there by hand, such as the mark of a folder, no store of ours could read.
+        held = {name for name in names if _NAME.fullmatch(name)}
+        if strange := len(names) - len(held):
+            log.warning("ledger has strange neighbours", target=target.name, objects=strange)
+        return held
 
     async def _unknown(
         self, target: Target, names: set[str], known: dict[str, LedgerEntry]

@@ -40,6 +40,10 @@ class FaultyStore(MemoryStore):
         await self.step(f"put {key.rsplit('/', 1)[1]}")
         await super().put(key, piece)
 
+    def have(self, key: str, data: bytes) -> None:
+        """Hold an object of somebody else's making, under any name."""
+        self._create(key, data)
+
     async def replace(self, key: str, piece: Piece) -> None:
         check(piece)
         await self.step(f"replace {key.rsplit('/', 1)[1]}")

@@ -153,6 +153,15 @@ async def test_a_store_cannot_pass_off_something_else(site: Site) -> None:
     assert [each.taken for each in await backups.copies(site.east)] == [copy.taken]
 
 
+@pytest.mark.parametrize("blob", ["", "README", "a/b", "A" * 32, "0" * 300])
+async def test_objects_with_strange_names_hide_no_copy(site: Site, blob: str) -> None:
+    made = await site.backups().make(["east"])
+    for name in (body_key, envelope_key):
+        site.bench.east.have(name(SYSTEM, blob), b"made by hand")
+    assert [each.taken for each in await site.backups().copies(site.east)] == [made.taken]
+    assert (await site.backups(keep=1).make(["east"])).pruned == 1
+
+
 @pytest.mark.parametrize("damage", ["flip", "short", "long"])
 async def test_a_damaged_copy_loads_nothing(site: Site, damage: str) -> None:
     await site.bench.store(bytes(5000), "a")

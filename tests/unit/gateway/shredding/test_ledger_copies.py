@@ -119,6 +119,23 @@ async def test_what_a_target_planted_is_refused_and_keeps_nothing_out(
     await forger.ledger_file.close()
 
 
+@pytest.mark.parametrize("name", ["", "README.txt", "a/b", "A" * 64, "0" * 300])
+async def test_an_object_with_a_strange_name_keeps_nothing_from_its_target(
+    site: Site, name: str
+) -> None:
+    first, second = [await site.keys.kill(tenant) for tenant in TENANTS[:2]]
+    for store in site.stores:
+        store.have(PREFIX + name, b"made by hand")
+        await store.put(PREFIX + first.hash, piece(first.text.encode()))
+    await site.keys.ledger_file.close()
+    (site.folder / "shred.ledger").unlink()
+    site.keys = ledger_keys(site.folder)
+    await site.keys.add_to_ledger([second.text])
+    found = await site.copies().run()
+    assert (found.taken, found.entries, found.stored, found.failed) == (1, 2, 2, {})
+    assert site.dead() == TENANTS[:2]
+
+
 async def test_a_target_that_is_down_keeps_no_other_from_its_copy(site: Site) -> None:
     await site.keys.kill(TENANTS[0])
     site.stores[0].fail = StoreUnavailable("down")
