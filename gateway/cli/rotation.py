@@ -1,5 +1,7 @@
 """`sealgate tenant rotation`: how often a tenant's keys are rotated."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,14 +55,14 @@ def rotation(
     if default and (never or kek or root):
         fail("--default goes with no other schedule", USAGE)
     settings = settings_of(config)
-    wanted = Rotation(_span("--kek", kek), _span("--root", root))
-    if never:
-        zero = timedelta()
-        wanted = Rotation(
-            zero if wanted.kek is None else wanted.kek, zero if wanted.root is None else wanted.root
-        )
-    changes = default or never or kek is not None or root is not None
-    _show(run(_set(settings, tenant, wanted if changes else None, whole=default)), as_json=as_json)
+    rest = timedelta() if never else None
+    spans = {"kek": _span("--kek", kek) or rest, "root": _span("--root", root) or rest}
+    wanted = {name: span for name, span in spans.items() if span is not None}
+
+    def changed(now: Rotation) -> Rotation:
+        return Rotation() if default else replace(now, **wanted)
+
+    _show(run(_agree(settings, tenant, changed)), as_json=as_json)
 
 
 def _span(option: str, text: str | None) -> timedelta | None:
@@ -77,19 +79,14 @@ def _span(option: str, text: str | None) -> timedelta | None:
     return span
 
 
-async def _set(
-    settings: Settings, tenant: str, wanted: "Rotation | None", *, whole: bool
+async def _agree(
+    settings: Settings, tenant: str, changed: "Callable[[Rotation], Rotation]"
 ) -> "Schedule":
-    from gateway.ports import Rotation  # noqa: PLC0415 - as above
-
     async with opened(settings) as wired:
-        if wanted is not None:
-            now = Rotation() if whole else await wired.wraps.schedule(tenant)
-            kek = now.kek if wanted.kek is None else wanted.kek
-            root = now.root if wanted.root is None else wanted.root
-            await wired.wraps.set_schedule(tenant, Rotation(kek, root))
-        tier = (await wired.services.tenants.get(tenant)).tier
-        return await wired.custody.schedules.of(tenant, tier)
+        found, _ = await wired.services.agreements.change(
+            tenant, lambda now: replace(now, rotation=changed(now.rotation))
+        )
+        return await wired.custody.schedules.of(tenant, found.tier)
 
 
 def _show(schedule: "Schedule", *, as_json: bool) -> None:

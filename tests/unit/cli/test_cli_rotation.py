@@ -82,6 +82,13 @@ def test_what_makes_no_schedule(site: Site, options: list[str], said: str) -> No
     assert site.says() == ((90, False), (0, False))
 
 
+def test_what_nobody_agrees_to_is_refused_as_by_http(site: Site) -> None:
+    done = site.call("--kek", "30d", "--root", "36501d")
+    assert done.exit_code == 1
+    assert done.stderr == "sealgate: keys are rotated every 36500 days at the least, or never: 0\n"
+    assert site.says("--root", "36500d") == ((90, False), (36500, True))
+
+
 def test_a_tenant_that_is_not_there(site: Site) -> None:
     site.tenant = new_id()
     for options in ([], ["--kek", "30d"]):
