@@ -22,6 +22,7 @@ from gateway.cli.command import (
     target_of,
     teach,
 )
+from gateway.cli.pace import Parallel, Rate, Requests, paced
 from gateway.model import now
 from gateway.ports import Lag
 from gateway.settings.config import Settings
@@ -39,6 +40,7 @@ HELP = teach(
     "for that.",
     "sealgate repair --dry-run",
     "sealgate repair --target singapore --until-done",
+    "sealgate repair --target singapore --until-done --rate 200 --parallel 16",
     "sealgate repair --tenant ID --json",
     codes="Exit codes: 0 nothing is missing, 3 done but something failed or is still missing, "
     "1 it could not go on, 2 wrong usage or settings, 130 interrupted: what it held is given back.",
@@ -55,11 +57,20 @@ def repair(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is missing, and change nothing.")
     ] = False,
+    rate: Rate = None,
+    requests: Requests = None,
+    parallel: Parallel = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Repair once."""
-    settings = settings_of(config)
+    settings = paced(
+        settings_of(config),
+        "repair",
+        bytes_per_second=rate,
+        requests_per_second=requests,
+        parallel=parallel,
+    )
     names = [each.name for each in settings.targets]
     if target is not None:
         target_of(settings, target)

@@ -25,6 +25,7 @@ from gateway.cli.command import (
     time_of,
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
+from gateway.cli.pace import Envelopes, Parallel, Requests, paced
 from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ HELP = teach(
     "sealgate rotate kek --tenant ID",
     "sealgate rotate kek --all --dry-run",
     "sealgate rotate kek --tenant ID --before 2026-01-01",
+    "sealgate rotate kek --all --rate 200 --requests 100",
     "sealgate rotate kek --attachment ID/reports/2025.pdf",
     "sealgate rotate kek --tenant ID --tenant OTHER --finish --json",
     codes="Exit codes: 0 nothing that was chosen is under an older KEK, 3 done but something is left (a "
@@ -84,6 +86,9 @@ def kek(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is to be done, and change nothing.")
     ] = False,
+    rate: Envelopes = None,
+    requests: Requests = None,
+    parallel: Parallel = None,
     certificate: Certificate = None,
     private_key: PrivateKey = None,
     config: Config = None,
@@ -98,7 +103,13 @@ def kek(
         asked.tenants = [owner]
         if not asked.reference:
             fail("an attachment is named by its tenant, a slash, and its reference", USAGE)
-    settings = acting(config, certificate, private_key)
+    settings = paced(
+        acting(config, certificate, private_key),
+        "rotation",
+        envelopes_per_second=rate,
+        requests_per_second=requests,
+        parallel=parallel,
+    )
     os.nice(NICE)
     if dry_run:
         _show_plans(*run(_plan(settings, asked)), as_json=as_json)

@@ -22,6 +22,7 @@ from gateway.cli.command import (
     target_of,
     teach,
 )
+from gateway.cli.pace import Parallel, Rate, Requests, paced
 from gateway.errors import first
 from gateway.settings.config import Settings
 
@@ -36,6 +37,7 @@ HELP = teach(
     "themselves. What is found is recorded, so that repair mends it; nothing is written to a store. A "
     "scrub with --all that was interrupted goes on where it was, once it is run again.",
     "sealgate scrub --target singapore --all",
+    "sealgate scrub --target singapore --all --rate 200 --parallel 16",
     "sealgate scrub --orphans --json",
     "sealgate scrub --tenant ID --all",
     "sealgate scrub --target singapore --sample-keys 100",
@@ -82,11 +84,20 @@ def scrub(
         bool,
         typer.Option("--orphans", help="Compare the listing with the catalog, and read nothing."),
     ] = False,
+    rate: Rate = None,
+    requests: Requests = None,
+    parallel: Parallel = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Scrub once."""
-    settings = settings_of(config)
+    settings = paced(
+        settings_of(config),
+        "scrub",
+        bytes_per_second=rate,
+        requests_per_second=requests,
+        parallel=parallel,
+    )
     if target is not None:
         target_of(settings, target)
     if orphans and tenant is not None:
