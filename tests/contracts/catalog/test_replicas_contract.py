@@ -21,6 +21,7 @@ from tests.contracts.catalog.samples import (
     put,
     version_of,
 )
+from tests.service.http.eventually import eventually
 
 LEASE = timedelta(seconds=60)
 HOUR = timedelta(hours=1)
@@ -347,6 +348,7 @@ async def test_a_claim_whose_answer_was_lost_costs_one_lease(
     catalog: SqlCatalog, tenant: str, clock: FakeClock
 ) -> None:
     versions, random = await _several(catalog, tenant, 12), Random(5)
+    every = {version.id for version in versions}
     for _ in versions:
         call = asyncio.ensure_future(_claim(catalog, limit=1))
         await asyncio.sleep(random.uniform(0, 0.004))
@@ -354,16 +356,27 @@ async def test_a_claim_whose_answer_was_lost_costs_one_lease(
         with suppress(asyncio.CancelledError):
             await call
     clock.now = START + LEASE
-    gaps = await _claim(catalog)
-    assert {gap.version.id for gap in gaps} == {version.id for version in versions}
-    for gap in gaps:
+    gaps: dict[str, Gap] = {}
+
+    async def claimed() -> bool:  # the server may still be undoing what was cancelled
+        gaps.update((gap.version.id, gap) for gap in await _claim(catalog))
+        return gaps.keys() == every
+
+    await eventually(claimed)
+    for gap in gaps.values():
         call_filled = asyncio.ensure_future(catalog.replicas.filled(gap, gap.version.kek))
         await asyncio.sleep(random.uniform(0, 0.004))
         call_filled.cancel()
         with suppress(asyncio.CancelledError):
             await call_filled
     clock.now = START + 2 * LEASE
-    left = {gap.version.id for gap in await _claim(catalog)}
-    for version in versions:
-        whole = (await _states(catalog, version))["backup"] is WHOLE
-        assert whole != (version.id in left)
+    left: set[str] = set()
+
+    async def filled_or_left() -> bool:
+        left.update(gap.version.id for gap in await _claim(catalog))
+        states = {version.id: await _states(catalog, version) for version in versions}
+        whole = {each for each, state in states.items() if state["backup"] is WHOLE}
+        assert not whole & left
+        return whole | left == every
+
+    await eventually(filled_or_left)
