@@ -23,6 +23,7 @@ from gateway.model import ReplicaState, Version, moment
 from gateway.ports import REPLACED, Recovered
 
 _LEFTOVERS = tables.leftovers
+_UPLOADS = tables.uploads
 _VERSIONS = tables.versions
 _NEW = insert_new(_LEFTOVERS, ["blob"])
 # What a reseal was writing when the catalog was copied may have been switched to since.
@@ -52,13 +53,11 @@ def choose(connection: Connection, found: Sequence[Recovered]) -> Chosen:
         version, row = each.version, rows.get(each.version.id)
         sealed = each.sealed or version.created
         known = last.get(version.id) or (None if row is None else _sealed(row))
-        if row is not None and row.blob == version.blob:
-            chosen.taken.append(each)
-        elif version.blob in over:
+        if version.blob in over:
             chosen.leave(version)
         elif row is not None and row.purging is not None:
             chosen.refused[version.blob] = "purged"
-        elif known is None:
+        elif (row is not None and row.blob == version.blob) or known is None:
             chosen.taken.append(each)
         elif sealed > known:
             chosen.later.append(version)
@@ -69,6 +68,24 @@ def choose(connection: Connection, found: Sequence[Recovered]) -> Chosen:
         if version.blob not in chosen.refused:
             last[version.id] = max(sealed, known or sealed)
     return chosen
+
+
+def lost(connection: Connection, begun: Sequence[Recovered]) -> frozenset[str]:
+    """Of blobs that an upload or a reseal was writing, return those that nothing names any more.
+
+    What does still name one is locked, and whoever purges removes what names a blob last.
+    """
+    blobs = sorted(each.version.blob for each in begun)
+    named: set[str] = set()
+    for page in contents.slices(blobs):
+        uploads = select(_UPLOADS.c.blob).where(_UPLOADS.c.blob.in_(page))
+        written = select(_LEFTOVERS.c.blob).where(_LEFTOVERS.c.blob.in_(page))
+        for rows, column in ((uploads, _UPLOADS.c.blob), (written, _LEFTOVERS.c.blob)):
+            locked = rows.order_by(column).with_for_update(key_share=True)
+            named |= set(connection.scalars(locked))
+    # Behind them: what an upload or a reseal let go of has become a version's by then, if ever.
+    named |= {row.blob for row in _rows(connection, begun).values()}
+    return frozenset(blobs) - named
 
 
 def place(connection: Connection, chosen: Chosen, target: str, clock: Clock) -> None:

@@ -67,10 +67,16 @@ class SqlRecovery:
         return frozenset(blobs) - found
 
     async def add(
-        self, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str
+        self,
+        tenants: Sequence[Tenant],
+        found: Sequence[Recovered],
+        target: str,
+        begun: frozenset[str] = frozenset(),
     ) -> Mapping[str, str]:
         """Implement `Recovery.add`."""
-        return await self._database.write(bound(_add, tenants, found, target, self._clock))
+        return await self._database.write(
+            bound(_add, tenants, found, target, begun=begun, clock=self._clock)
+        )
 
     async def settle(self) -> Settled:
         """Implement `Recovery.settle`."""
@@ -92,9 +98,13 @@ def _add(
     tenants: Sequence[Tenant],
     found: Sequence[Recovered],
     target: str,
+    *,
+    begun: frozenset[str],
     clock: Clock,
 ) -> Mapping[str, str]:
     refused = {each.version.blob: "reference" for each in found if not storable(each.reference)}
+    lost = newest.lost(connection, [each for each in found if each.version.blob in begun])
+    refused |= dict.fromkeys(lost, "purged")
     good = [each for each in found if each.version.blob not in refused]
     if not good:
         return refused

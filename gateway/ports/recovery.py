@@ -48,9 +48,16 @@ class Recovery(Protocol):
         """
 
     async def add(
-        self, tenants: Sequence[Tenant], found: Sequence[Recovered], target: str
+        self,
+        tenants: Sequence[Tenant],
+        found: Sequence[Recovered],
+        target: str,
+        begun: frozenset[str] = frozenset(),
     ) -> Mapping[str, str]:
         """Add what is not there yet, as stored on `target`; tenants that are there stay as they are.
+
+        `begun` are blobs that were `Catalog.running` before they were `missing`, and before they were read:
+        such a one can be purged in the meantime. So it is added only while something still names it.
 
         Of several blobs of one version, those that are there included, the one that was sealed last is the
         version's, on `target` alone as far as is known, and the others are leftovers from now on, as after
@@ -59,7 +66,7 @@ class Recovery(Protocol):
         Returns why versions were refused, by blob: `REPLACED` (it is such a leftover), `duplicate` (there
         under another blob that was sealed at the same time), `foreign`
         (the attachment is there as another tenant's or under another reference), `purged` (it is
-        being purged), or `reference` (one that no catalog can hold).
+        being purged, or the blob was since it was read), or `reference` (one that no catalog can hold).
         """
 
     async def settle(self) -> Settled:

@@ -67,6 +67,7 @@ class Batch:
     reason: str = ""
     found: Sequence[Recovered] = ()
     refused: dict[str, str] = field(default_factory=dict)
+    begun: frozenset[str] = frozenset()  # what somebody was writing before it was read
 
 
 class Envelopes:

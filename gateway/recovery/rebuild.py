@@ -232,9 +232,14 @@ class Rebuild:
         """Take what the catalog lacks, batch by batch; the next one is read while one is dealt with."""
         envelopes = Envelopes(source.store, self._keys, patience=self._patience())
         ready: asyncio.Queue[Batch | None] = asyncio.Queue(1)
+        begun = frozenset[str]()
 
         async def wanted(offers: Sequence[Offer]) -> set[str]:
-            blobs = await self._recovery.missing([offer.blob for offer in offers])
+            nonlocal begun
+            listed = [offer.blob for offer in offers]
+            # First: what became a version, and was purged, in between is gone before it is read.
+            begun = await self._catalog.running(listed)
+            blobs = await self._recovery.missing(listed)
             report.envelopes += len(offers)
             report.known += len(offers) - len(blobs)
             return set(blobs)
@@ -243,7 +248,7 @@ class Rebuild:
             async with aclosing(envelopes.offers(report.listing)) as offers:
                 async for batch in envelopes.batches(offers, wanted):
                     if batch:
-                        await ready.put(await envelopes.open(batch))
+                        await ready.put(replace(await envelopes.open(batch), begun=begun))
             await ready.put(None)
 
         try:
@@ -268,7 +273,9 @@ class Rebuild:
             report.older += len(batch.found) - len(found)
         contradicted: dict[str, str] = {}
         if found and batch.keys is not None:
-            contradicted = dict(await self._recovery.add([batch.keys], found, source.name))
+            contradicted = dict(
+                await self._recovery.add([batch.keys], found, source.name, batch.begun)
+            )
         replaced = [blob for blob, reason in contradicted.items() if reason == REPLACED]
         report.added += len(found) - len(contradicted)
         report.replaced += len(replaced)

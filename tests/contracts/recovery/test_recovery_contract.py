@@ -16,9 +16,11 @@ from tests.contracts.catalog.samples import (
     FakeClock,
     Time,
     at,
+    kek_of,
     new_operation,
     new_upload,
     put,
+    version_of,
 )
 
 TENANT = Tenant(new_id(), "business", START + timedelta(days=1))
@@ -270,6 +272,83 @@ async def test_what_is_being_purged_stays_so(catalog: SqlCatalog, tenant: str) -
     assert doomed.version.id == gone.id
     assert await catalog.bin.trashed(tenant) == []
     assert len(await catalog.list(tenant, "", None, 9)) == 1
+
+
+async def test_what_was_purged_while_it_was_read_stays_away(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    committed, forgotten, runs = (new_upload(tenant) for _ in range(3))
+    read = []
+    for upload in (committed, forgotten, runs):
+        version = version_of(upload, await catalog.begin(upload, upload.id))
+        read.append(Recovered(version, upload.id))
+    begun = await catalog.running([each.version.blob for each in read])
+    first = read[0].version
+    await catalog.commit(first, {"east": ReplicaState.STORED}, ANY, None)
+    await purge(catalog, tenant, committed.id)
+    await catalog.fence(forgotten.id)
+    await catalog.forget(forgotten.id)
+
+    refused = await catalog.recovery.add([], read, "east", begun)
+
+    assert refused == {first.blob: "purged", forgotten.blob: "purged"}
+    assert await catalog.known([committed.blob, forgotten.blob]) == set()
+    assert await catalog.recovery.settle() == Settled(1, 0, 0)
+    assert [each.version.id for each in await catalog.list(tenant, "", None, 9)] == [runs.id]
+    assert await catalog.bin.trashed(tenant) == []
+
+
+async def test_what_was_committed_while_it_was_read_is_as_it_was(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    upload = new_upload(tenant)
+    version = version_of(upload, await catalog.begin(upload, "report"))
+    begun = await catalog.running([upload.blob])
+    await catalog.commit(version, {"east": ReplicaState.STORED}, ANY, None)
+    assert await catalog.recovery.add([], [Recovered(version, "report")], "east", begun) == {}
+    assert await catalog.recovery.settle() == Settled()
+    assert (await catalog.find(tenant, "report")).version == version
+
+
+async def test_what_a_reseal_gave_up_while_it_was_read_replaces_nothing(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    version = await put(catalog, tenant, "report")
+    new = replace(version, blob=new_id(), kek=kek_of(tenant, 2))
+    assert await catalog.wraps.intend(version, new.blob, new.kek)
+    begun = await catalog.running([new.blob])
+    await catalog.wraps.abandon(new.blob)
+    await catalog.wraps.leftover_gone(new.blob)
+    sealed = version.created + timedelta(days=1)
+    refused = await catalog.recovery.add([], [Recovered(new, "report", sealed)], "east", begun)
+    assert refused == {new.blob: "purged"}
+    assert (await catalog.find(tenant, "report")).version == version
+    assert await catalog.known([new.blob]) == set()
+
+
+async def test_a_version_that_is_being_purged_gets_no_replica_back(
+    catalog: SqlCatalog, tenant: str
+) -> None:
+    old = await put(catalog, tenant, "report")
+    await put(catalog, tenant, "report")
+    await catalog.bin.retain(tenant, Retention(trash=timedelta(), versions=0))
+    assert await catalog.bin.doom(9) == 1
+    for target in ("primary", "backup", "east"):
+        await catalog.bin.gone(old.id, target)
+
+    refused = await catalog.recovery.add([], [Recovered(old, "report")], "east")
+
+    assert refused == {old.blob: "purged"}
+    assert await catalog.bin.purge(old.id)
+
+
+async def purge(catalog: SqlCatalog, tenant: str, reference: str) -> None:
+    """Do to an attachment what a purge does, once no target holds anything of it."""
+    version = (await catalog.find(tenant, reference)).version
+    await catalog.trash(tenant, reference, ANY)
+    await catalog.bin.doom_now(tenant, version.attachment)
+    await catalog.bin.gone(version.id, "east")
+    assert await catalog.bin.purge(version.id)
 
 
 async def test_what_was_replaced_or_superseded_is_kept_from_now_on(catalog: SqlCatalog) -> None:

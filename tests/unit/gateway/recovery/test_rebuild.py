@@ -10,8 +10,9 @@ import pytest
 
 from gateway.attachments.tenants import Tenants
 from gateway.attachments.tokens import Tokens
+from gateway.duties.purger import Purger
 from gateway.errors import CatalogConflict, NotFound, StoreUnavailable
-from gateway.model import Precondition, Right, now
+from gateway.model import Precondition, ReplicaState, Right, Upload, now
 from gateway.ports import Recovery, RunState, Settled
 from gateway.recovery.rebuild import UNKNOWN
 from gateway.targets.quorum import Role, Target
@@ -95,6 +96,34 @@ async def test_merge_adds_what_is_missing_and_no_more(site: Site) -> None:
     assert (report.known, report.added, report.settled) == (2, 1, Settled(1, 1, 1))
     assert await bench.read("a") == b"second"
     assert await bench.read("b") == b"only here"
+
+
+async def test_merge_brings_nothing_back_that_was_purged_while_it_was_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = site.bench
+    version = (await bench.store(b"content")).version
+    lost, bench.catalog = bench.catalog, await site.new_catalog()
+    await bench.catalog.add_tenant(await lost.tenant(bench.tenant))
+    await bench.catalog.begin(
+        Upload(version.id, bench.tenant, version.attachment, version.blob, now(), now()), "report"
+    )
+    unwrap = bench.keys.unwrap
+
+    async def late(*arguments: Any, **options: Any) -> Any:
+        stored = {target.name: ReplicaState.STORED for target in bench.targets}
+        await bench.catalog.commit(version, stored, Precondition(), None)
+        await bench.catalog.trash(bench.tenant, "report", Precondition())
+        await bench.catalog.bin.doom_now(bench.tenant, version.attachment)
+        purger = Purger(bench.catalog.bin, bench.catalog.wraps, bench.targets)
+        assert (await purger.run()).gone == 1
+        return await unwrap(*arguments, **options)
+
+    monkeypatch.setattr(bench.keys, "unwrap", late)
+    report = await site.rebuild(bench.catalog).run(site.east, merge=True)
+
+    assert (report.added, report.refused) == (0, {"purged": 1})
+    assert await bench.catalog.list(bench.tenant, "", None, 9) == []
 
 
 async def test_what_was_deleted_is_back_unless_it_was_replaced(site: Site) -> None:
