@@ -94,7 +94,7 @@ def one_core() -> Iterator[None]:
 async def rates(stack: Stack, audit: Path, sizes: Sequence[int]) -> list[Timed]:
     """Rotate tenants of these sizes, one after another."""
     done = []
-    settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
+    settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment=False)
     async with open_core(settings, patience=60.0, late=True) as core:
         for size in sizes:
             done.append(await rotate(core, stack, audit, size))

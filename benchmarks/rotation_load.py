@@ -34,7 +34,7 @@ class Times:
 
 async def foreground(stack: Stack, home: Path) -> dict[str, float]:
     """Time requests by turns alone and beside a rotation; return p99s and their ratios."""
-    settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
+    settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment=False)
     alone, beside, moved = Times(), Times(), 0
     async with (
         open_core(settings, patience=60.0) as core,

@@ -1,26 +1,20 @@
-"""The settings: a TOML file, below the environment, below flags.
+"""The settings: what may be configured of the key service, section by section; `layered` reads them.
 
-Unknown settings are errors wherever they stand. Secrets are never values here, only the paths of
-files that hold them. Environment variables are `SEALGATE_KEYSERVICE_` and the name, with `__`
-between levels: `SEALGATE_KEYSERVICE_LISTEN__PORT=8443`.
+Secrets are never values here, only the paths of files that hold them.
 """
 
 from __future__ import annotations
 
-import os
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
-from pydantic_settings.exceptions import SettingsError
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from keyservice import layered
+from keyservice.layered import Layered, Section
 
 ENV_PREFIX = "SEALGATE_KEYSERVICE_"
 ENV_FILE = "SEALGATE_KEYSERVICE_CONFIG"
@@ -34,15 +28,7 @@ MountPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")]
 MAX_HELD = 1000
 
 
-class ConfigError(ValueError):
-    """The settings cannot be used; the message says which and why, without their values."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Listen(_Section):
+class Listen(Section):
     """Where callers connect: an address and port, or a Unix socket instead."""
 
     host: str = "127.0.0.1"
@@ -50,7 +36,7 @@ class Listen(_Section):
     unix_socket: Path | None = None
 
 
-class Tls(_Section):
+class Tls(Section):
     """The server's certificate and the CA whose client certificates are let in."""
 
     certificate: Path
@@ -58,27 +44,27 @@ class Tls(_Section):
     client_ca: Path
 
 
-class Development(_Section):
+class Development(Section):
     """A bearer token instead of TLS; over loopback or a Unix socket only."""
 
     token_file: Path
 
 
-class Probes(_Section):
+class Probes(Section):
     """A second, plain listener with nothing but the probes and the figures."""
 
     host: str = "127.0.0.1"
     port: Port
 
 
-class LocalRootSettings(_Section):
+class LocalRootSettings(Section):
     """A root key in a file and a folder of tenant records."""
 
     key_file: Path
     records: Path
 
 
-class AppRole(_Section):
+class AppRole(Section):
     """Log in with a role id and a secret id, each in a file."""
 
     role_id_file: Path
@@ -86,7 +72,7 @@ class AppRole(_Section):
     mount: str = "approle"
 
 
-class Kubernetes(_Section):
+class Kubernetes(Section):
     """Log in as the pod's service account."""
 
     role: str
@@ -94,7 +80,7 @@ class Kubernetes(_Section):
     mount: str = "kubernetes"
 
 
-class VaultSettings(_Section):
+class VaultSettings(Section):
     """Vault or OpenBao: where it is, how to log in, and the names that `setup-vault` made."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^/@?#]+/?$")]
@@ -124,7 +110,7 @@ class HeldAppRole(AppRole):
     mount: MountPath = "sealgate-approle"
 
 
-class HeldSettings(_Section):
+class HeldSettings(Section):
     """A Vault or OpenBao of a customer's own that holds the root key of their tenants.
 
     The names are those that the customer made there (`setup-held` prints the commands for it). The keys of no
@@ -150,7 +136,7 @@ class HeldSettings(_Section):
         return self
 
 
-class RootSettings(_Section):
+class RootSettings(Section):
     """Exactly one root."""
 
     local: LocalRootSettings | None = None
@@ -163,20 +149,20 @@ class RootSettings(_Section):
         return self
 
 
-class AuditSettings(_Section):
+class AuditSettings(Section):
     """The file of audit records; with `fsync` a record is on the disk before the answer."""
 
     file: Path
     fsync: bool = True
 
 
-class JournalSettings(_Section):
+class JournalSettings(Section):
     """How often the uses of each tenant's keys are summed up on its journal, in seconds."""
 
     every: Annotated[float, Field(ge=1, le=86400)] = 3600.0
 
 
-class LedgerSettings(_Section):
+class LedgerSettings(Section):
     """The shred ledger: its file, the key that signs it, and public keys whose entries are taken, too.
 
     Without names they lie beside the file of audit records.
@@ -187,7 +173,7 @@ class LedgerSettings(_Section):
     trusted: tuple[str, ...] = ()
 
 
-class ShredSettings(_Section):
+class ShredSettings(Section):
     """How many days an order to destroy keys waits, and the least that one administrator may order.
 
     The least is also how long a KEK was out of use before anybody may retire it.
@@ -205,7 +191,7 @@ class ShredSettings(_Section):
         return self
 
 
-class CacheSettings(_Section):
+class CacheSettings(Section):
     """How many KEKs are kept open, and how long for tenants that are created from now on."""
 
     capacity: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
@@ -214,16 +200,10 @@ class CacheSettings(_Section):
     max_ttl: Seconds = 3600.0
 
 
-class Settings(BaseSettings):
+class Settings(Layered):
     """Everything that the composition root reads."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
 
     listen: Listen = Listen()
     tls: Tls | None = None
@@ -266,39 +246,8 @@ class Settings(BaseSettings):
 
 
 def load(path: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings of the file, the environment and the flags; raise ConfigError."""
-    ours = {name for name in os.environ if name.startswith(ENV_PREFIX) and name != ENV_FILE}
-    unknown = sorted(ours - _known())
-    if unknown:
-        raise ConfigError(f"unknown environment variables: {', '.join(unknown)}")
-    if path is not None and not path.is_file():
-        raise ConfigError(f"no such configuration file: {path}")
-
-    class _Layered(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's shape
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            sources = (init_settings, env_settings)
-            if path is None:
-                return sources
-            return (*sources, TomlConfigSettingsSource(settings_cls, toml_file=path))
-
-    try:
-        return _Layered(**(flags or {}))
-    except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False)
-        ]
-        raise ConfigError("; ".join(faults)) from None
-    except (SettingsError, ValueError) as error:
-        raise ConfigError(f"settings cannot be read: {error}") from None
+    """Return the settings of the file, the environment and the flags. Raises ConfigError."""
+    return layered.load(Settings, path, flags, file_variable=ENV_FILE)
 
 
 def _demand_safe(url: str, certificate: Path | None, private_key: Path | None) -> None:
@@ -307,21 +256,3 @@ def _demand_safe(url: str, certificate: Path | None, private_key: Path | None) -
     host = urllib.parse.urlsplit(url).hostname
     if not url.startswith("https:") and host not in LOOPBACK:
         raise ValueError("url must be https unless it is on loopback")
-
-
-def _known() -> set[str]:
-    return {ENV_PREFIX + name.upper() for name in _names(Settings)}
-
-
-def _names(model: type[BaseModel]) -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield name
-        for section in _sections(field.annotation):
-            yield from (f"{name}__{inner}" for inner in _names(section))
-
-
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    candidates = (annotation, *getattr(annotation, "__args__", ()))
-    for candidate in candidates:
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            yield candidate

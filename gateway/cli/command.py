@@ -14,8 +14,9 @@ import typer
 import uvloop
 
 from gateway.errors import GatewayError, first
-from gateway.settings.config import ENV_FILE, ConfigError, Settings, load
+from gateway.settings.config import ENV_FILE, Settings, load
 from keyservice import commandline, logs
+from keyservice.layered import ConfigError
 
 if TYPE_CHECKING:
     from gateway.wiring.core import Core

@@ -10,8 +10,9 @@ import typer
 from gateway.cli.command import USAGE, Config, run, settings_of, teach
 from gateway.processes import figures
 from gateway.processes import workers as workers_of
-from gateway.settings.config import ConfigError, Settings
+from gateway.settings.config import Settings
 from keyservice import logs
+from keyservice.layered import ConfigError
 
 _FILES = 65536
 _YOUNG = 10_000  # objects made, and not yet gone again, before the collector looks at them; not 700

@@ -12,7 +12,7 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
-from gateway.settings.config import ConfigError
+from keyservice.layered import ConfigError
 
 CHECK = teach(
     "Load the settings and every file they name, start nothing, and say what is wrong.",

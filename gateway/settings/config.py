@@ -1,23 +1,15 @@
-"""The settings: a TOML file, below the environment, below flags.
+"""The settings: what may be configured of the gateway and its commands; `keyservice.layered` reads them.
 
-Unknown settings are errors wherever they stand. Secrets are never values here, only the paths of
-files that hold them. Environment variables are `SEALGATE_` and the name, with `__` between levels:
-`SEALGATE_LISTEN__PORT=8080`; a list such as the targets is given there as JSON.
+Secrets are never values here, only the paths of files that hold them.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
-from pydantic_settings.exceptions import SettingsError
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from gateway.settings.sections import (
     CatalogBackupSettings,
@@ -30,21 +22,18 @@ from gateway.settings.sections import (
     RotationSettings,
     ScrubSection,
     Seconds,
-    Section,
     ShredSection,
     WorkerSettings,
 )
 from gateway.targets.quorum import Quorum
+from keyservice import layered
+from keyservice.layered import ConfigError, Layered, Section
 
 PREFIX = "SEALGATE_"
 ENV_FILE = "SEALGATE_CONFIG"
 OTHERS = ("SEALGATE_KEYSERVICE_",)  # settings of the other command, which may share a machine
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-
-
-class ConfigError(ValueError):
-    """The settings cannot be used; the message says which and why, without secrets."""
 
 
 class Listen(Section):
@@ -183,16 +172,10 @@ class FailoverSettings(Section):
     refresh: Annotated[float, Field(ge=0.1, le=60)] = 2.0
 
 
-class Settings(BaseSettings):
+class Settings(Layered):
     """Everything that the composition root reads."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     listen: Listen = Listen()
     tls: Tls | None = None
@@ -244,58 +227,14 @@ class Settings(BaseSettings):
 
 
 def load(
-    path: Path | None,
-    flags: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] | None = None,
+    path: Path | None, flags: Mapping[str, Any] | None = None, *, environment: bool = True
 ) -> Settings:
     """Return the settings of the file, the environment and the flags. Raises ConfigError."""
-    environment = os.environ if environment is None else environment
-    if unknown := sorted(set(_ours(environment)) - {PREFIX + n.upper() for n in _names(Settings)}):
-        raise ConfigError(f"unknown environment variables: {', '.join(unknown)}")
     if path is None:
         raise ConfigError(f"name a configuration file with --config or {ENV_FILE}")
-    if not path.is_file():
-        raise ConfigError(f"no such configuration file: {path}")
-
-    class _Layered(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's shape
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            toml = TomlConfigSettingsSource(settings_cls, toml_file=path)
-            return (init_settings, env_settings, toml)
-
-    try:
-        return _Layered(**(flags or {}))
-    except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False)
-        ]
-        raise ConfigError("; ".join(faults)) from None
-    except (SettingsError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def _ours(environment: Mapping[str, str]) -> Iterator[str]:
-    return (
-        name
-        for name in environment
-        if name.startswith(PREFIX) and not name.startswith(OTHERS) and name != ENV_FILE
+    return layered.load(
+        Settings, path, flags, file_variable=ENV_FILE, others=OTHERS, environment=environment
     )
-
-
-def _names(model: type[BaseModel]) -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield name
-        for section in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(section, type) and issubclass(section, BaseModel):
-                yield from (f"{name}__{inner}" for inner in _names(section))
 
 
 def secret(path: Path | None) -> str | None:

@@ -3,18 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from keyservice.layered import Section
 
 MiB = 1024 * 1024
 
 Seconds = Annotated[float, Field(ge=0, le=30 * 86400)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class Section(BaseModel):
-    """A table of the settings: nothing unknown is in it, and nothing of it is shown in errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ReaperSettings(Section):

@@ -1,10 +1,11 @@
 """The composition root's page of adapters: what the settings say, as what an adapter takes."""
 
-from gateway.settings.config import ConfigError, FolderTarget, Settings, secret
+from gateway.settings.config import FolderTarget, Settings, secret
 from gateway.settings.config import Target as TargetSettings
 from gateway.stores.open import FolderSettings
 from gateway.stores.s3_settings import S3Settings
 from keyservice.client.client import KeyServiceClient
+from keyservice.layered import ConfigError
 
 
 def catalog_url(settings: Settings) -> str:

@@ -18,10 +18,11 @@ from gateway.http.connection import Runner, TcpSite
 from gateway.http.crowd import Caps, Crowd
 from gateway.http.health import DRAINING
 from gateway.http.server import application
-from gateway.settings.config import ConfigError, FolderTarget, Settings
+from gateway.settings.config import FolderTarget, Settings
 from gateway.wiring import schedule, work
 from gateway.wiring.adapters import catalog_url, key_client, store_settings
 from gateway.wiring.core import open_core
+from keyservice.layered import ConfigError
 
 log = structlog.get_logger()
 

@@ -39,7 +39,7 @@ from gateway.repair.inventory import Inventory
 from gateway.repair.repairer import Repairer
 from gateway.repair.scrub import Scrub
 from gateway.rotation.overdue import Overdue
-from gateway.settings.config import ConfigError, Settings
+from gateway.settings.config import Settings
 from gateway.shredding.ledger_copies import LedgerCopies
 from gateway.shredding.orders import ShredOrders
 from gateway.stores.open import open_store
@@ -55,6 +55,7 @@ from gateway.wiring.adapters import catalog_url, key_client, store_settings
 from gateway.wiring.keydesk import Custody, custody
 from gateway.wiring.rescue import Rescue, rescue
 from keyservice.client.client import KeyServiceClient
+from keyservice.layered import ConfigError
 from keyservice.wire import Unavailable
 
 

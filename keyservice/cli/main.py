@@ -22,8 +22,9 @@ from keyservice.cli.held import HELD, setup_held
 from keyservice.cli.vault import VAULT, setup_vault
 from keyservice.client.client import KeyServiceClient
 from keyservice.commandline import FAILED, USAGE, teach
-from keyservice.config import ENV_FILE, ConfigError, Settings, load
+from keyservice.config import ENV_FILE, Settings, load
 from keyservice.files import read_secret
+from keyservice.layered import ConfigError
 from keyservice.wire import KeyServiceError
 from keyservice.wiring import app as composition
 

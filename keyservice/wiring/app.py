@@ -28,7 +28,6 @@ from keyservice.access.policy import Gate, allow_all
 from keyservice.access.policy_file import PolicyFile, load
 from keyservice.config import (
     AppRole,
-    ConfigError,
     HeldSettings,
     Kubernetes,
     Listen,
@@ -51,6 +50,7 @@ from keyservice.journal.told import ToldImport
 from keyservice.keys.keyring import Keyring
 from keyservice.keys.metered import MeteredRoot
 from keyservice.keys.rewrapping import Rewrapping
+from keyservice.layered import ConfigError
 from keyservice.metrics import Metrics
 from keyservice.ports import KeyImport, KeyStore, Root, RootStatus
 from keyservice.records import Tier

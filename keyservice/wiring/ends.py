@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from envelope.signature import Signer
 from keyservice.access.policy import Caller, Operation
-from keyservice.config import ConfigError, Settings
+from keyservice.config import Settings
 from keyservice.desk.change import Changes
 from keyservice.desk.desk import Call, Desk
 from keyservice.keys.keyring import Keyring
+from keyservice.layered import ConfigError
 from keyservice.metrics import Metrics
 from keyservice.ports import KeyStore, Root
 from keyservice.shredding.destruction import Destroyer

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from keyservice.config import ConfigError, HeldSettings, RootSettings, Settings, VaultSettings
+from keyservice.config import HeldSettings, RootSettings, Settings, VaultSettings
 from keyservice.keys.metered import MeteredRoot
 from keyservice.keys.roots import Roots
+from keyservice.layered import ConfigError
 from keyservice.local import key_file
 from keyservice.local.importing import LocalImport
 from keyservice.local.journal import FolderJournal

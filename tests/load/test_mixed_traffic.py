@@ -128,7 +128,7 @@ async def _again(place: Place, token: str, above: str, journal: Journal, course:
 
 async def _nothing_is_left(place: Place) -> None:
     """Reap once, as every gateway does now and then, and look at the catalog and the stores."""
-    settings = await asyncio.to_thread(load, place.home / "gateway.toml", environment={})
+    settings = await asyncio.to_thread(load, place.home / "gateway.toml", environment=False)
     async with open_core(settings) as core:
         await core.reaper.uploads()
         assert await core.catalog.stale(timedelta(), 10) == []

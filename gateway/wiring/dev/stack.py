@@ -58,7 +58,7 @@ async def running(place: Place, screen: Screen, *, port: int) -> AsyncIterator[S
             screen.say(f"port {port} is taken, so this uses {chosen}", "yellow")
         keyservice_port = None if place.socket is not None else stack.enter_context(kept_port(0))
         place.configure(port=chosen, keyservice_port=keyservice_port)
-        settings = load(place.gateway_config, environment={})
+        settings = load(place.gateway_config, environment=False)
         screen.row("configuration", f"{place.shown(place.gateway_config)} and keyservice.toml")
         keys = await stack.enter_async_context(_child(place, "key service", "keyservice"))
         with screen.busy("preparing the catalog"):

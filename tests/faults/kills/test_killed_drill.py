@@ -40,7 +40,7 @@ async def config(tmp_path: Path) -> AsyncIterator[Path]:
     await migrate(stack.catalog)
     await asyncio.to_thread(stack.keys.start)
     try:
-        settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
+        settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment=False)
         async with open_core(settings) as core:
             tenant = (await core.services.tenants.create()).id
             for number in range(VERSIONS):

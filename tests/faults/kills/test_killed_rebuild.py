@@ -83,7 +83,7 @@ async def lost(tmp_path: Path) -> AsyncIterator[Lost]:
     pristine = catalog.read_bytes()
     await asyncio.to_thread(stack.keys.start)
     try:
-        settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
+        settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment=False)
         async with open_core(settings) as core:
             tenant = (await core.services.tenants.create()).id
             known = await fill(core, tenant, [f"a{number}" for number in range(BEFORE)])

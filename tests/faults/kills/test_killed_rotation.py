@@ -80,7 +80,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     await migrate(stack.catalog)
     await asyncio.to_thread(stack.keys.start)
     try:
-        settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
+        settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment=False)
         async with open_core(settings) as core:
             tenant = (await core.services.tenants.create()).id
             made = Site(stack, settings, core, tenant)

@@ -59,7 +59,7 @@ class Site:
 
     def settings(self) -> Settings:
         """Return the gateway's settings."""
-        return load(self.stack.home / "gateway.toml", environment={})
+        return load(self.stack.home / "gateway.toml", environment=False)
 
     def folder(self, target: str) -> Path:
         """Return where a target keeps its objects as files."""

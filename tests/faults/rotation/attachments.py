@@ -43,7 +43,7 @@ async def get(client: Client, tenant: str, name: str) -> bytes:
 
 @asynccontextmanager
 async def opened(site: Stack) -> AsyncIterator[Core]:
-    settings = await asyncio.to_thread(load, site.home / "gateway.toml", environment={})
+    settings = await asyncio.to_thread(load, site.home / "gateway.toml", environment=False)
     async with open_core(settings) as core:
         yield core
 

@@ -106,7 +106,9 @@ class Site:
     @contextlib.asynccontextmanager
     async def core(self) -> AsyncIterator[Core]:
         """Give the parts of a gateway, in this process."""
-        settings = await asyncio.to_thread(load, self.stack.home / "gateway.toml", environment={})
+        settings = await asyncio.to_thread(
+            load, self.stack.home / "gateway.toml", environment=False
+        )
         async with open_core(settings) as core:
             yield core
 

@@ -40,7 +40,7 @@ async def test_a_backup_becomes_the_primary_in_the_settings(
             assert answer.status == 201
         await asyncio.to_thread(lost.rename, kept)
         try:
-            loaded = await asyncio.to_thread(load, settings, environment={})
+            loaded = await asyncio.to_thread(load, settings, environment=False)
             async with app.running(loaded) as url:
                 async with session.get(f"{url}{files}/old") as answer:
                     assert await answer.read() == content

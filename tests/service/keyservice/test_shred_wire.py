@@ -10,8 +10,9 @@ import pytest
 
 from envelope.signature import verify
 from keyservice.client.client import KeyServiceClient
-from keyservice.config import ConfigError, Probes, Settings
+from keyservice.config import Probes, Settings
 from keyservice.errors import Denied, Invalid, Shredded, Shredding, WrongState
+from keyservice.layered import ConfigError
 from keyservice.wire import DataKey, WrappedKey
 from keyservice.wiring.app import running
 from tests.service.keyservice.conftest import Site

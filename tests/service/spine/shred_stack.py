@@ -154,7 +154,7 @@ class Site:
 
     def worker(self, what: Callable[[Core], Awaitable[T]]) -> T:
         """Do one duty now, as a worker would; quicker than a process."""
-        settings = load(self.stack.home / "gateway.toml", environment={})
+        settings = load(self.stack.home / "gateway.toml", environment=False)
 
         async def work() -> T:
             async with open_core(settings) as wired:

@@ -66,7 +66,7 @@ async def test_a_backup_that_was_down_catches_up(  # noqa: PLR0917 - fixtures
 
         await asyncio.to_thread(east.start)
         began = time.monotonic()
-        settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
+        settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment=False)
         async with open_core(settings) as core:
             tally = await core.repairer.repair("east")
         assert (tally.filled, tally.failed) == (len(SIZES), 0)

@@ -80,7 +80,7 @@ class Command:
 
 async def refused(stack: Stack, why: str) -> None:
     """Try to go back too early."""
-    settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
+    settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment=False)
     async with open_core(settings) as core:
         for target in core.targets:
             await target.store.check()  # the first one takes its time on a machine that is busy

@@ -106,7 +106,7 @@ async def uploads_until_killed(
 
 async def read_from(stack: Stack, tenant: str, journal: Journal) -> dict[str, set[str]]:
     """Read everything visible from each target alone; return who has each attachment intact."""
-    settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment={})
+    settings = await asyncio.to_thread(load, stack.home / "gateway.toml", environment=False)
     intact: dict[str, set[str]] = {}
     async with open_core(settings) as core:
         for listed in await core.catalog.list(tenant, "", None, 100_000):

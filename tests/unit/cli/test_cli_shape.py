@@ -244,7 +244,7 @@ kind = "folder"
 path = "/nowhere"
 """
     )
-    assert address_of(load(path, environment={})) == address
+    assert address_of(load(path, environment=False)) == address
 
 
 def test_json_is_one_object_on_one_line() -> None:

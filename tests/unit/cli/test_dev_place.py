@@ -74,7 +74,7 @@ def test_both_configurations_load_whatever_the_path_is_called(
     place = Place(tmp_path / 'a "quoted" \\ näme')
     place.make()
     place.configure(port=8081, keyservice_port=port)
-    settings = load(place.gateway_config, environment={})
+    settings = load(place.gateway_config, environment=False)
     assert settings.listen.port == 8081
     assert [target.name for target in settings.targets] == ["primary", "backup-1", "backup-2"]
     keys = load_keyservice(place.keyservice_config)

@@ -30,7 +30,7 @@ ALL = [*_settings(Settings), *_settings(S3Target), *_settings(FolderTarget), *_s
 
 
 def test_it_loads_as_it_stands() -> None:
-    settings = load(EXAMPLE, environment={})
+    settings = load(EXAMPLE, environment=False)
     assert [target.name for target in settings.targets] == ["frankfurt", "singapore", "cellar"]
 
 
@@ -59,7 +59,7 @@ def test_what_it_comments_out_is_known_too(tmp_path: Path) -> None:
     )
     path = tmp_path / "sealgate.toml"
     path.write_text(text)
-    settings = load(path, environment={})
+    settings = load(path, environment=False)
     assert settings.tls is not None
     assert settings.listen.unix_socket is not None
     primary = settings.targets[0]

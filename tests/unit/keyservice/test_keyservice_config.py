@@ -8,7 +8,8 @@ import pytest
 
 from keyservice.access.policy import Caller, Operation
 from keyservice.access.policy_file import load as load_policy
-from keyservice.config import ENV_PREFIX, ConfigError, Settings, load
+from keyservice.config import ENV_PREFIX, Settings, load
+from keyservice.layered import ConfigError, names
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 MINIMAL = """
@@ -80,7 +81,7 @@ def test_flags_win_over_the_environment_which_wins_over_the_file(
     ("text", "fault"),
     [
         ("", "root"),
-        ("[listen", "cannot be read"),
+        ("[listen", "c.toml: "),
         (MINIMAL + "typo = 1", "typo"),
         ("typo = 1\n" + MINIMAL, "typo"),
         (MINIMAL + "[listen]\nprot = 1", "prot"),
@@ -177,7 +178,5 @@ def _paths(document: dict[str, Any], prefix: str = "") -> set[str]:
 
 
 def _known() -> list[str]:
-    from keyservice.config import _names  # noqa: PLC0415 - private, for this one test
-
-    names = [name.replace("__", ".") for name in _names(Settings)]
-    return [name for name in names if not any(other.startswith(name + ".") for other in names)]
+    known = [name.replace("__", ".") for name in names(Settings)]
+    return [name for name in known if not any(other.startswith(name + ".") for other in known)]

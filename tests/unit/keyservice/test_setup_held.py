@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from keyservice.cli.main import cli
-from keyservice.config import ConfigError, load
+from keyservice.config import load
+from keyservice.layered import ConfigError
 from keyservice.vault.setup_held import HeldSetup, policy, role_of, script, section
 from keyservice.wiring import app
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings.config import ConfigError, load
+from gateway.settings.config import load
 from gateway.targets.quorum import Quorum
+from keyservice.layered import ConfigError
 
 BASE = """
 [keyservice]
@@ -35,14 +36,14 @@ def test_two_targets_in_one_folder_even_through_a_link(tmp_path: Path) -> None:
     targets = folder("x", "primary", tmp_path / "a"), folder("y", "backup", tmp_path / "b")
 
     with pytest.raises(ConfigError, match="a place of its own"):
-        load(written(tmp_path, "", *targets), environment={})
+        load(written(tmp_path, "", *targets), environment=False)
 
 
 def test_two_targets_in_one_bucket(tmp_path: Path) -> None:
     targets = bucket("x", "primary", "http://h:1"), bucket("y", "backup", "http://H:1/")
 
     with pytest.raises(ConfigError, match="a place of its own"):
-        load(written(tmp_path, "", *targets), environment={})
+        load(written(tmp_path, "", *targets), environment=False)
 
 
 def test_a_grace_that_would_cut_running_uploads(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_a_grace_that_would_cut_running_uploads(tmp_path: Path) -> None:
     file.write_text(file.read_text() + "\n[reaper]\ngrace = 100\n")
 
     with pytest.raises(ConfigError, match="four times heartbeat"):
-        load(file, environment={})
+        load(file, environment=False)
 
 
 @pytest.mark.parametrize(("backups", "required"), [(0, 0), (1, 1), (3, 1)])
@@ -60,7 +61,7 @@ def test_a_backup_is_required_where_there_are_backups(
     targets = [folder(f"b{n}", "backup", tmp_path / str(n)) for n in range(backups)]
     file = written(tmp_path, "", folder("x", "primary", tmp_path), *targets)
 
-    assert load(file, environment={}).required == Quorum(backups=required)
+    assert load(file, environment=False).required == Quorum(backups=required)
 
 
 def test_more_backups_than_there_are(tmp_path: Path) -> None:
@@ -68,4 +69,19 @@ def test_more_backups_than_there_are(tmp_path: Path) -> None:
     file.write_text(file.read_text() + '\n[quorum]\npolicy = "primary+1"\n')
 
     with pytest.raises(ConfigError, match="more backups than there are"):
-        load(file, environment={})
+        load(file, environment=False)
+
+
+def test_variables_count_unless_nobody_wants_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path, "heartbeat = 2.0\n", folder("a", "primary", tmp_path))
+    monkeypatch.setenv("SEALGATE_HEARTBEAT", "3")
+    monkeypatch.setenv("SEALGATE_KEYSERVICE_LISTEN__PORT", "1")
+    assert load(file).heartbeat == 3
+    assert load(file, {"heartbeat": 4.0}).heartbeat == 4
+    assert load(file, environment=False).heartbeat == 2
+    monkeypatch.setenv("SEALGATE_HARTBEAT", "3")
+    assert load(file, environment=False).heartbeat == 2
+    with pytest.raises(ConfigError, match="unknown environment variables: SEALGATE_HARTBEAT"):
+        load(file)
