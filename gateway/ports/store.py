@@ -101,7 +101,7 @@ class Store(Protocol):
         """Every object under a prefix, in key order, page by page."""
 
     def unfinished(self, prefix: str) -> AsyncIterator[Unfinished]:
-        """Every multipart upload under a prefix that nobody completed or aborted."""
+        """Every multipart upload under a prefix that nobody completed or aborted, of keys that can be."""
 
     async def discard(self, upload: Unfinished) -> None:
         """Abort somebody's unfinished upload. Idempotent."""

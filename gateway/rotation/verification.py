@@ -7,6 +7,7 @@ bodies that are inside them.
 """
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -21,6 +22,7 @@ from gateway.targets.quorum import Target
 PARALLEL: Final = 8  # envelopes at once on each target
 PAGE: Final = 500
 LONGEST: Final = 4 * 1024 * 1024
+_KEY: Final = re.compile(r"t/[0-9a-f]{32}/[0-9a-f]{32}/envelope")  # what else there is, is not ours
 
 
 class Verification:
@@ -78,7 +80,7 @@ class Verification:
 
         try:
             async for stat in store.list(f"t/{tenant}/"):
-                if stat.key.endswith("/envelope"):
+                if _KEY.fullmatch(stat.key):
                     page.append(stat.key)
                 if len(page) == PAGE:
                     await read()

@@ -16,9 +16,14 @@ _PREFIX = re.compile(r"(?:[a-z0-9]+/)*[a-z0-9]*")
 
 def checked_key(key: str) -> str:
     """Return `key` if it is words of `[a-z0-9]` between single slashes. Raises StoreDenied."""
-    if len(key) > LONGEST or not _KEY.fullmatch(key):
+    if not possible(key):
         raise StoreDenied("an object's key must be words of a-z and 0-9 between single slashes")
     return key
+
+
+def possible(key: str) -> bool:
+    """Tell whether an object of ours can have this key: what has another one is somebody else's."""
+    return len(key) <= LONGEST and _KEY.fullmatch(key) is not None
 
 
 def checked_prefix(prefix: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.errors import ObjectExists, ObjectMissing, StoreDamaged, StoreDenied, StoreUnavailable
 from gateway.ports import PartUpload, Piece, Stat, Unfinished
-from gateway.stores.keys import checked_key, checked_prefix, checked_range
+from gateway.stores.keys import checked_key, checked_prefix, checked_range, possible
 from gateway.stores.s3_client import Client, make_client
 from gateway.stores.s3_errors import s3_errors
 from gateway.stores.s3_settings import S3Settings
@@ -125,13 +125,14 @@ class S3Store:
                 yield each
 
     async def unfinished(self, prefix: str) -> AsyncIterator[Unfinished]:
-        """See the port."""
+        """See the port. What no key of ours can name is nobody's to discard here, and is left out."""
         marks = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
         async for page in self._pages("list_multipart_uploads", checked_prefix(prefix), marks):
             with s3_errors():
                 found = [
                     Unfinished(each["Key"], each["UploadId"], each["Initiated"].astimezone(UTC))
                     for each in page.get("Uploads", ())
+                    if possible(each["Key"])
                 ]
             for each in found:
                 yield each

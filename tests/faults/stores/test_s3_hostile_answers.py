@@ -101,6 +101,18 @@ async def test_what_is_no_listing_is_not_an_empty_one(name: str) -> None:
                 pass
 
 
+async def test_uploads_of_strange_keys_stand_in_nobodys_way() -> None:
+    """They share a prefix with ours, and to discard one would be refused."""
+    began = b"<Initiated>2026-01-01T00:00:00Z</Initiated>"
+    keys = (b"t/a/body", b"t/a/body.old", b"t/a/", b"t/A/body", b"t/a/" + b"b" * 300)
+    page = b"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>%s</ListMultipartUploadsResult>"
+    uploads = [
+        b"<Upload><Key>%s</Key><UploadId>u</UploadId>%s</Upload>" % (key, began) for key in keys
+    ]
+    async with store_at(status("200 OK", page % b"".join(uploads))) as store:
+        assert [each.key async for each in store.unfinished("t/a/")] == ["t/a/body"]
+
+
 async def test_a_refusal_that_comes_in_pieces_is_understood() -> None:
     text = b'<?xml version="1.0"?>\n<Error><Code>RequestTimeout</Code></Error>'
 

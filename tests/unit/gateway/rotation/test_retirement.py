@@ -249,6 +249,15 @@ async def test_a_verification_reads_what_is_there_and_tells_the_catalog(
     assert not await _verification(site, stores).find(site.tenant, frozenset({"k1"}))
 
 
+@pytest.mark.parametrize("name", ["README", "a/b", "A" * 32, "", "0" * 300])
+async def test_objects_with_strange_names_keep_no_kek(
+    site: Site, stores: dict[str, FaultyStore], name: str
+) -> None:
+    blob = seal(b"ours, once", tenant=site.tenant)
+    stores["east"].have(f"t/{site.tenant}/{name}/envelope", blob.sealed)
+    assert not await _verification(site, stores).find(site.tenant, frozenset({"k1"}))
+
+
 async def test_a_verification_tells_what_no_version_owns_and_what_it_cannot_read(
     site: Site, stores: dict[str, FaultyStore]
 ) -> None:
