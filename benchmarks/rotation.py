@@ -22,8 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import usage
+from benchmarks.catalogs import catalog
 from benchmarks.machine import machine, versions
 from benchmarks.rotation_fill import TARGETS, fill
+from benchmarks.rotation_load import AIM as FOREGROUND_AIM
 from benchmarks.rotation_load import foreground
 from gateway.pacing.patience import Patience
 from gateway.pacing.rate import Rate
@@ -31,7 +33,6 @@ from gateway.rotation.rewrapping import EVERYTHING, Moved, Rewrapping
 from gateway.settings.config import load
 from gateway.wiring.core import Core, open_core
 from tests.servers import binary
-from tests.servers.postgres import Postgres, find_programs
 from tests.servers.prepared import prepare
 from tests.servers.vault import Vault
 from tests.stack.stack import Stack
@@ -143,23 +144,6 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2))
 
 
-@contextmanager
-def catalog(home: Path, *, postgres: bool) -> Iterator[str]:
-    """Return where the catalog is to be: in a file, or on a server which is as durable as any."""
-    if not postgres:
-        yield f"sqlite:///{home / 'catalog.db'}"
-        return
-    programs = find_programs()
-    if programs is None:
-        sys.exit("no PostgreSQL here")
-    server = Postgres(programs, home / "postgres", durable=True)
-    server.start()
-    try:
-        yield server.new_database()
-    finally:
-        server.stop()
-
-
 def measured(
     home: Path, targets: Path, vault: Vault, url: str, sizes: Sequence[int], *, beside: bool
 ) -> dict[str, object]:
@@ -190,7 +174,10 @@ def measured(
     if beside:
         stack.start()
         try:
-            figures["foreground"] = asyncio.run(foreground(stack, targets))
+            found = asyncio.run(foreground(stack, targets))
+            print(found.table())
+            print(f"(aim {FOREGROUND_AIM} for the ratios of p99)")
+            figures["foreground"] = found.figures()
         finally:
             stack.stop()
     return figures
