@@ -7,7 +7,7 @@ more than `tables.SETBACK`; it is over, as is every wait that was set by that cl
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -15,9 +15,11 @@ from sqlalchemy import (
     Row,
     Update,
     and_,
+    bindparam,
     case,
     exists,
     literal,
+    null,
     or_,
     select,
     update,
@@ -25,6 +27,7 @@ from sqlalchemy import (
 
 from gateway.catalog import contents, stale, tables
 from gateway.catalog.clock import Clock
+from gateway.catalog.prepared import Prepared
 from gateway.model import ReplicaState
 from gateway.ports import Gap
 
@@ -95,11 +98,11 @@ def extend(
 
 def filled(connection: Connection, gap: Gap, kek: str, clock: Clock) -> bool:
     """Implement `Replicas.filled`."""
-    whole = update(_REPLICAS).where(*_held(gap)).values(**stored(clock(connection)))
-    if connection.execute(whole).rowcount != 1:
+    held = {"of": gap.version.id, "there": gap.target, "until": gap.until, "has": gap.version.blob}
+    if _FILLED.run(connection, **held, at=clock(connection)) != 1:
         stale.overtaken(connection, gap.version, gap.target, kek, clock)
         return False
-    stale.seen(connection, gap.version.id, gap.target, kek, clock)
+    stale.seen(connection, [(gap.version.id, gap.target, kek)], clock)
     return True
 
 
@@ -118,12 +121,12 @@ def release(connection: Connection, gaps: Sequence[Gap]) -> None:
         connection.execute(update(_REPLICAS).where(*_held(gap)).values(**given_back))
 
 
-def stored(at: datetime) -> dict[str, Any]:
+def stored(at: ColumnElement[datetime]) -> dict[str, Any]:
     """Return the columns of a replica that was verified now."""
     return {
         "state": ReplicaState.STORED.value,
         "checked": at,
-        "since": None,
+        "since": null(),
         "reason": "",
         "tries": 0,
         "born": tables.EPOCH,
@@ -161,17 +164,28 @@ def _leased(at: datetime, until: datetime) -> Update:
 
 
 def _held(gap: Gap) -> tuple[ColumnElement[bool], ...]:
+    return _holding(gap.version.id, gap.target, gap.until, gap.version.blob)
+
+
+def _holding(version: Any, target: Any, until: Any, blob: Any) -> tuple[ColumnElement[bool], ...]:
     # A gap of a blob that was resealed since says nothing about the one that took its place.
     of_blob = exists().where(
-        tables.versions.c.id == _REPLICAS.c.version, tables.versions.c.blob == gap.version.blob
+        tables.versions.c.id == _REPLICAS.c.version, tables.versions.c.blob == blob
     )
     return (
-        _REPLICAS.c.version == gap.version.id,
-        _REPLICAS.c.target == gap.target,
-        _REPLICAS.c.leased_until == gap.until,
+        _REPLICAS.c.version == version,
+        _REPLICAS.c.target == target,
+        _REPLICAS.c.leased_until == until,
         tables.GAP,
         of_blob,
     )
+
+
+_FILLED: Final = Prepared(
+    update(_REPLICAS)
+    .where(*_holding(bindparam("of"), bindparam("there"), bindparam("until"), bindparam("has")))
+    .values(**stored(bindparam("at", type_=tables.Moment)))
+)
 
 
 def _good(connection: Connection, versions: Sequence[str]) -> dict[str, set[str]]:

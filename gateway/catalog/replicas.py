@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
+    bindparam,
     exists,
     func,
     select,
@@ -20,6 +21,7 @@ from sqlalchemy import (
 from gateway.catalog import contents, gaps, stale, stock, tables, unknown
 from gateway.catalog.clock import Clock
 from gateway.catalog.database import Database, bound
+from gateway.catalog.prepared import Prepared
 from gateway.model import ReplicaState, Version
 from gateway.ports import Finding, Gap, Held, Holding, Kept, Lag
 
@@ -30,6 +32,11 @@ _ROW = (_REPLICAS.c.version, _REPLICAS.c.target)
 COMPLETE = 600.0  # seconds; only a gateway with other settings could commit without a row
 
 _KNOWN = ("stored", "missing", "damaged")
+_WHOLE = Prepared(
+    update(_REPLICAS)
+    .where(_REPLICAS.c.version == bindparam("of"), _REPLICAS.c.target == bindparam("there"))
+    .values(**gaps.stored(bindparam("at", type_=tables.Moment)))
+)
 
 
 class SqlReplicas:
@@ -205,22 +212,26 @@ def _report(connection: Connection, findings: Sequence[Finding], clock: Clock) -
         found = {(row.version, row.target): row.state for row in rows}
         before |= {key: state for key, state in found.items() if key in last}
     blobs = _blobs(connection, {each.version for each in last.values() if each.blob})
+    whole: list[dict[str, Any]] = []
+    told: list[tuple[str, str, str]] = []
     for key, state in before.items():
         seen = last[key]
         if seen.state not in _KNOWN or (seen.blob and seen.blob != blobs.get(seen.version)):
             continue
-        values: dict[str, Any] = {"state": seen.state.value, "reason": seen.reason}
-        if seen.state is ReplicaState.STORED:
-            values = gaps.stored(at)
-        elif seen.state == state:
-            continue
-        elif state == ReplicaState.STORED:
-            values |= _new_gap(at)
-        of = and_(_REPLICAS.c.version == key[0], _REPLICAS.c.target == key[1])
-        connection.execute(update(_REPLICAS).where(of).values(**values))
         changed += seen.state != state
-        if seen.state is ReplicaState.STORED and (seen.kek or seen.state != state):
-            stale.seen(connection, *key, seen.kek, clock)
+        if seen.state is ReplicaState.STORED:
+            whole.append({"of": key[0], "there": key[1], "at": at})
+            if seen.kek or seen.state != state:
+                told.append((*key, seen.kek))
+        elif seen.state != state:
+            values: dict[str, Any] = {"state": seen.state.value, "reason": seen.reason}
+            if state == ReplicaState.STORED:
+                values |= _new_gap(at)
+            of = and_(_REPLICAS.c.version == key[0], _REPLICAS.c.target == key[1])
+            connection.execute(update(_REPLICAS).where(of).values(**values))
+    # Those of a scrub are many, and uploads wait meanwhile.
+    _WHOLE.each(connection, whole)
+    stale.seen(connection, told, clock)
     return changed
 
 

@@ -30,7 +30,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.catalog import contents, tables
 from gateway.catalog.clock import Clock
-from gateway.catalog.prepared import Prepared
+from gateway.catalog.prepared import Prepared, any_of
 from gateway.model import ReplicaState, Version
 from gateway.ports import Backlog, Stale
 
@@ -42,6 +42,7 @@ _REPLICAS = tables.replicas
 _STALE = tables.stale
 _VERSIONS = tables.versions
 _COLUMNS = (_STALE.c.version, _STALE.c.target, _STALE.c.tenant, _STALE.c.keks, _STALE.c.since)
+_ABOUT = (_VERSIONS.c.id, _VERSIONS.c.kek, _VERSIONS.c.blob, _VERSIONS.c.purging)
 _FREE: Final[dict[str, Any]] = {"due": tables.EPOCH, "leased_until": tables.EPOCH}
 
 
@@ -95,16 +96,21 @@ def mark(connection: Connection, version: str, target: str, kek: str, clock: Clo
     return _mark(connection, row, target, kek, clock)
 
 
-def seen(connection: Connection, version: str, target: str, kek: str, clock: Clock) -> None:
-    """Take note of a copy that is whole and under `kek`, if that is told; what waited for it is due.
+def seen(connection: Connection, copies: Iterable[tuple[str, str, str]], clock: Clock) -> None:
+    """Take note of copies that are whole: version, target, and KEK, if that is told. What waited is due.
 
-    For whoever holds the row of its replica, and so may not wait for its version. Nor need it: a rewrap that
-    is under way has, or will have, a row for every replica that is there.
+    For whoever holds the rows of their replicas, and so may not wait for their versions. Nor need it: a
+    rewrap that is under way has, or will have, a row for every replica that is there.
     """
-    if kek:
-        _mark(connection, connection.execute(_of(version)).first(), target, kek, clock)
-    waiting = update(_STALE).where(_STALE.c.version == version, _STALE.c.target == target)
-    connection.execute(waiting.values(due=tables.EPOCH))
+    found = list(copies)
+    known = {version for version, _, kek in found if kek}
+    rows = {
+        row.id: row for ids in contents.slices(known) for row in _THESE.all(connection, ids=ids)
+    }
+    for version, target, kek in found:
+        if kek:
+            _mark(connection, rows.get(version), target, kek, clock)
+    _DUE.each(connection, [{"of": version, "there": target} for version, target, _ in found])
 
 
 def overtaken(
@@ -277,8 +283,19 @@ def _locked(connection: Connection, stale: Stale) -> Row[*tuple[Any, ...]] | Non
 
 
 def _of(version: str) -> Select[*tuple[Any, ...]]:
-    columns = (_VERSIONS.c.id, _VERSIONS.c.kek, _VERSIONS.c.blob, _VERSIONS.c.purging)
-    return select(*columns).where(_VERSIONS.c.id == version)
+    return select(*_ABOUT).where(_VERSIONS.c.id == version)
+
+
+def _these(*, on_sqlite: bool) -> Select[*tuple[Any, ...]]:
+    return select(*_ABOUT).where(any_of(_VERSIONS.c.id, "ids", on_sqlite=on_sqlite))
+
+
+_THESE: Final = Prepared(_these(on_sqlite=False), on_sqlite=_these(on_sqlite=True))
+_DUE: Final = Prepared(
+    update(_STALE)
+    .where(_STALE.c.version == bindparam("of"), _STALE.c.target == bindparam("there"))
+    .values(due=tables.EPOCH)
+)
 
 
 def _select(

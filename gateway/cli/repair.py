@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 GLANCE = 0.3  # seconds between two looks at what was done
 PAUSE = 2.0  # and before what failed is looked at again
+SHARE = 0.5  # of the time: it may write to the catalog, as a worker may
 HELP = teach(
     "Bring back what targets miss or hold damaged, from any good copy, ciphertext to ciphertext and "
     "without keys. Workers do this by themselves; it is safe beside them, and shares the work. It "
@@ -90,7 +91,7 @@ def repair(
 async def _repair(
     settings: Settings, names: Sequence[str], tenant: str | None, *, until_done: bool, dry_run: bool
 ) -> "tuple[dict[str, Tally], Sequence[Lag]]":
-    async with opened(settings) as wired:
+    async with opened(settings, share=SHARE) as wired:
         if tenant is not None:
             await wired.catalog.tenant(tenant)
         lags = await wired.replicas.lag(names, tenant=tenant)

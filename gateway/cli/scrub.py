@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.wiring.core import Core
 
 GLANCE = 0.3  # seconds between two looks at what was done
+SHARE = 0.5  # of the time: it may write to the catalog, as a worker may
 HELP = teach(
     "Verify what targets hold, against the envelopes and the catalog, without keys. Without options it is "
     "the share of a day: what nobody verified yet, and what waits the longest. Workers do this by "
@@ -127,7 +128,7 @@ async def _scrub(settings: Settings, names: list[str], wish: _Wish) -> _Found:
     from gateway.repair.findings import Tally, TargetAway  # noqa: PLC0415 - help answers at once
 
     found = _Found()
-    async with opened(settings) as wired:
+    async with opened(settings, share=SHARE) as wired:
         if wish.tenant is not None:
             await wired.catalog.tenant(wish.tenant)
         for name in names:

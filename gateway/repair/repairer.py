@@ -35,7 +35,7 @@ from gateway.repair.doubts import Doubts
 from gateway.repair.verify import UNOPENED
 from gateway.targets.quorum import Target
 
-PAGE = 500  # versions that are adopted at once
+PAGE = 100  # versions that are adopted at once: uploads wait for them
 SMALL = 4 * 1024 * 1024  # bytes of a body that is copied without looking what is there
 ASKED = 10.0  # seconds for a target to say that it is back
 PATIENT = 3  # failures of a target that are not held against the gap
