@@ -21,7 +21,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .PHONY: help
 help: ## List these words
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':|## ' '{printf "  make %-8s %s\n", $$1, $$NF}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: $(if $(wildcard $(DEV)),$(DEV),$(RUN)) ## Start a whole Sealgate on this machine and try it
@@ -59,6 +59,19 @@ bench: $(DEV) ## Measure ratios to a plain proxy and direct S3 (QUICK=1: two min
 	@$(PY) -m tests.servers.install
 	@$(PY) -m benchmarks $(if $(QUICK),--quick)
 	@$(PY) -m benchmarks.rotation --sizes $(if $(QUICK),2000,10000)
+
+.PHONY: bench-beside
+bench-beside: $(DEV) ## Measure requests beside a rotation, a back-fill and a scrub (five minutes)
+	@$(PY) -m tests.servers.install
+	@for on in "" --postgres; do \
+		$(PY) -m benchmarks.beside $$on; \
+		$(PY) -m benchmarks.rotation --sizes 10000 --foreground $$on; \
+	done
+
+.PHONY: bench-million
+bench-million: $(DEV) ## Rotate a million envelopes on SQLite (an hour or two)
+	@$(PY) -m tests.servers.install
+	@$(PY) -m benchmarks.rotation --sizes 10000 100000 --million
 
 .PHONY: soak
 soak: $(DEV) ## Run the long proofs (5 GiB, 200 kills)

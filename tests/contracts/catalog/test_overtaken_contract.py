@@ -56,3 +56,24 @@ async def test_a_late_repair_of_another_blob_says_nothing(catalog: SqlCatalog, t
     assert await catalog.wraps.switch(new, version.blob, there)
     assert not await catalog.replicas.filled(gap, gap.version.kek)
     assert await claim(catalog) == []
+
+
+async def test_each_of_several_findings_is_told_by_itself(catalog: SqlCatalog, tenant: str) -> None:
+    behind, back, cut = (
+        await put(catalog, tenant, "behind"),
+        await put(catalog, tenant, "back", LACKING),
+        await put(catalog, tenant, "cut"),
+    )
+    older = kek_of(tenant, 8)
+    found = [
+        Finding(behind.id, "backup", ReplicaState.STORED, "", behind.blob, older),
+        Finding(back.id, "backup", ReplicaState.STORED, "", back.blob, back.kek),
+        Finding(cut.id, "backup", ReplicaState.DAMAGED, "flipped", cut.blob),
+    ]
+    assert await catalog.replicas.report(found) == 2
+    (stale,) = await claim(catalog)
+    assert (stale.version.id, stale.target, stale.keks) == (behind.id, "backup", frozenset([older]))
+    gaps = await catalog.replicas.claim(["backup"], lease=LEASE, limit=9, newest=True)
+    assert [(gap.version.id, gap.reason) for gap in gaps] == [(cut.id, "flipped")]
+    holding = await catalog.replicas.holding("backup")
+    assert (holding.objects, holding.unchecked) == (2, 0)
