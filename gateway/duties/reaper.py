@@ -3,12 +3,13 @@
 Guarantees that nothing of a committed version is ever touched, even where the catalog has forgotten it:
 an upload is fenced before its leftovers go; one whose envelope is in a store was complete, and may have
 been acknowledged before the catalog was rolled back or failed over, so it is kept for `keep`; and of
-what no row knows, only bodies without an envelope go, and only once older than `age`. Works without
-keys, page by page, and may be killed anywhere; the next run converges.
+what no row knows, only parts, and bodies without an envelope, go, and only once nothing of them was
+written for `age`. Works without keys, page by page, and may be killed anywhere; the next run converges.
 """
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -109,9 +110,12 @@ class Reaper:
         ]
         running = await self._owned([item.key for item in old], self._catalog.running)
         for item in old:  # a version is no reason to keep one: what it needed was completed
-            if _blob(item.key) and _blob(item.key) not in running:
-                await target.store.discard(item)
-                parts += 1
+            if not _blob(item.key) or _blob(item.key) in running:
+                continue
+            with suppress(ObjectMissing):  # it was completed or discarded meanwhile
+                if await target.store.touched(item) < before:  # else somebody copies still
+                    await target.store.discard(item)
+                    parts += 1
         bodies: list[Stat] = []
         listed = 0
         async for stat in target.store.list("t/"):

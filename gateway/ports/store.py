@@ -103,6 +103,12 @@ class Store(Protocol):
     def unfinished(self, prefix: str) -> AsyncIterator[Unfinished]:
         """Every multipart upload under a prefix that nobody completed or aborted, of keys that can be."""
 
+    async def touched(self, upload: Unfinished) -> datetime:
+        """Tell when a part of somebody's unfinished upload was written last: `started` if none was.
+
+        Raises ObjectMissing when it was completed, aborted or discarded meanwhile.
+        """
+
     async def discard(self, upload: Unfinished) -> None:
         """Abort somebody's unfinished upload. Idempotent."""
 

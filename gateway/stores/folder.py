@@ -9,6 +9,7 @@ import functools
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from gateway.errors import ObjectMissing, StoreDamaged
@@ -107,6 +108,11 @@ class FolderStore:
         """See the port."""
         for each in await self._workers.run(self._tree.unfinished, checked_prefix(prefix)):
             yield each
+
+    async def touched(self, upload: Unfinished) -> datetime:
+        """See the port."""
+        checked_key(upload.key)
+        return await self._workers.run(self._tree.touched, upload)
 
     async def discard(self, upload: Unfinished) -> None:
         """See the port."""

@@ -56,12 +56,20 @@ class Tree:
                 found.add((name["key"].replace("-", "/"), name["upload"]))
         return [Unfinished(key, upload, _begun(upload)) for key, upload in sorted(found)]
 
+    def touched(self, upload: Unfinished) -> datetime:
+        """Tell when a file of an unfinished upload was written last."""
+        times = []
+        for path in self._files(upload):
+            with suppress(FileNotFoundError):
+                times.append(path.lstat().st_mtime)
+        if not times:
+            raise FileNotFoundError(errno.ENOENT, "the upload is no longer there")
+        return datetime.fromtimestamp(max(times), UTC)
+
     def discard(self, upload: Unfinished) -> None:
         """Remove every file of an unfinished upload. Idempotent."""
-        name = f"{upload.key.replace('/', '-')}.{upload.id}"
-        for path in self._temporaries():
-            if path.name == name or path.name.startswith(f"{name}."):
-                path.unlink(missing_ok=True)
+        for path in self._files(upload):
+            path.unlink(missing_ok=True)
 
     def path(self, key: str) -> Path:
         """Return where an object lies. The key was checked: it cannot leave the root."""
@@ -171,6 +179,14 @@ class Tree:
         except FileNotFoundError:
             self.root.stat()
             return []
+
+    def _files(self, upload: Unfinished) -> list[Path]:
+        name = f"{upload.key.replace('/', '-')}.{upload.id}"
+        return [
+            path
+            for path in self._temporaries()
+            if path.name == name or path.name.startswith(f"{name}.")
+        ]
 
     def _above(self, key: str) -> list[Path]:
         """Return the folders of a key, the nearest first and the root last."""

@@ -22,6 +22,7 @@ class _Object:
 class _Parts:
     key: str
     started: datetime
+    touched: datetime
     parts: dict[int, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -43,8 +44,8 @@ class MemoryStore:
 
     async def begin(self, key: str) -> PartUpload:
         """See the port."""
-        upload = new_id()
-        self._uploads[upload] = _Parts(checked_key(key), now())
+        upload, at = new_id(), now()
+        self._uploads[upload] = _Parts(checked_key(key), at, at)
         return _MemoryUpload(self, upload)
 
     async def read(
@@ -84,6 +85,14 @@ class MemoryStore:
             if parts.key.startswith(prefix):
                 yield Unfinished(parts.key, upload, parts.started)
 
+    async def touched(self, upload: Unfinished) -> datetime:
+        """See the port."""
+        checked_key(upload.key)
+        found = self._uploads.get(upload.id)
+        if found is None:
+            raise ObjectMissing("the upload is no longer there")
+        return found.touched
+
     async def discard(self, upload: Unfinished) -> None:
         """See the port."""
         checked_key(upload.key)
@@ -113,7 +122,9 @@ class _MemoryUpload:
         self._upload = upload
 
     async def part(self, number: int, piece: Piece) -> None:
-        self._find().parts[number] = bytes(piece.data)
+        found = self._find()
+        found.parts[number] = bytes(piece.data)
+        found.touched = now()
 
     async def complete(self) -> None:
         found = self._find()

@@ -9,6 +9,7 @@ store and `check` are told at once, and what a store once called damaged is neve
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from datetime import datetime
 
 from gateway.errors import (
     ObjectExists,
@@ -127,6 +128,10 @@ class RetryingStore:
                 await self._tries.pause(failures, error)
             else:
                 return
+
+    async def touched(self, upload: Unfinished) -> datetime:
+        """See the port."""
+        return await self._tries.call(lambda: self._store.touched(upload))
 
     async def discard(self, upload: Unfinished) -> None:
         """See the port."""

@@ -10,7 +10,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.errors import ObjectExists, ObjectMissing, StoreDamaged, StoreDenied, StoreUnavailable
@@ -115,7 +115,7 @@ class S3Store:
     async def list(self, prefix: str) -> AsyncIterator[Stat]:
         """See the port."""
         marks = {"ContinuationToken": "NextContinuationToken"}
-        async for page in self._pages("list_objects_v2", checked_prefix(prefix), marks):
+        async for page in self._pages("list_objects_v2", {"Prefix": checked_prefix(prefix)}, marks):
             with s3_errors():
                 found = [
                     Stat(each["Key"], each["Size"], each["LastModified"].astimezone(UTC))
@@ -127,7 +127,8 @@ class S3Store:
     async def unfinished(self, prefix: str) -> AsyncIterator[Unfinished]:
         """See the port. What no key of ours can name is nobody's to discard here, and is left out."""
         marks = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
-        async for page in self._pages("list_multipart_uploads", checked_prefix(prefix), marks):
+        prefixed = {"Prefix": checked_prefix(prefix)}
+        async for page in self._pages("list_multipart_uploads", prefixed, marks):
             with s3_errors():
                 found = [
                     Unfinished(each["Key"], each["UploadId"], each["Initiated"].astimezone(UTC))
@@ -136,6 +137,18 @@ class S3Store:
                 ]
             for each in found:
                 yield each
+
+    async def touched(self, upload: Unfinished) -> datetime:
+        """See the port."""
+        checked_key(upload.key)
+        last = upload.started
+        names = {"Key": upload.key, "UploadId": upload.id}
+        marks = {"PartNumberMarker": "NextPartNumberMarker"}
+        async for page in self._pages("list_parts", names, marks):
+            with s3_errors():
+                times = [each["LastModified"].astimezone(UTC) for each in page.get("Parts", ())]
+            last = max([last, *times])
+        return last
 
     async def discard(self, upload: Unfinished) -> None:
         """See the port."""
@@ -168,13 +181,13 @@ class S3Store:
             raise
 
     async def _pages(
-        self, operation: str, prefix: str, marks: Mapping[str, str]
+        self, operation: str, options: Mapping[str, str], marks: Mapping[str, str]
     ) -> AsyncIterator[dict[str, Any]]:
         """Every page of a listing: each says whether it is the last, and else where the next begins."""
-        after: dict[str, str] = {}
+        after: dict[str, Any] = {}
         while True:
             with s3_errors():
-                page = await self._call(operation, Prefix=prefix, **after)
+                page = await self._call(operation, **options, **after)
                 more = bool(
                     page["IsTruncated"]
                 )  # what does not say so is no listing, nor an empty one

@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from datetime import datetime
 from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
@@ -62,6 +63,9 @@ class FaultyStore:
         async for each in self._store.unfinished(prefix):
             self._fail()
             yield each
+
+    async def touched(self, upload: Unfinished) -> datetime:
+        return await self._call(lambda: self._store.touched(upload))
 
     async def discard(self, upload: Unfinished) -> None:
         await self._call(lambda: self._store.discard(upload))

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -291,6 +292,21 @@ async def test_anybody_may_discard_what_was_left_unfinished(subject: Subject) ->
     await other.abort()
     with pytest.raises(ObjectMissing):
         await store.stat(key)
+
+
+async def test_an_unfinished_upload_tells_when_it_was_written_last(subject: Subject) -> None:
+    store, key = subject.store, new_key()
+    upload = await store.begin(key)
+    (unfinished,) = await begun(store, key)
+    long_ago = replace(unfinished, started=unfinished.started - timedelta(days=2))
+    for number in (1, 2):
+        await upload.part(number, piece(DATA[: subject.part]))
+    touched = await store.touched(long_ago)
+    assert touched.utcoffset() == timedelta(0)
+    assert abs(now() - touched) < timedelta(minutes=1)
+    await upload.complete()
+    with pytest.raises(ObjectMissing):
+        await store.touched(unfinished)
 
 
 async def test_unfinished_uploads_tell_when_they_began(store: Store) -> None:

@@ -103,6 +103,7 @@ CALLS: dict[str, Callable[[S3Store], Awaitable[object]]] = {
     "delete": lambda store: store.delete(KEY),
     "list": lambda store: anext(store.list("t/")),
     "unfinished": lambda store: anext(store.unfinished("t/")),
+    "touched": lambda store: store.touched(Unfinished(KEY, "id", now())),
     "discard": lambda store: store.discard(Unfinished(KEY, "id", now())),
     "check": lambda store: store.check(),
 }

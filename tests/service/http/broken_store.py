@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from gateway.errors import StoreError
 from gateway.ports import PartUpload, Piece, Stat, Unfinished
@@ -97,6 +98,10 @@ class BrokenStore:
         self._called("unfinished")
         async for item in self.inner.unfinished(prefix):
             yield item
+
+    async def touched(self, upload: Unfinished) -> datetime:
+        self._called("touched")
+        return await self.inner.touched(upload)
 
     async def discard(self, upload: Unfinished) -> None:
         self._called("discard")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from awscrt.checksums import crc64nvme
@@ -27,6 +27,7 @@ def aged(store: FaultyStore, days: int) -> None:
         store._objects[key] = replace(found, modified=found.modified - timedelta(days=days))
     for upload in store._uploads.values():
         upload.started -= timedelta(days=days)
+        upload.touched -= timedelta(days=days)
 
 
 async def broken_upload(bench: Bench, *, silent_for: timedelta, complete: bool = False) -> Upload:
@@ -83,6 +84,38 @@ async def test_parts_that_a_dead_backup_kept_of_a_committed_version_are_swept(
     assert (await reaper(bench).run(sweep=True)).parts == 1
 
     assert len(bench.east.keys) == 2
+
+
+async def test_parts_are_not_swept_while_somebody_adds_to_them(bench: Bench) -> None:
+    """A repair or a restore may copy one object for longer than a day, and has no upload's row."""
+    receipt = await bench.store(os.urandom(PART))
+    key = body_key(bench.tenant, receipt.version.blob)
+    await bench.east.delete(key)
+    copy = await bench.east.begin(key)
+    await copy.part(1, piece(b"first"))
+    aged(bench.east, 2)
+    await copy.part(2, piece(b"second"))
+
+    assert (await reaper(bench).run(sweep=True)).parts == 0
+
+    await copy.complete()
+    assert (await bench.east.stat(key)).size == len(b"firstsecond")
+
+
+async def test_parts_that_go_while_a_sweep_looks_at_them_do_not_end_it(bench: Bench) -> None:
+    gone = await bench.east.begin(body_key(bench.tenant, new_id()))
+    await bench.east.begin(body_key(bench.tenant, new_id()))
+    aged(bench.east, 2)
+    touched = bench.east.touched
+
+    async def late(upload: Unfinished) -> datetime:
+        await gone.abort()
+        return await touched(upload)
+
+    bench.east.touched = late  # type: ignore[method-assign]
+
+    assert (await reaper(bench).run(sweep=True)).parts == 1
+    assert bench.east.open_uploads == 0
 
 
 async def test_a_target_that_is_down_does_not_end_the_sweep_of_others(bench: Bench) -> None:
