@@ -47,6 +47,7 @@ class Tokens:
         self._fresh = fresh
         self._clock = clock
         self._read: dict[str, tuple[Token, float]] = {}
+        self._revoked = 0  # here, so far
 
     async def create(
         self, tenant: str | None, rights: Iterable[Right], *, lifetime: timedelta | None
@@ -86,12 +87,14 @@ class Tokens:
     async def _known(self, token: str) -> Token:
         """Return a token that was read a moment ago, or read it. Raises NotFound."""
         read, until = self._read.get(token, (None, 0.0))
-        if read is not None and self._clock() < until:
+        asked, revoked = self._clock(), self._revoked
+        if read is not None and asked < until:
             return read
         if len(self._read) >= MOST:
             self._read.clear()
         found = await self._catalog.token(token)
-        self._read[token] = found, self._clock() + self._fresh
+        if revoked == self._revoked:  # what was read before may be what was revoked since
+            self._read[token] = found, asked + self._fresh
         return found
 
     async def of(self, tenant: str | None) -> Sequence[Token]:
@@ -102,8 +105,11 @@ class Tokens:
         """Revoke a token by its public id, if it is this tenant's. Raises NotFound."""
         if (await self._catalog.token(token)).tenant != tenant:
             raise NotFound("no such token")
-        await self._catalog.remove_token(token)
-        self._read.pop(token, None)
+        try:
+            await self._catalog.remove_token(token)
+        finally:  # also where the answer was lost
+            self._revoked += 1
+            self._read.pop(token, None)
 
 
 def allow(token: Token, tenant: str | None, right: Right) -> None:

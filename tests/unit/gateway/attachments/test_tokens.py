@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from gateway.attachments.tokens import Tokens
-from gateway.errors import Unauthorized
-from gateway.model import Right
+from gateway.errors import CatalogUnavailable, Unauthorized
+from gateway.model import Right, Token
 from tests.unit.gateway.conftest import Bench
 
 
@@ -43,6 +43,45 @@ async def test_a_token_that_was_revoked_here_is_refused_at_once(bench: Bench) ->
 
     await tokens.revoke(grant.token.id, bench.tenant)
 
+    with pytest.raises(Unauthorized):
+        await tokens.check(grant.text)
+
+
+async def test_a_token_that_is_read_while_it_is_revoked_is_not_believed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, read = Tokens(bench.catalog), bench.catalog.token
+    grant = await tokens.create(bench.tenant, [Right.READ], lifetime=None)
+
+    async def slowly(token: str) -> Token:
+        found = await read(token)
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.catalog, "token", read)
+            await tokens.revoke(token, bench.tenant)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.catalog, "token", slowly)
+        await tokens.check(grant.text)  # which began before
+
+    with pytest.raises(Unauthorized):
+        await tokens.check(grant.text)
+
+
+async def test_a_token_whose_revocation_was_not_answered_is_read_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, remove = Tokens(bench.catalog), bench.catalog.remove_token
+    grant = await tokens.create(bench.tenant, [Right.READ], lifetime=None)
+    await tokens.check(grant.text)
+
+    async def lost(token: str) -> None:
+        await remove(token)
+        raise CatalogUnavailable("gone")
+
+    monkeypatch.setattr(bench.catalog, "remove_token", lost)
+    with pytest.raises(CatalogUnavailable):
+        await tokens.revoke(grant.token.id, bench.tenant)
     with pytest.raises(Unauthorized):
         await tokens.check(grant.text)
 
