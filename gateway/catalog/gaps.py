@@ -106,12 +106,14 @@ def filled(connection: Connection, gap: Gap, kek: str, clock: Clock) -> bool:
     return True
 
 
-def failed(connection: Connection, gap: Gap, retry: timedelta, clock: Clock) -> None:
+def failed(connection: Connection, gap: Gap, retry: timedelta, clock: Clock) -> bool:
     """Implement `Replicas.failed`."""
     at = clock(connection)
     given_back = {"leased_until": tables.EPOCH, "due": at + retry, "tries": _REPLICAS.c.tries + 1}
-    if connection.execute(update(_REPLICAS).where(*_held(gap)).values(**given_back)).rowcount != 1:
-        stale.overtaken(connection, gap.version, gap.target, gap.version.kek, clock)
+    if connection.execute(update(_REPLICAS).where(*_held(gap)).values(**given_back)).rowcount == 1:
+        return True
+    stale.overtaken(connection, gap.version, gap.target, gap.version.kek, clock)
+    return False
 
 
 def release(connection: Connection, gaps: Sequence[Gap]) -> None:

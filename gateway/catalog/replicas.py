@@ -100,9 +100,9 @@ class SqlReplicas:
         """Implement `Replicas.filled`."""
         return await self._database.write(bound(gaps.filled, gap, kek, self._clock))
 
-    async def failed(self, gap: Gap, retry: timedelta) -> None:
+    async def failed(self, gap: Gap, retry: timedelta) -> bool:
         """Implement `Replicas.failed`."""
-        await self._database.write(bound(gaps.failed, gap, retry, self._clock))
+        return await self._database.write(bound(gaps.failed, gap, retry, self._clock))
 
     async def release(self, gaps_: Sequence[Gap]) -> None:
         """Implement `Replicas.release`."""

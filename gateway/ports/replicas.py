@@ -140,10 +140,11 @@ class Replicas(Protocol):
         than the version.
         """
 
-    async def failed(self, gap: Gap, retry: timedelta) -> None:
+    async def failed(self, gap: Gap, retry: timedelta) -> bool:
         """Give a gap back, one more time tried in vain, due again after `retry`.
 
-        What was tried may have been written all the same: that is told as by `filled`.
+        What was tried may have been written all the same: that is told as by `filled`. False if the gap was
+        no longer the caller's: whoever took the replica for whole does not know what was done to it since.
         """
 
     async def release(self, gaps: Sequence[Gap]) -> None:

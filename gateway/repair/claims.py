@@ -130,11 +130,11 @@ class Claims:
             self._out.pop(lease.key, None)
             return await self._replicas.filled(lease.gap, kek)
 
-    async def failed(self, lease: Lease, retry: float) -> None:
-        """Give it back, to be tried again in so many seconds."""
+    async def failed(self, lease: Lease, retry: float) -> bool:
+        """Give it back, to be tried again in so many seconds. See the port."""
         async with self._telling:
             self._out.pop(lease.key, None)
-            await self._replicas.failed(lease.gap, timedelta(seconds=retry))
+            return await self._replicas.failed(lease.gap, timedelta(seconds=retry))
 
     def drop(self, lease: Lease) -> None:
         """Forget one that was lost."""

@@ -213,14 +213,8 @@ class Repairer:
                 )
         except LeaseLost:
             claims.drop(lease)
-            self._doubts.add(gap)
             self._failed(gap, "lease", tally)
-            # It may have been cut after a removal, while somebody else found the replica whole before.
-            with suppress(CatalogError):  # it is a gap still where the catalog was away
-                cut = Finding(
-                    gap.version.id, gap.target, ReplicaState.MISSING, "lease", gap.version.blob
-                )
-                await self._replicas.report([cut])
+            await self._lost(gap)
         except Unreadable as error:
             hopeless = error.retry_after is None
             tally.unreadable += hopeless
@@ -231,9 +225,11 @@ class Repairer:
             if isinstance(error, StoreUnavailable | StoreDenied | StoreFull):
                 # A gap that fails again and again may be what is wrong, and not the whole target.
                 rest, tries = self._rests[gap.target].begin(self._clock()), gap.tries - PATIENT
-                await claims.failed(lease, max(rest, backoff(tries)) if tries >= 0 else rest)
+                retry = max(rest, backoff(tries)) if tries >= 0 else rest
             else:
-                await claims.failed(lease, backoff(gap.tries))
+                retry = backoff(gap.tries)
+            if not await claims.failed(lease, retry):
+                await self._lost(gap)
         else:
             self._rests[gap.target].end()
             if await claims.filled(lease, filled.kek):
@@ -242,6 +238,16 @@ class Repairer:
                 self._doubts.add(gap)
         if told := [each for each in findings if each.target in gap.good]:
             await self._replicas.report(told)
+
+    async def _lost(self, gap: Gap) -> None:
+        """See to what may have been done to a replica that was somebody else's, or nobody's any more."""
+        self._doubts.add(gap)
+        # It may have been removed, while somebody else found it whole before.
+        with suppress(CatalogError):  # it is a gap still where the catalog was away
+            cut = Finding(
+                gap.version.id, gap.target, ReplicaState.MISSING, "lease", gap.version.blob
+            )
+            await self._replicas.report([cut])
 
     def _sources(self, gap: Gap) -> list[str]:
         """Return the targets to copy from, those first that should hold it; others may, too."""

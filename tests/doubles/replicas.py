@@ -51,9 +51,10 @@ class MemoryReplicas:
         self._up()
         changed = 0
         for each in findings:
-            row = self.rows[each.version, each.target]
-            changed += row.state is not each.state
-            row.state = each.state
+            row = self.rows.get((each.version, each.target))
+            if row is not None and row.state is not each.state:
+                changed += 1
+                row.state, row.due, row.until = each.state, EPOCH, EPOCH
         return changed
 
     async def adopt(self, target: str, limit: int) -> int:
@@ -112,12 +113,13 @@ class MemoryReplicas:
             row.state, row.until, row.tries = ReplicaState.STORED, EPOCH, 0
         return row is not None
 
-    async def failed(self, gap: Gap, retry: timedelta) -> None:
+    async def failed(self, gap: Gap, retry: timedelta) -> bool:
         """See the port."""
         self._up()
         self.retries.append(retry)
         if row := self._held(gap):
             row.tries, row.due, row.until = row.tries + 1, now() + retry, EPOCH
+        return row is not None
 
     async def release(self, gaps: Sequence[Gap]) -> None:
         """See the port."""

@@ -147,7 +147,7 @@ async def test_a_lease_that_ends_goes_to_another(
     assert theirs.until > kept.until
     assert await catalog.replicas.extend([kept], LEASE) == []
     assert not await catalog.replicas.filled(kept, kept.version.kek)
-    await catalog.replicas.failed(kept, HOUR)
+    assert not await catalog.replicas.failed(kept, HOUR)
     await catalog.replicas.release([kept])
     assert await _claim(catalog) == []  # neither took it from its new holder
     assert await catalog.replicas.filled(theirs, theirs.version.kek)
@@ -180,8 +180,8 @@ async def test_filled_counts_once(catalog: SqlCatalog, tenant: str, clock: FakeC
 async def test_what_failed_waits(catalog: SqlCatalog, tenant: str, clock: FakeClock) -> None:
     await put(catalog, tenant, "a")
     (gap,) = await _claim(catalog)
-    await catalog.replicas.failed(gap, HOUR)
-    await catalog.replicas.failed(gap, HOUR)  # the first answer may have been lost
+    assert await catalog.replicas.failed(gap, HOUR)
+    assert not await catalog.replicas.failed(gap, HOUR)  # the first answer may have been lost
     clock.now = START + HOUR - timedelta(seconds=1)
     assert await _claim(catalog) == []
     clock.now = START + HOUR

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
 
-from gateway.errors import (
-    CatalogUnavailable,
-)
+from gateway.errors import CatalogUnavailable, StoreUnavailable
+from gateway.model import ReplicaState
+from gateway.ports import Finding, Piece
 from gateway.repair.repairer import Tally
 from gateway.repair.verify import check_replica
+from tests.doubles.blobs import flipped, overwrite
 from tests.doubles.repair_site import Site
 
 
@@ -98,6 +99,51 @@ async def test_what_was_purged_meanwhile_is_removed_again(site: Site) -> None:
     assert len(site.east.keys) == 2  # forgotten, not purged: others hold it
     await site.primary.delete(blob.envelope_key)
     site.time += 31
+    await site.repairer.repair("east")
+    assert site.east.keys == []
+
+
+async def test_a_write_that_failed_behind_somebody_elses_back_is_a_gap_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore brought the replica back just before this repairer removed what it took for damaged."""
+    blob = await site.store(on=("primary", "east"))
+    await overwrite(site.east, blob.body_key, flipped(blob.body, 8))
+    found = Finding(blob.version.id, "east", ReplicaState.DAMAGED)
+    await site.replicas.report([found])
+
+    async def put(key: str, piece: Piece) -> None:
+        del key, piece
+        await site.replicas.report([replace(found, state=ReplicaState.STORED)])
+        raise StoreUnavailable("busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site.east, "put", put)
+        assert (await site.repairer.repair("east")).failed == 1
+    assert blob.body_key not in site.east.keys
+    assert site.replicas.states(blob.version)["east"] == "missing"
+    assert (await site.make().repair("east")).filled == 1
+    await check_replica(site.east, blob.version)
+
+
+async def test_what_was_purged_while_its_write_seemed_to_fail_is_removed_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = await site.store()
+    write = site.east.put
+
+    async def put(key: str, piece: Piece) -> None:
+        await write(key, piece)
+        if key == blob.envelope_key:  # the purger was here before
+            site.replicas.rows.clear()
+            site.replicas.versions.clear()
+            await site.primary.delete(key)
+            raise StoreUnavailable("the answer was lost")
+
+    monkeypatch.setattr(site.east, "put", put)
+    assert (await site.repairer.repair("east")).failed == 1
+    assert len(site.east.keys) == 2
+    site.time += 100
     await site.repairer.repair("east")
     assert site.east.keys == []
 
