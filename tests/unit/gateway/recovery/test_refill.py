@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import StoreDamaged, StoreDenied, StoreError, StoreUnavailable, first
+from gateway.errors import NotFound, StoreDamaged, StoreDenied, StoreError, StoreUnavailable, first
 from gateway.model import ReplicaState, new_id
 from gateway.pacing.rate import Rate
 from gateway.ports import Catalog, Finding, Held, Replicas
@@ -40,6 +40,7 @@ class Shelf:
         self.stores = {name: FaultyStore() for name in TARGETS}
         self.found: list[Finding] = []
         self.purged: set[str] = set()
+        self.doomed: set[str] = set()
 
     async def place(self) -> None:
         """Put everything everywhere."""
@@ -74,6 +75,13 @@ class Shelf:
 
     async def tenant(self, tenant: str) -> str:
         return tenant
+
+    async def by_version(self, tenant: str, version: str) -> Any:
+        del tenant
+        (found,) = [each.version for each in self.blobs if each.version.id == version]
+        if found.blob in self.purged | self.doomed:
+            raise NotFound("no such attachment or version")
+        return SimpleNamespace(version=found)
 
     async def find(self, tenant: str, reference: str, version: str | None = None) -> Any:
         del tenant, version
@@ -361,3 +369,18 @@ async def test_of_what_is_purged_meanwhile_nothing_stays(held: str) -> None:
     await refill.record(results)
     left = {key.split("/")[2] for key in shelf.stores["primary"].keys}
     assert left == {blob.version.blob for blob in (BLOBS if held == "west" else BLOBS[2:])}
+
+
+async def test_of_what_is_being_purged_nothing_stays() -> None:
+    """The purger may have been at this target before, and forgets the version when it has been at all."""
+    shelf = Shelf(BLOBS)
+    await shelf.place()
+    refill, results = shelf.refill(), []
+    for blob in BLOBS:
+        await shelf.befall("primary", blob, "gone")
+        results.append(await refill.do(blob.version))
+    shelf.doomed |= {blob.version.blob for blob in BLOBS[:2]}
+    await refill.record(results)
+    left = {key.split("/")[2] for key in shelf.stores["primary"].keys}
+    assert left == {blob.version.blob for blob in BLOBS[2:]}
+    assert all(len(shelf.stores[name].keys) == 6 for name in ("east", "west"))
