@@ -73,7 +73,7 @@ class S3Store:
             link = await self._linked()
             answer = await self._call("create_multipart_upload", Key=key, **options)
             upload = answer["UploadId"]
-        return S3Upload(link.client, link.wire, self._bucket, key, upload, crc64nvme=crc)
+        return S3Upload(link.client, link.wire, self._settings, key, upload)
 
     async def read(
         self, key: str, start: int = 0, stop: int | None = None

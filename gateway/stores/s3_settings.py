@@ -31,7 +31,7 @@ class S3Settings:
     ca_file: str | None = None
     connections: int = 64
     connect_timeout: float = 5.0
-    stall_timeout: float = 30.0  # without a byte in either direction
+    stall_timeout: float = 30.0  # without a byte in either direction; for all of a small answer
     complete_timeout: float = 300.0  # some stores copy all parts before they answer
 
     def __post_init__(self) -> None:

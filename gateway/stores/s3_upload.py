@@ -1,5 +1,6 @@
 """One object on its way into S3, in parts."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from gateway.errors import ObjectMissing, StoreDamaged, StoreDenied
 from gateway.ports import Piece
 from gateway.stores.s3_client import Client
 from gateway.stores.s3_errors import s3_errors
+from gateway.stores.s3_settings import S3Settings
 from gateway.stores.s3_wire import Wire, crc_text
 
 
@@ -20,17 +22,23 @@ class _Part:
 
 
 class S3Upload:
-    """See `PartUpload`. The store checks every part, and the whole when it is completed."""
+    """See `PartUpload`. The store checks every part, and the whole when it is completed.
+
+    However a store answers, completing takes `complete_timeout` at most, and what else is asked of it
+    `stall_timeout`; a part is bounded by whoever sends it.
+    """
 
     def __init__(
-        self, client: Client, wire: Wire, bucket: str, key: str, upload: str, *, crc64nvme: bool
+        self, client: Client, wire: Wire, settings: S3Settings, key: str, upload: str
     ) -> None:
         self._client = client
         self._wire = wire
         self._key = key
         self._upload = upload
-        self._names = {"Bucket": bucket, "Key": key, "UploadId": upload}
-        self._crc64nvme = crc64nvme
+        self._names = {"Bucket": settings.bucket, "Key": key, "UploadId": upload}
+        self._crc64nvme = settings.checksum == "crc64nvme"
+        self._patience = settings.stall_timeout
+        self._complete_patience = settings.complete_timeout
         self._parts: dict[int, _Part] = {}
 
     async def part(self, number: int, piece: Piece) -> None:
@@ -62,15 +70,18 @@ class S3Upload:
                 "MpuObjectSize": size,
             }
         with s3_errors():
-            answer = await self._client.api.complete_multipart_upload(
-                **self._names, **proof, IfNoneMatch="*", MultipartUpload={"Parts": listed}
-            )
+            # The whole answer, be it that a store keeps the connection alive byte by byte.
+            async with asyncio.timeout(self._complete_patience):
+                answer = await self._client.api.complete_multipart_upload(
+                    **self._names, **proof, IfNoneMatch="*", MultipartUpload={"Parts": listed}
+                )
             told = answer.get("ChecksumCRC64NVME") if self._crc64nvme else None
             if (
                 told is None
             ):  # not by every store: then the size tells at least that no part is missing
                 names = {name: self._names[name] for name in ("Bucket", "Key")}
-                found = await self._client.api.head_object(**names)
+                async with asyncio.timeout(self._patience):
+                    found = await self._client.api.head_object(**names)
                 same = found["ContentLength"] == size
             else:
                 same = told == crc_text(whole)
@@ -81,6 +92,7 @@ class S3Upload:
         """See the port."""
         try:
             with s3_errors():
-                await self._client.api.abort_multipart_upload(**self._names)
+                async with asyncio.timeout(self._patience):
+                    await self._client.api.abort_multipart_upload(**self._names)
         except ObjectMissing:
             return

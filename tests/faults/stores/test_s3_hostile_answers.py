@@ -2,13 +2,15 @@
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import pytest
 
 from gateway.errors import StoreDamaged, StoreError, StoreUnavailable
 from gateway.stores.s3 import S3Store
-from tests.faults.stores.rude_server import Exchange, RudeServer
+from gateway.stores.s3_upload import S3Upload, _Part
+from tests.faults.stores.rude_server import HASTY, Exchange, RudeServer
 from tests.faults.stores.test_s3_rude_server import (
     CALLS,
     KEY,
@@ -83,6 +85,30 @@ async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.Monkey
     async with store_at(drip) as store:
         await store.put(KEY, piece())
         await left.wait()
+
+
+@pytest.mark.parametrize("name", ["complete", "confirm", "abort", "stat"])
+async def test_a_call_that_is_answered_in_drips_ends(name: str) -> None:
+    async def drip(exchange: Exchange) -> None:
+        await exchange.body()
+        if name == "confirm" and exchange.head.startswith("POST "):
+            await exchange.send("200 OK", COMPLETED)
+            return
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\n")  # a head that does not end either
+        for number in itertools.count():
+            exchange.writer.write(b"x-%d: y\r\n" % (number % 9))
+            await exchange.writer.drain()
+            await asyncio.sleep(0.02)
+
+    patient = {"complete_timeout": 60.0} if name == "confirm" else {}
+    async with store_at(drip, **HASTY | patient) as store:
+        link = await store._linked()
+        upload = S3Upload(link.client, link.wire, store._settings, KEY, "id")
+        upload._parts[1] = _Part("etag", 0, 1)
+        calls: dict[str, Callable[[], Awaitable[object]]]
+        calls = {"abort": upload.abort, "stat": lambda: store.stat(KEY)}
+        with pytest.raises(StoreUnavailable):
+            await calls.get(name, upload.complete)()
 
 
 @pytest.mark.parametrize("name", AROUND)
