@@ -75,10 +75,18 @@ async def _finish(request: web.Request, response: web.StreamResponse) -> None:
 
 
 ROUTES = (
-    ("GET", "/livez", health.livez),
-    ("GET", "/readyz", health.readyz),
-    ("GET", "/metrics", health.metrics),
-    ("GET", "/openapi.json", openapi.document),
+    ("PUT", ATTACHMENT, attachments.put),
+    ("GET", ATTACHMENT, content.get),
+    ("HEAD", ATTACHMENT, content.head),
+    ("DELETE", ATTACHMENT, attachments.delete),
+    ("GET", ATTACHMENT + "/versions", attachments.versions),
+    ("POST", ONE_TENANT + "/attachments", attachments.post),
+    ("GET", ONE_TENANT + "/attachments", listing.listed),
+    ("GET", TRASH, trash.listed),
+    ("POST", TRASH + "/{trashed}/undelete", trash.undelete),
+    ("DELETE", TRASH + "/{trashed}", trash.purge),
+    ("GET", ONE_TENANT + "/retention", trash.retention),
+    ("PUT", ONE_TENANT + "/retention", trash.retain),
     ("POST", "/v1/tenants", tenants.create),
     ("GET", "/v1/tenants", tenants.listed),
     ("GET", ONE_TENANT, terms.show),
@@ -86,20 +94,15 @@ ROUTES = (
     ("POST", ONE_TENANT + "/tokens", tokens.create),
     ("GET", ONE_TENANT + "/tokens", tokens.listed),
     ("DELETE", ONE_TENANT + "/tokens/{token}", tokens.revoke),
-    ("GET", ONE_TENANT + "/attachments", listing.listed),
-    ("POST", ONE_TENANT + "/attachments", attachments.post),
-    ("PUT", ATTACHMENT, attachments.put),
-    ("GET", ATTACHMENT, content.get),
-    ("HEAD", ATTACHMENT, content.head),
-    ("DELETE", ATTACHMENT, attachments.delete),
-    ("GET", ATTACHMENT + "/versions", attachments.versions),
-    ("GET", TRASH, trash.listed),
-    ("POST", TRASH + "/{trashed}/undelete", trash.undelete),
-    ("DELETE", TRASH + "/{trashed}", trash.purge),
-    ("GET", ONE_TENANT + "/retention", trash.retention),
-    ("PUT", ONE_TENANT + "/retention", trash.retain),
+    ("GET", "/livez", health.livez),
+    ("GET", "/readyz", health.readyz),
+    ("GET", "/metrics", health.metrics),
+    ("GET", "/openapi.json", openapi.document),
 )
-"""Every route. What has no HEAD of its own answers one like its GET."""
+"""Every route, in the order in which aiohttp tries them: those first that have to be quick.
+
+What has no HEAD of its own answers one like its GET.
+"""
 
 
 def application(serving: Services) -> web.Application:
@@ -116,9 +119,7 @@ def application(serving: Services) -> web.Application:
 def router(app: web.Application) -> None:
     """Give the application its routes."""
     own_head = {path for method, path, _ in ROUTES if method == "HEAD"}
-    for method, path, handler in reversed(
-        ROUTES
-    ):  # aiohttp tries one after another: the hot ones first
+    for method, path, handler in ROUTES:
         app.router.add_route(method, path, handler, expect_handler=no_answer_yet)
         if method == "GET" and path not in own_head:
             app.router.add_route("HEAD", path, handler, expect_handler=no_answer_yet)

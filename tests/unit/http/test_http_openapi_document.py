@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway.http import openapi
 from gateway.http.openapi_parts import HEADERS, PARAMETERS, SCHEMAS
 from gateway.http.openapi_routes import OPERATIONS
-from gateway.http.server import ROUTES, router
+from gateway.http.server import ATTACHMENT, ROUTES, router
 
 DOCUMENT = openapi.build(ROUTES)
 
@@ -45,6 +45,15 @@ def test_every_route_is_described_and_nothing_else() -> None:
     assert described <= served
     assert served == described | implied
     assert set(OPERATIONS) == described
+
+
+def test_the_first_route_that_is_tried_is_the_one_of_the_content() -> None:
+    app = web.Application()
+    router(app)
+
+    first = next(iter(app.router.resources()))
+
+    assert first.canonical == openapi.template(ATTACHMENT)
 
 
 @pytest.mark.parametrize(
