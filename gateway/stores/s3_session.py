@@ -87,6 +87,8 @@ def request(
 
 async def end(response: aiohttp.ClientResponse) -> None:
     """Read what stands behind a success, which is nothing: of what does not end, a bounded part."""
+    if response.content.at_eof():  # came with the head, as mostly
+        return
     size = 0
     with contextlib.suppress(TimeoutError):  # by its status it is done
         async with asyncio.timeout(PATIENCE):
