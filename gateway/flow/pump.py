@@ -56,6 +56,7 @@ class Pump:
         self._left = None if declared is None else sealed_size(declared)  # in this part and later
         self._part = settings.part(1, declared)
         self._limit = min(self._part, FIRST)
+        self._inline = sealed_size(settings.inline)
 
     async def run(
         self, source: AsyncIterable[bytes | memoryview], digests: Digests
@@ -89,7 +90,8 @@ class Pump:
 
     async def _write(self, load: Load, data: memoryview) -> Load:
         load.used += self._sealer.update_into(data, load.view[load.used :])
-        load.sum_up(min(load.used, self._part))  # what lies beyond may be carried over
+        if load.used > self._inline:  # else it may travel inline, and is summed with the envelope
+            load.sum_up(min(load.used, self._part))  # what lies beyond may be carried over
         if load.used < self._limit:
             return load
         if self._limit < self._part:
