@@ -206,11 +206,11 @@ class Fan:
         return self._shared.settings.degraded and bool(names)
 
     def _check(self) -> None:
-        alive, targets = self._alive(), self._shared.roster().targets
-        if len(alive) == len(self._lanes) and targets is self._sufficing:
+        alive, roster = self._alive(), self._shared.roster()
+        if len(alive) == len(self._lanes) and roster.targets is self._sufficing:
             return  # as at the last look: all of them are left, and the same ones are asked for
-        if self._enough(alive):
-            self._sufficing = targets if len(alive) == len(self._lanes) else None
+        if self._shared.possible(self.quorum, alive, roster):
+            self._sufficing = roster.targets if len(alive) == len(self._lanes) else None
             return
         failed = {lane.target.name: lane.error for lane in self._lanes if lane.failed}
         names = ", ".join(sorted(failed))
