@@ -33,6 +33,7 @@ __all__ = [
     "Wrap",
     "decode",
     "encode",
+    "encode_bare",
     "open_attributes",
     "seal_attributes",
 ]
@@ -92,13 +93,22 @@ class Envelope:
 
 def encode(envelope: Envelope) -> bytes:
     """Return the canonical bytes."""
+    return _encode(envelope, envelope.body)
+
+
+def encode_bare(envelope: Envelope) -> bytes:
+    """Return the canonical bytes of the same envelope without an inline body."""
+    return _encode(envelope, None)
+
+
+def _encode(envelope: Envelope, body: bytes | None) -> bytes:
     return canonical.encode(
         [
             MAGIC,
             envelope.core.encode(),
             envelope.attributes,
             [[wrap.wrapped, wrap.created] for wrap in envelope.wraps],
-            envelope.body,
+            body,
         ]
     )
 

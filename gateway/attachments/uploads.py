@@ -15,7 +15,15 @@ import structlog
 from awscrt.checksums import crc64nvme
 
 from envelope.context import Context
-from envelope.envelope import Attributes, Core, Envelope, Wrap, encode, seal_attributes
+from envelope.envelope import (
+    Attributes,
+    Core,
+    Envelope,
+    Wrap,
+    encode,
+    encode_bare,
+    seal_attributes,
+)
 from envelope.segment import SegmentSealer
 from gateway.attachments.dated import pinned
 from gateway.attachments.heartbeat import Heartbeat
@@ -118,11 +126,9 @@ class Uploads:
         draft = await self._foresee(draft)
         # An idempotency key is claimed for an id that is known before, so that one stays.
         ready = self._ahead.take(draft.tenant) if draft.operation is None else None
-        if ready is not None:
-            draft = replace(draft, id=ready.upload)
         started = now()
         upload = Upload(
-            id=draft.id,
+            id=draft.id if ready is None else ready.upload,
             tenant=draft.tenant,
             attachment=new_id() if ready is None else ready.attachment,
             blob=new_id(),
@@ -134,8 +140,11 @@ class Uploads:
             attachment = await self._catalog.begin(upload, draft.reference)
             with self._heartbeat.of(upload.id):
                 async with fan:
-                    key = await self._key(draft, attachment, ready)
-                    return await self._stream(draft, key, source, attachment, upload.blob, fan)
+                    context = Context(attachment.tenant, attachment.id, upload.id)
+                    key = await self._key(draft, context, ready)
+                    return await self._stream(
+                        draft, context, key, source, attachment, upload.blob, fan
+                    )
         except BaseException:
             self._background.start("discard an upload", self._discard(fan, upload.id))
             raise
@@ -155,34 +164,33 @@ class Uploads:
             return draft
         return replace(draft, precondition=pinned(asked, current, limit))
 
-    async def _key(self, draft: Draft, attachment: Attachment, ready: Ready | None) -> DataKey:
+    async def _key(self, draft: Draft, context: Context, ready: Ready | None) -> DataKey:
         """Return the key at hand if it is bound to this attachment, else ask for one."""
-        if ready is not None and ready.attachment == attachment.id:
+        if ready is not None and ready.attachment == context.attachment:
             return ready.key
-        context = Context(attachment.tenant, attachment.id, draft.id)
         return await data_key(self._keys, context, request_id=draft.request_id)
 
     async def _stream(  # noqa: PLR0917 - one step of `store`, with what it made so far
         self,
         draft: Draft,
+        context: Context,
         key: DataKey,
         source: AsyncIterable[bytes | memoryview],
         attachment: Attachment,
         blob: str,
         fan: Fan,
     ) -> Receipt:
-        context = Context(attachment.tenant, attachment.id, draft.id)
         sealer = SegmentSealer(key.dek, context)
         digests = Digests({*draft.digests, *draft.wanted})
         pump = Pump(self._settings, sealer, fan, declared=draft.length)
         inline = await pump.run(source, digests)
         digests.verify(draft.digests)
         core = Core(context=context, created=time.time_ns() // 1000, segments=(sealer.segment,))
-        envelope = _envelope(draft, core, key, digests)
-        sealed = encode(envelope if inline is None else replace(envelope, body=inline))
+        envelope = _envelope(draft, core, key, digests, inline)
+        sealed = encode(envelope)
         stored = await fan.finish(Piece(memoryview(sealed), crc64nvme(sealed)))
         version = Version(
-            id=draft.id,
+            id=context.version,
             attachment=attachment.id,
             tenant=attachment.tenant,
             blob=blob,
@@ -191,7 +199,7 @@ class Uploads:
             ),  # what a catalog that is rebuilt from envelopes will say, too
             size=core.plaintext_size,
             body_size=fan.body_size,
-            envelope=sealed if inline is None else encode(envelope),
+            envelope=sealed if inline is None else encode_bare(envelope),
             kek=key.kek,
             inline=inline,
         )
@@ -263,7 +271,9 @@ class Uploads:
             await self._catalog.forget(upload)
 
 
-def _envelope(draft: Draft, core: Core, key: DataKey, digests: Digests) -> Envelope:
+def _envelope(
+    draft: Draft, core: Core, key: DataKey, digests: Digests, body: bytes | None
+) -> Envelope:
     attributes = Attributes(
         name=draft.name,
         content_type=draft.content_type,
@@ -275,5 +285,5 @@ def _envelope(draft: Draft, core: Core, key: DataKey, digests: Digests) -> Envel
         core=core,
         attributes=seal_attributes(key.dek, core, attributes),
         wraps=(Wrap(kek=key.kek, wrapped=key.wrapped, created=core.created),),
-        body=None,
+        body=body,
     )

@@ -9,10 +9,10 @@ this cannot show is what a store withholds, and whether the bytes of a body are 
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
-from envelope.envelope import MAX_ENVELOPE, Envelope, decode, encode, open_attributes
+from envelope.envelope import MAX_ENVELOPE, Envelope, decode, encode_bare, open_attributes
 from envelope.errors import EnvelopeError
 from gateway.errors import ObjectMissing, StoreDamaged, Unreadable, first
 from gateway.keys.data_keys import KeyService, wrapped_key
@@ -245,7 +245,7 @@ def _recovered(blob: str, envelope: Envelope, dek: bytes | KeyServiceError) -> R
         created=moment(core.created),
         size=core.plaintext_size,
         body_size=0 if envelope.body is not None else core.ciphertext_size,
-        envelope=encode(replace(envelope, body=None)),
+        envelope=encode_bare(envelope),
         kek=envelope.newest.kek,
         inline=envelope.body,
     )

@@ -7,11 +7,10 @@ key is the same. From then on every target's copy is stale until it is written a
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 
-from envelope.envelope import Envelope, encode
+from envelope.envelope import Envelope, encode_bare
 from gateway.errors import StoreDamaged
 from gateway.model import Version
 from gateway.pacing.rate import Rate
@@ -48,7 +47,7 @@ class Newer:
         return Under(kek)
 
     async def _give(self, version: Version, envelope: Envelope) -> bool:
-        bare, kek = encode(replace(envelope, body=None)), envelope.newest.kek
+        bare, kek = encode_bare(envelope), envelope.newest.kek
         change = Rewrapped(version.id, version.blob, version.kek, kek, bare)
         if not await self._wraps.rewrap([change]):
             return False

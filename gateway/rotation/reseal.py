@@ -22,7 +22,7 @@ import structlog
 from awscrt.checksums import crc64nvme
 
 from envelope.core import Core
-from envelope.envelope import Envelope, Wrap, encode, seal_attributes
+from envelope.envelope import Envelope, Wrap, encode, encode_bare, seal_attributes
 from envelope.segment import SegmentSealer
 from gateway.attachments.downloads import Downloads
 from gateway.attachments.opened import Opened, envelope_of
@@ -189,14 +189,15 @@ class Reseal:
             core=again,
             attributes=seal_attributes(key.dek, again, opened.attributes),
             wraps=(Wrap(kek=key.kek, wrapped=key.wrapped, created=at),),
+            body=inline,
         )
-        sealed = encode(envelope if inline is None else replace(envelope, body=inline))
+        sealed = encode(envelope)
         stored = await fan.finish(Piece(memoryview(sealed), crc64nvme(sealed)))
         version = replace(
             old,
             blob=blob,
             body_size=fan.body_size,
-            envelope=sealed if inline is None else encode(envelope),
+            envelope=sealed if inline is None else encode_bare(envelope),
             kek=key.kek,
             inline=inline,
         )

@@ -12,7 +12,16 @@ from envelope import attributes as bounds
 from envelope.attributes import Attributes, open_attributes, seal_attributes
 from envelope.context import Context, Purpose
 from envelope.core import MAX_SEGMENTS, MAX_TIME, Core, Segment
-from envelope.envelope import MAX_ENVELOPE, MAX_INLINE, MAX_WRAPS, Envelope, Wrap, decode, encode
+from envelope.envelope import (
+    MAX_ENVELOPE,
+    MAX_INLINE,
+    MAX_WRAPS,
+    Envelope,
+    Wrap,
+    decode,
+    encode,
+    encode_bare,
+)
 from envelope.errors import CannotOpen, EnvelopeError, Malformed, TooLarge
 from envelope.sizes import CHUNK, MAX_PLAINTEXT, sealed_size
 from envelope.wrap import MAX_WRAPPED, kek_id, unwrap, wrap
@@ -41,6 +50,7 @@ def test_an_envelope_survives_its_encoding(envelope: Envelope) -> None:
     assert decode(encode(envelope)) == envelope
     apart = dataclasses.replace(envelope, body=None)
     assert decode(encode(apart)) == apart
+    assert encode_bare(envelope) == encode_bare(apart) == encode(apart)
     assert Core.decode(envelope.core.encode()) == envelope.core
 
 
