@@ -20,6 +20,7 @@ from gateway.cli.command import (
     time_of,
 )
 from gateway.cli.counter import telling
+from gateway.cli.scope import Source, Target
 from gateway.errors import NotFound, StoreError
 from gateway.settings.config import Settings
 
@@ -82,7 +83,7 @@ def catalog(
 @group.command("list", help=_LIST)
 def list_copies(
     *,
-    target: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+    target: Target = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -107,7 +108,7 @@ def list_copies(
 @group.command("restore-catalog", help=_RESTORE)
 def restore_catalog(
     *,
-    source: Annotated[str, typer.Option("--from", metavar="TARGET", help="Where to read.")],
+    source: Source,
     at: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="The newest copy not younger than this (ISO 8601)."),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FAILED, USAGE, FINDINGS = commandline.FAILED, commandline.USAGE, 3
 teach = commandline.teach
+TYPED = "Exit codes: 0 done, 1 it failed or was refused, 2 wrong usage or settings, or another id was typed."
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", envvar=ENV_FILE, help="TOML settings.")

@@ -58,7 +58,7 @@ _DEMOTE = teach(
 )
 
 group = typer.Typer(help="Make another target the primary, and go back.", no_args_is_help=True)
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 @group.command("status", help=_STATUS)

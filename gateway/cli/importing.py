@@ -25,7 +25,8 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
-from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
+from gateway.cli.keys import Certificate, PrivateKey, Reason, acting
+from gateway.cli.scope import Tenant
 from gateway.settings.config import Settings
 
 if TYPE_CHECKING:

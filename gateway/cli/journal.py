@@ -42,10 +42,14 @@ HELP = teach(
 def journal(
     *,
     tenant: Annotated[
-        str | None, typer.Option(metavar="ID", help="The tenant's id, or `shared`.")
+        str | None,
+        typer.Option("--tenant", "-t", metavar="ID", help="The tenant's id, or `shared`."),
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(help="Show nothing that is older (UTC where none is given).")
+        datetime | None,
+        typer.Option(
+            metavar="TIME", help="Show nothing that is older (ISO 8601; UTC unless it says)."
+        ),
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain of entries.")] = False,
     against: Annotated[

@@ -32,13 +32,16 @@ Certificate = Annotated[
 PrivateKey = Annotated[
     Path | None, typer.Option(help="The file of its private key, PEM; with --certificate.")
 ]
-Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's id.")]
 Reason = Annotated[
     str,
     typer.Option(
         help="Why, for the key service's record: printable ASCII, 200 at most.",
         callback=_recorded,
     ),
+]
+
+Confirm = Annotated[
+    str | None, typer.Option(help="The tenant's id again, for scripts; else it is asked for.")
 ]
 
 

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.command import USAGE, Config, Json, fail, opened, run, teach
-from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
+from gateway.cli.command import TYPED, Config, Json, opened, run, teach, typed_again
+from gateway.cli.keys import Certificate, Confirm, PrivateKey, Reason, acting
 from gateway.cli.keys_state import show
+from gateway.cli.scope import Tenant
 from gateway.settings.config import Settings
 from keyservice.wire import Denied
 
@@ -22,9 +23,11 @@ MEND = teach(
 )
 DESTROY = teach(
     "Destroy a root key that a tenant was moved away from. The first has no name: give ''. What it "
-    "wrapped is in no record any more; whoever kept a copy of an older one opens nothing after this.",
-    "sealgate keys destroy-root TENANT 0a1b2c3d --reason moved --confirm TENANT",
+    "wrapped is in no record any more; whoever kept a copy of an older one opens nothing after this. Needs "
+    "the tenant's id, typed again.",
+    "sealgate keys destroy-root TENANT 0a1b2c3d --reason moved",
     "sealgate keys destroy-root TENANT '' --reason moved --confirm TENANT",
+    codes=TYPED,
 )
 
 
@@ -50,7 +53,7 @@ def destroy(
     ],
     *,
     reason: Reason,
-    confirm: Annotated[str, typer.Option(help="The tenant's id again: nothing undoes this.")],
+    confirm: Confirm = None,
     certificate: Certificate = None,
     private_key: PrivateKey = None,
     config: Config = None,
@@ -58,8 +61,7 @@ def destroy(
 ) -> None:
     """Destroy a root key that a tenant was moved away from."""
     settings = acting(config, certificate, private_key)
-    if confirm != tenant:
-        fail("--confirm is not the tenant's id: nothing was destroyed", USAGE)
+    typed_again(tenant, confirm, "destroy this root key for good", nothing="nothing was destroyed")
     show(tenant, run(_destroy(settings, tenant, name, reason)), as_json=as_json)
 
 

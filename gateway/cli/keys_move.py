@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.command import USAGE, Config, Json, fail, opened, run, teach
-from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
+from gateway.cli.keys import Certificate, PrivateKey, Reason, acting
 from gateway.cli.keys_state import show
+from gateway.cli.scope import Tenant
 from gateway.settings.config import Settings
 
 if TYPE_CHECKING:

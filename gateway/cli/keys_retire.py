@@ -20,6 +20,7 @@ from gateway.cli.command import (
 )
 from gateway.cli.counter import telling
 from gateway.cli.keys import Certificate, PrivateKey, Reason, acting
+from gateway.cli.scope import Tenant
 from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -31,18 +32,18 @@ HELP = teach(
     "that a reseal left, an upload under way. Waits until no cache can hand out keys under it. Reads every "
     "envelope of the tenant on every target, too: a catalog that was rolled back or restored does not know "
     "all that is there. With --no-verify it believes the catalog.",
-    "sealgate keys retire --tenant TENANT --all-old",
-    "sealgate keys retire --tenant TENANT KEK",
+    "sealgate keys retire TENANT --all-old",
+    "sealgate keys retire TENANT KEK",
     codes="Exit codes: 0 done, 1 it failed, 2 wrong usage or settings, 3 something refers to one: it stays.",
 )
 
 
 def retire(
+    tenant: Tenant,
     kek: Annotated[
         str | None, typer.Argument(metavar="KEK", help="Its id, as `keys status` shows it.")
     ] = None,
     *,
-    tenant: Annotated[str, typer.Option(metavar="TENANT", help="The tenant's id.")],
     all_old: Annotated[
         bool, typer.Option("--all-old", help="Every KEK that was replaced.")
     ] = False,

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from gateway.cli.command import Config, Json, opened, run, show_fields, show_json, teach
-from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
+from gateway.cli.keys import Certificate, PrivateKey, Reason, acting
+from gateway.cli.scope import Tenant
 from gateway.settings.config import Settings
 
 if TYPE_CHECKING:

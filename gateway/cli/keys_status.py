@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
+from gateway.cli.scope import OneTenant
 from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ HELP = teach(
     "it from being retired. Without, a line a tenant. A KEK that was replaced stays until nothing refers to "
     "it and `sealgate keys retire` takes it away.",
     "sealgate keys status",
-    "sealgate keys status --tenant TENANT",
+    "sealgate keys status --tenant ID",
     "sealgate keys status --json | jq -r '.tenants[] | select(.overdue) | .tenant'",
     codes=CODES,
 )
@@ -41,9 +42,7 @@ HELP = teach(
 
 def status(
     *,
-    tenant: Annotated[
-        str | None, typer.Option(metavar="TENANT", help="Only this one, and all of it.")
-    ] = None,
+    tenant: OneTenant = None,
     certificate: Certificate = None,
     private_key: PrivateKey = None,
     config: Config = None,

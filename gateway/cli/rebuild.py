@@ -17,6 +17,7 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.counter import counter
+from gateway.cli.scope import Source
 from gateway.settings.config import Settings
 
 HELP = teach(
@@ -34,7 +35,7 @@ HELP = teach(
 
 def rebuild_catalog(
     *,
-    source: Annotated[str, typer.Option("--from", metavar="TARGET", help="Where to read.")],
+    source: Source,
     merge: Annotated[
         bool, typer.Option("--merge", help="Add to a catalog that is in use what it lacks.")
     ] = False,

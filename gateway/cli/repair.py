@@ -23,6 +23,7 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.pace import Parallel, Rate, Requests, paced
+from gateway.cli.scope import OneTenant, Target
 from gateway.model import now
 from gateway.ports import Lag
 from gateway.settings.config import Settings
@@ -50,8 +51,8 @@ HELP = teach(
 
 def repair(
     *,
-    target: Annotated[str | None, typer.Option("--target", help="This target alone.")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", "-t", help="One tenant.")] = None,
+    target: Target = None,
+    tenant: OneTenant = None,
     until_done: Annotated[
         bool, typer.Option("--until-done", help="Go on until nothing is missing.")
     ] = False,

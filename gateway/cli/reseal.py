@@ -27,6 +27,7 @@ from gateway.cli.command import (
     time_of,
 )
 from gateway.cli.rotate_kek import NICE
+from gateway.cli.scope import Attachment, Tenants, Version, demand_one, named
 from gateway.model import now
 from gateway.settings.config import Settings
 
@@ -57,16 +58,9 @@ HELP = teach(
 
 def dek(
     *,
-    attachment: Annotated[
-        str | None,
-        typer.Option(metavar="TENANT/REFERENCE", help="One attachment, with all its versions."),
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option(help="Of that attachment this version alone.")
-    ] = None,
-    tenant: Annotated[
-        list[str] | None, typer.Option("--tenant", "-t", help="One tenant; may be repeated.")
-    ] = None,
+    attachment: Attachment = None,
+    version: Version = None,
+    tenant: Tenants = None,
     everything: Annotated[bool, typer.Option("--all", help="Every tenant.")] = False,
     before: Annotated[
         str | None,
@@ -87,19 +81,17 @@ def dek(
     as_json: Json = False,
 ) -> None:
     """Give contents new data keys."""
-    if [attachment, tenant or None, everything or None].count(None) != 2:  # noqa: PLR2004 - one
-        fail("name one of --attachment TENANT/REFERENCE, --tenant ID and --all", USAGE)
+    demand_one(attachment, tenant, everything=everything)
     if version is not None and attachment is None:
         fail("--version needs --attachment", USAGE)
-    if attachment is not None and not attachment.partition("/")[2]:
-        fail("an attachment is named by its tenant, a slash, and its reference", USAGE)
+    of = None if attachment is None else named(attachment)
     limit = time_of("--before", before)
     settings = settings_of(config)
 
     from gateway.rotation.reseals import Tally  # noqa: PLC0415 - help answers at once
 
     tally, began = Tally(), time.monotonic()
-    wish = _Wish(attachment, version, tuple(tenant or ()), limit, dry_run, fresh)
+    wish = _Wish(of, version, tuple(tenant or ()), limit, dry_run, fresh)
     run(_rotate(settings, wish, tally, parallel=parallel, rate=rate * MiB))
     _show(tally, time.monotonic() - began, dry_run=dry_run, as_json=as_json)
     for refused, reason in tally.refused.items():
@@ -117,7 +109,7 @@ def dek(
 class _Wish:
     """What was asked for."""
 
-    attachment: str | None = field(repr=False)
+    attachment: tuple[str, str] | None = field(repr=False)  # tenant and reference
     version: str | None
     tenants: tuple[str, ...]
     before: datetime | None
@@ -145,7 +137,7 @@ async def _scopes(wired: "Core", wish: _Wish) -> "Sequence[Scope]":
     from gateway.rotation.reseals import Scope  # noqa: PLC0415 - help answers at once
 
     if wish.attachment is not None:
-        tenant, _, reference = wish.attachment.partition("/")
+        tenant, reference = wish.attachment
         found = await wired.catalog.find(tenant, reference, wish.version)
         return [Scope(tenant, found.attachment.id, wish.version)]
     if not wish.tenants:

@@ -16,6 +16,7 @@ from gateway.cli.command import (
     teach,
     time_of,
 )
+from gateway.cli.scope import Attachment, OneTenant, Version, demand_one, named
 
 MiB = 1024 * 1024
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -37,14 +38,9 @@ HELP = teach(
 
 def restore(
     *,
-    attachment: Annotated[
-        str | None,
-        typer.Option(metavar="TENANT/REFERENCE", help="One attachment, with all its versions."),
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option(help="Of that attachment this version alone.")
-    ] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", "-t", help="One tenant.")] = None,
+    attachment: Attachment = None,
+    version: Version = None,
+    tenant: OneTenant = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stored at this time (ISO 8601) or later.")
@@ -96,8 +92,7 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Restore."""
-    if [attachment, tenant, everything or None].count(None) != 2:  # noqa: PLR2004 - all but one
-        fail("name one of --attachment TENANT/REFERENCE, --tenant ID and --all", USAGE)
+    demand_one(attachment, tenant, everything=everything)
     if version is not None and attachment is None:
         fail("--version needs --attachment", USAGE)
     if open_into is not None and to is not None:
@@ -138,9 +133,7 @@ def _named(attachment: str | None, tenant: str | None) -> tuple[str | None, str 
     """Return a tenant's id and a reference, or end with what is wrong with them."""
     reference = None
     if attachment is not None:
-        tenant, _, reference = attachment.partition("/")
-        if not reference:
-            fail("an attachment is named by its tenant, a slash, and its reference", USAGE)
+        tenant, reference = named(attachment)
     if tenant is not None and not _ID.fullmatch(tenant):
         fail(
             "a tenant's id is 32 lower-case hex characters: `sealgate tenant list` shows it", USAGE

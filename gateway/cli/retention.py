@@ -19,6 +19,7 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
+from gateway.cli.scope import Tenant
 from gateway.model import Retention
 from gateway.settings.config import Settings
 
@@ -27,17 +28,16 @@ HELP = teach(
     "The trash is kept for 30 days at least. Replaced versions are kept for ever unless a number or "
     "an age is set; then those beyond both go, 30 days after they were replaced at the earliest. "
     "Under a hold nothing is purged.",
-    "sealgate tenant retention ID",
-    "sealgate tenant retention ID --trash-days 90 --keep-versions 10",
-    "sealgate tenant retention ID --hold-until 2030-01-01",
-    "sealgate tenant retention ID --no-hold",
+    "sealgate tenant retention TENANT",
+    "sealgate tenant retention TENANT --trash-days 90 --keep-versions 10",
+    "sealgate tenant retention TENANT --hold-until 2030-01-01",
+    "sealgate tenant retention TENANT --no-hold",
 )
 _NONE = -1
-Id = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id: 32 hex characters.")]
 
 
 def retention(
-    tenant: Id,
+    tenant: Tenant,
     *,
     trash_days: Annotated[int | None, typer.Option(help="30 or more.")] = None,
     keep_versions: Annotated[

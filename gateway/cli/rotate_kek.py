@@ -13,10 +13,8 @@ from gateway.cli.bar import bar
 from gateway.cli.command import (
     FAILED,
     FINDINGS,
-    USAGE,
     Config,
     Json,
-    fail,
     opened,
     run,
     show_json,
@@ -26,6 +24,7 @@ from gateway.cli.command import (
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
 from gateway.cli.pace import Envelopes, Parallel, Requests, paced
+from gateway.cli.scope import Attachment, Tenants, demand_one, named
 from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ HELP = teach(
     "waits until every cache has forgotten the old one, and looks again. The old KEK stays, until `sealgate "
     "keys retire`. Interrupted, it goes on where it was when it is run again, without another KEK. With "
     "--finish no KEK is made: what is still under older ones is moved, and targets get what they lack. "
-    "Workers do the latter by themselves.",
+    "Workers do the latter by themselves. With --attachment or --before only those envelopes are moved.",
     "sealgate rotate kek --tenant ID",
     "sealgate rotate kek --all --dry-run",
     "sealgate rotate kek --tenant ID --before 2026-01-01",
@@ -66,13 +65,8 @@ class _Asked:
 
 def kek(
     *,
-    attachment: Annotated[
-        str | None,
-        typer.Option(metavar="TENANT/REFERENCE", help="Move only the versions of one attachment."),
-    ] = None,
-    tenant: Annotated[
-        list[str] | None, typer.Option("--tenant", "-t", help="One tenant; may be repeated.")
-    ] = None,
+    attachment: Attachment = None,
+    tenant: Tenants = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every tenant, and the gateway's own.")
     ] = False,
@@ -95,14 +89,11 @@ def kek(
     as_json: Json = False,
 ) -> None:
     """Rotate KEKs."""
-    if [attachment, tenant or None, everything or None].count(None) != 2:  # noqa: PLR2004 - one
-        fail("name one of --attachment TENANT/REFERENCE, --tenant ID and --all", USAGE)
+    demand_one(attachment, tenant, everything=everything)
     asked = _Asked(tenant or [], everything, time_of("--before", before), None, not finish)
     if attachment is not None:
-        owner, _, asked.reference = attachment.partition("/")
+        owner, asked.reference = named(attachment)
         asked.tenants = [owner]
-        if not asked.reference:
-            fail("an attachment is named by its tenant, a slash, and its reference", USAGE)
     settings = paced(
         acting(config, certificate, private_key),
         "rotation",

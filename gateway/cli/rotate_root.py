@@ -24,6 +24,7 @@ from gateway.cli.command import (
 )
 from gateway.cli.keys import Certificate, PrivateKey, acting
 from gateway.cli.rotate_kek import NICE, SHARE
+from gateway.cli.scope import Tenants
 from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ HELP = teach(
 
 def root(
     *,
-    tenant: Annotated[
-        list[str] | None, typer.Option("--tenant", "-t", help="One tenant; may be repeated.")
-    ] = None,
+    tenant: Tenants = None,
     shared: Annotated[
         bool, typer.Option("--shared", help="The root that standard tenants share.")
     ] = False,

@@ -19,6 +19,7 @@ from gateway.cli.command import (
     show_json,
     teach,
 )
+from gateway.cli.scope import Tenant
 from gateway.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -29,16 +30,15 @@ HELP = teach(
     "Show or set how often a tenant's keys are rotated. "
     "A worker rotates what is due. Spans are such as 90d or 12h. Unset, the schedule of the tenant's tier in "
     "the settings holds, and comes back with --default. The root of a standard tenant is the one of all.",
-    "sealgate tenant rotation ID",
-    "sealgate tenant rotation ID --kek 90d --root 365d",
-    "sealgate tenant rotation ID --never",
-    "sealgate tenant rotation ID --default",
+    "sealgate tenant rotation TENANT",
+    "sealgate tenant rotation TENANT --kek 90d --root 365d",
+    "sealgate tenant rotation TENANT --never",
+    "sealgate tenant rotation TENANT --default",
 )
-Id = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id: 32 hex characters.")]
 
 
 def rotation(
-    tenant: Id,
+    tenant: Tenant,
     *,
     kek: Annotated[str | None, typer.Option(help="How old a KEK gets: 90d.")] = None,
     root: Annotated[str | None, typer.Option(help="How old a version of its root gets.")] = None,

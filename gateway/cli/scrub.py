@@ -23,6 +23,7 @@ from gateway.cli.command import (
     teach,
 )
 from gateway.cli.pace import Parallel, Rate, Requests, paced
+from gateway.cli.scope import OneTenant, Target
 from gateway.errors import first
 from gateway.settings.config import Settings
 
@@ -72,11 +73,9 @@ class _Found:
 
 def scrub(
     *,
-    target: Annotated[str | None, typer.Option("--target", help="This target alone.")] = None,
+    target: Target = None,
     everything: Annotated[bool, typer.Option("--all", help="Every replica, now.")] = False,
-    tenant: Annotated[
-        str | None, typer.Option("--tenant", "-t", help="Every replica of one tenant.")
-    ] = None,
+    tenant: OneTenant = None,
     sample_keys: Annotated[
         int,
         typer.Option(min=0, max=1_000_000, help="Open so many with keys, picked at random."),

@@ -4,13 +4,15 @@ What cannot be undone asks for the tenant's id again, typed. Who may do what is 
 """
 
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateway.cli.command import (
+    TYPED,
     Config,
     Json,
     fail,
@@ -21,12 +23,16 @@ from gateway.cli.command import (
     teach,
     typed_again,
 )
-from gateway.cli.keys import Certificate, PrivateKey, Reason, Tenant, acting
+from gateway.cli.keys import Certificate, Confirm, PrivateKey, Reason, acting
+from gateway.cli.scope import Tenant
 from gateway.errors import NotFound
 from gateway.model import microseconds, moment, now
 from gateway.ports import Bin
 from gateway.settings.config import Settings
 from keyservice.wire import SignedReceipt, TenantKeys
+
+if TYPE_CHECKING:
+    from gateway.wiring.core import Core
 
 _NOTHING = "nothing was done"
 _AS = "--certificate ada.crt --private-key ada.key"
@@ -36,6 +42,7 @@ _ORDER = teach(
     "and every backup. Until then `undo` makes it as it was. Needs the tenant's id, typed again.",
     "sealgate keys shred order TENANT --reason 'account closed, ticket 4711'",
     f"sealgate keys shred order TENANT --reason closed --days 60 --confirm TENANT {_AS}",
+    codes=TYPED,
 )
 _UNDO = teach(
     "Undo an order: the tenant is what it was before. Possible until its destruction has begun, "
@@ -46,6 +53,7 @@ _APPROVE = teach(
     "Approve an order, so that it can be carried out at once. Only for a second administrator: who gave "
     "the order is refused, whatever the rights. Needs the tenant's id, typed again.",
     f"sealgate keys shred approve TENANT --reason 'seen with the customer' {_AS}",
+    codes=TYPED,
 )
 _EXECUTE = teach(
     "Destroy a tenant's keys for good, once the order is due or approved. Prints a signed receipt, and "
@@ -53,6 +61,7 @@ _EXECUTE = teach(
     "when the time is up. Needs the tenant's id, typed again.",
     "sealgate keys shred execute TENANT --reason 'as approved' --receipt acme.receipt.json",
     "sealgate keys shred execute TENANT --reason 'as approved' --confirm TENANT --json",
+    codes=TYPED,
 )
 _STATUS = teach(
     "Show how a tenant stands: whether its keys are to be destroyed, since when, on whose order, and when.",
@@ -66,9 +75,6 @@ _RECEIPT = teach(
 )
 
 group = typer.Typer(help="Destroy a tenant's keys, for good.", no_args_is_help=True)
-Confirm = Annotated[
-    str | None, typer.Option(help="The tenant's id again, for scripts; else it is asked for.")
-]
 File = Annotated[
     Path | None, typer.Option("--receipt", help="Keep the receipt in this file.", dir_okay=False)
 ]
@@ -91,7 +97,14 @@ def order(
     """Order it."""
     settings = acting(config, certificate, private_key)
     typed_again(tenant, confirm, "order the destruction of its keys", nothing=_NOTHING)
-    keys = run(_order(settings, tenant, reason, days))
+    keys = run(
+        _change(
+            settings,
+            tenant,
+            lambda wired: wired.keys.shreds.order_shred(tenant, reason=reason, days=days),
+            unless_held=True,
+        )
+    )
     _show(tenant, keys, as_json=as_json)
 
 
@@ -106,7 +119,10 @@ def undo(
     as_json: Json = False,
 ) -> None:
     """Undo it."""
-    keys = run(_undo(acting(config, certificate, private_key), tenant, reason))
+    settings = acting(config, certificate, private_key)
+    keys = run(
+        _change(settings, tenant, lambda wired: wired.keys.shreds.undo_shred(tenant, reason=reason))
+    )
     _show(tenant, keys, as_json=as_json)
 
 
@@ -124,7 +140,14 @@ def approve(
     """Approve it."""
     settings = acting(config, certificate, private_key)
     typed_again(tenant, confirm, "let its keys be destroyed at once", nothing=_NOTHING)
-    keys = run(_approve(settings, tenant, reason))
+    keys = run(
+        _change(
+            settings,
+            tenant,
+            lambda wired: wired.keys.shreds.approve_shred(tenant, reason=reason),
+            unless_held=True,
+        )
+    )
     _show(tenant, keys, as_json=as_json)
 
 
@@ -232,25 +255,18 @@ async def _demand_free(retentions: Bin, tenant: str) -> None:
         fail(f"the tenant is under a hold until {hold.isoformat()}: end that first")
 
 
-async def _order(settings: Settings, tenant: str, reason: str, days: int | None) -> TenantKeys:
+async def _change(
+    settings: Settings,
+    tenant: str,
+    change: "Callable[[Core], Awaitable[TenantKeys]]",
+    *,
+    unless_held: bool = False,
+) -> TenantKeys:
+    """Change a tenant's order, and let the catalog know of it."""
     async with opened(settings) as wired:
-        await _demand_free(wired.bin, tenant)
-        keys = await wired.keys.shreds.order_shred(tenant, reason=reason, days=days)
-        await wired.orders.learn(tenant)
-        return keys
-
-
-async def _undo(settings: Settings, tenant: str, reason: str) -> TenantKeys:
-    async with opened(settings) as wired:
-        keys = await wired.keys.shreds.undo_shred(tenant, reason=reason)
-        await wired.orders.learn(tenant)
-        return keys
-
-
-async def _approve(settings: Settings, tenant: str, reason: str) -> TenantKeys:
-    async with opened(settings) as wired:
-        await _demand_free(wired.bin, tenant)
-        keys = await wired.keys.shreds.approve_shred(tenant, reason=reason)
+        if unless_held:
+            await _demand_free(wired.bin, tenant)
+        keys = await change(wired)
         await wired.orders.learn(tenant)
         return keys
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli import retention, rotation
+from gateway.cli import retention, rotation, scope
 from gateway.cli.command import (
     Config,
     Json,
@@ -31,27 +31,24 @@ _LIST = teach(
     "sealgate tenant list",
     "sealgate tenant list --json | jq -r '.tenants[].tenant'",
 )
-_SHOW = teach("Show one tenant and how many tokens are good for it.", "sealgate tenant show ID")
+_SHOW = teach("Show one tenant and how many tokens are good for it.", "sealgate tenant show TENANT")
 
 _QUORUM = teach(
     "Set which targets must hold a tenant's uploads before they are acknowledged. A policy is primary, "
     "primary+N, majority, all or regions:N, or several of them with commas between; default is the "
     "configured one. Gateways follow within seconds.",
-    "sealgate tenant quorum ID primary+1,regions:2",
-    "sealgate tenant quorum ID default",
+    "sealgate tenant quorum TENANT primary+1,regions:2",
+    "sealgate tenant quorum TENANT default",
 )
 
-group = typer.Typer(help="Create and list tenants.", no_args_is_help=True)
-Id = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id: 32 hex characters.")]
+group = typer.Typer(
+    help="Create and list tenants, and set what holds for each.", no_args_is_help=True
+)
 
 
 def fields(tenant: Tenant) -> dict[str, str]:
     """Return a tenant as the HTTP API shows it."""
     return {"tenant": tenant.id, "tier": tenant.tier, "created": tenant.created.isoformat()}
-
-
-group.command("retention", help=retention.HELP)(retention.retention)
-group.command("rotation", help=rotation.HELP)(rotation.rotation)
 
 
 def _with_quorum(tenant: Tenant, settings: Settings) -> dict[str, str]:
@@ -92,7 +89,7 @@ def list_tenants(*, config: Config = None, as_json: Json = False) -> None:
 
 
 @group.command("show", help=_SHOW)
-def show(tenant: Id, *, config: Config = None, as_json: Json = False) -> None:
+def show(tenant: scope.Tenant, *, config: Config = None, as_json: Json = False) -> None:
     """Show a tenant."""
     shown = run(_one(settings_of(config), tenant))
     if as_json:
@@ -103,7 +100,7 @@ def show(tenant: Id, *, config: Config = None, as_json: Json = False) -> None:
 
 @group.command("quorum", help=_QUORUM)
 def quorum(
-    tenant: Id,
+    tenant: scope.Tenant,
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="A policy, or default.")],
     *,
     config: Config = None,
@@ -117,6 +114,10 @@ def quorum(
         show_json(shown)
     else:
         show_fields(shown)
+
+
+group.command("retention", help=retention.HELP)(retention.retention)
+group.command("rotation", help=rotation.HELP)(rotation.rotation)
 
 
 async def _set_quorum(settings: Settings, tenant: str, policy: str | None) -> Tenant:

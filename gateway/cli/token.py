@@ -46,7 +46,7 @@ _REVOKE = teach(
 
 group = typer.Typer(help="Create, list and revoke tokens.", no_args_is_help=True)
 OfTenant = Annotated[
-    str | None, typer.Option("--tenant", "-t", help="The tenant it is good for, by id.")
+    str | None, typer.Option("--tenant", "-t", metavar="ID", help="The tenant it is good for.")
 ]
 OfAll = Annotated[
     bool, typer.Option("--all-tenants", help="Good for every tenant: for administration.")

@@ -13,6 +13,7 @@ import typer
 from gateway.attachments.tokens import allow
 from gateway.cli.command import (
     FINDINGS,
+    TYPED,
     USAGE,
     Config,
     Json,
@@ -27,6 +28,7 @@ from gateway.cli.command import (
     typed_again,
 )
 from gateway.cli.counter import telling
+from gateway.cli.scope import Tenant
 from gateway.errors import Forbidden
 from gateway.model import Right
 from gateway.ports import Trashed
@@ -48,6 +50,7 @@ _PURGE = teach(
     "removes its objects. Needs a token with the right to purge, and the id typed again.",
     "sealgate trash purge TENANT TRASHED --token-file purge.token",
     "sealgate trash purge TENANT TRASHED --token-file purge.token --confirm TRASHED",
+    codes=TYPED,
 )
 _EMPTY = teach(
     "Purge what has been in the trash for its time, in every tenant, once. A worker does this by "
@@ -58,7 +61,6 @@ _EMPTY = teach(
 )
 
 group = typer.Typer(help="List, bring back and purge what was deleted.", no_args_is_help=True)
-Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's id.")]
 Id = Annotated[str, typer.Argument(metavar="TRASHED", help="The id that `trash list` shows.")]
 
 

@@ -172,7 +172,7 @@ async def test_a_kek_is_rotated_and_retired_while_all_stays_readable(
     old = (await asyncio.to_thread(sealgate, "keys", "status", "--tenant", tenant))["keks"]
 
     await asyncio.to_thread(stack.sealgate, "rotate", "kek", "--tenant", tenant)
-    words = ("keys", "retire", "--tenant", tenant, "--all-old")
+    words = ("keys", "retire", tenant, "--all-old")
     retired = await asyncio.to_thread(sealgate, *words)
 
     assert isinstance(old, list)

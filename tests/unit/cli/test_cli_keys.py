@@ -46,8 +46,9 @@ def call(config: Path, *words: str) -> Result:
         (("settings", TENANT), "say what to set"),
         (("settings", TENANT, "--rate", "5"), "give --rate and --burst together"),
         (("settings", TENANT, "--rate", "5", "--burst", "5", "--no-rate"), "goes with no --rate"),
-        (("retire", "--tenant", TENANT), "name a KEK, or give --all-old"),
-        (("retire", "--tenant", TENANT, "kek", "--all-old"), "name a KEK, or give --all-old"),
+        (("retire", TENANT), "name a KEK, or give --all-old"),
+        (("retire", TENANT, "kek", "--all-old"), "name a KEK, or give --all-old"),
+        (("destroy-root", TENANT, "", "--reason", "r", "--confirm", "x"), "nothing was destroyed"),
         (("suspend", TENANT, "--reason", "\u00fcber"), "printable ASCII"),
         (("suspend", TENANT, "--reason", "x" * 201), "printable ASCII"),
         (("resume", TENANT, "--reason", ""), "printable ASCII"),
@@ -75,7 +76,7 @@ def test_to_retire_reads_the_targets_unless_told_otherwise(
         return []
 
     monkeypatch.setattr(keys_retire, "_retire", retire)
-    assert call(config, "retire", "--tenant", TENANT, "--all-old", *words).exit_code == 0
+    assert call(config, "retire", TENANT, "--all-old", *words).exit_code == 0
     assert asked == [reads]
 
 

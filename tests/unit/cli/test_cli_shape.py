@@ -126,7 +126,7 @@ def test_without_settings_a_command_says_how_to_name_them(words: tuple[str, ...]
         "tenant show": ["0" * 32],
         "tenant retention": ["0" * 32],
         "tenant rotation": ["0" * 32],
-        "keys retire": ["--tenant", "0" * 32, "--all-old"],
+        "keys retire": ["0" * 32, "--all-old"],
         "keys suspend": ["0" * 32, "--reason", "r"],
         "keys resume": ["0" * 32, "--reason", "r"],
         "keys move": ["0" * 32, "--to-own"],
