@@ -37,7 +37,7 @@ class Site:
             )
         (home / "sealgate.toml").write_text(
             f'[keyservice]\nurl = "unix://{home}/nobody.sock"\n[catalog]\nurl = "{self.url}"\n'
-            f"[repair]\nlease = 5.0\n{targets}"
+            f"{targets}"
         )
 
     def call(self, *arguments: str) -> Result:
@@ -159,7 +159,8 @@ def test_what_a_tenant_lacks_is_a_finding_before_it_is_due_again(site: Site) -> 
 
 
 def test_a_damaged_replica_is_mended(site: Site) -> None:
-    site.call()
+    done = site.call()
+    assert done.exit_code == 0, done.output
     blob = site.blobs[1]
 
     async def damage(catalog: SqlCatalog, stores: dict[str, Store]) -> None:
@@ -168,7 +169,8 @@ def test_a_damaged_replica_is_mended(site: Site) -> None:
         assert await catalog.replicas.report([found]) == 1
 
     site.use(damage)
-    assert site.call().exit_code == 0
+    done = site.call()
+    assert done.exit_code == 0, done.output
     site.whole(*NAMES)
 
 
