@@ -115,7 +115,10 @@ class Site:
     async def whole(self) -> int:
         """Verify every replica of every version on every target; return how many these are."""
         async with self.core() as core:
-            pages = {each: await core.replicas.held(each.name, limit=5000) for each in core.targets}
+            pages = {
+                each: await core.replicas.held(each.name, tenant=self.tenant, limit=5000)
+                for each in core.targets
+            }
             left = [(target, held) for target, page in pages.items() for held in page]
             count, rest = len(left), iter(left)
 
