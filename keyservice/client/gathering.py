@@ -2,10 +2,11 @@
 
 Guarantees: nobody waits on purpose, a call goes at once while fewer than `at_once` of its kind are under
 way; no item is sent twice unless its sending was broken off; a failure reaches those who went along and
-nobody else; a caller who is cancelled takes nobody down with it: if it was the one sending, the others go
-with the next; and nobody waits for others longer than `patience`, so that where no call is answered a queue
-of callers does not wait for one call after another. It starts no task of its own, and keeps nothing. It does
-not decide who may go together: a kind must hold everything in which they must not differ.
+nobody else; a caller who is cancelled takes nobody down with it: if it was the one sending, it leaves once
+those are answered who still wait, or at a second cancellation, after which they go with the next; and
+nobody waits for others longer than `patience`, so that where no call is answered a queue of callers does not
+wait for one call after another. No task outlives the call that began it, and nothing is kept. It does not
+decide who may go together: a kind must hold everything in which they must not differ.
 """
 
 from __future__ import annotations
@@ -81,22 +82,46 @@ class Gathering(Generic[K, T, V]):
         """Send the item, and with it what waits. The sending is counted already."""
         along = self._along(line)
         try:
-            answers = await self._send(kind, [item, *(waiter.item for waiter in along)])
+            if not along:
+                return (await self._send(kind, [item]))[0]
+            return await self._carry(kind, item, along)
         except asyncio.CancelledError:
-            line.waiting.extendleft(reversed(along))
+            line.waiting.extendleft(waiter for waiter in reversed(along) if not waiter.told.done())
             raise
-        except BaseException as error:
-            for waiter in along:
-                if not waiter.told.done():
-                    waiter.told.set_exception(error)
-            raise
-        else:
+        finally:
+            self._next(kind, line)
+
+    async def _carry(self, kind: K, item: T, along: Sequence[_Waiter[T, V]]) -> V:
+        """Send for others as well, and do not leave them while any of them waits.
+
+        What is on record as sent would be sent again if it were broken off.
+        """
+
+        async def send() -> V | Exception:
+            try:
+                answers = await self._send(kind, [item, *(waiter.item for waiter in along)])
+            except Exception as error:  # noqa: BLE001 - told to everybody who waits for it
+                for waiter in along:
+                    if not waiter.told.done():
+                        waiter.told.set_exception(error)
+                return error
             for waiter, answer in zip(along, answers[1:], strict=True):
                 if not waiter.told.done():
                     waiter.told.set_result((answer,))
             return answers[0]
-        finally:
-            self._next(kind, line)
+
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(send())
+            try:
+                await asyncio.wait([sending])
+            except asyncio.CancelledError:
+                while not sending.done() and (left := _waiting(along)):
+                    await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                raise
+        answer = sending.result()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _along(self, line: _Line[T, V]) -> list[_Waiter[T, V]]:
         """Return those who go along: the first that wait and were not cancelled."""
@@ -117,6 +142,10 @@ class Gathering(Generic[K, T, V]):
         line.sending -= 1
         if not line.sending and self._lines.get(kind) is line:
             del self._lines[kind]
+
+
+def _waiting(along: Sequence[_Waiter[T, V]]) -> list[asyncio.Future[tuple[V] | None]]:
+    return [waiter.told for waiter in along if not waiter.told.done()]
 
 
 def _was_to_send(told: asyncio.Future[tuple[V] | None]) -> bool:

@@ -94,10 +94,69 @@ async def test_a_sender_who_is_cancelled_takes_nobody_down() -> None:
     await settle()
     tasks[1].cancel()  # who sends for all
     await settle()
+    assert not tasks[1].done()
+    wire.let()
+    await settle()
+    assert wire.sent == [["k", "a"], ["k", "b", "c", "d"]]  # once: it is on record by then
+    assert tasks[1].cancelled()
+    assert [task.result() for task in (tasks[0], *tasks[2:])] == ["A", "C", "D"]
+    assert len(gathering) == 0
+
+
+async def test_a_sender_who_is_cancelled_tells_of_a_failure() -> None:
+    wire = Wire()
+    gathering = Gathering(wire.send, at_once=1)
+    tasks = [asyncio.ensure_future(gathering.one("k", "a"))]
+    await settle()
+    tasks += [asyncio.ensure_future(gathering.one("k", item)) for item in "bc"]
+    await settle()
+    wire.let()
+    await settle()
+    tasks[1].cancel()
+    await settle()
+    wire.let(error=Unavailable("away"))
+    await settle()
+    assert tasks[1].cancelled()
+    assert isinstance(tasks[2].exception(), Unavailable)
+    assert len(gathering) == 0
+
+
+async def test_a_sender_who_is_cancelled_leaves_with_the_last_who_waits() -> None:
+    wire = Wire()
+    gathering = Gathering(wire.send, at_once=1)
+    tasks = [asyncio.ensure_future(gathering.one("k", "a"))]
+    await settle()
+    tasks += [asyncio.ensure_future(gathering.one("k", item)) for item in "bcd"]
+    await settle()
+    wire.let()
+    await settle()
+    for number in (1, 2):
+        tasks[number].cancel()
+        await settle()
+    assert not tasks[1].done()
+    tasks[3].cancel()
+    await settle()
+    assert [task.cancelled() for task in tasks] == [False, True, True, True]
+    assert wire.open[0].cancelled()  # nobody is asked any more for what nobody waits for
+    assert len(gathering) == 0
+
+
+async def test_a_sender_who_is_cancelled_twice_leaves_at_once() -> None:
+    wire = Wire()
+    gathering = Gathering(wire.send, at_once=1)
+    tasks = [asyncio.ensure_future(gathering.one("k", "a"))]
+    await settle()
+    tasks += [asyncio.ensure_future(gathering.one("k", item)) for item in "bcd"]
+    await settle()
+    wire.let()
+    await settle()
+    for _ in range(2):
+        tasks[1].cancel()
+        await settle()
+    assert tasks[1].cancelled()
     assert wire.sent == [["k", "a"], ["k", "b", "c", "d"], ["k", "c", "d"]]
     wire.let(-1)
     await settle()
-    assert tasks[1].cancelled()
     assert [task.result() for task in (tasks[0], *tasks[2:])] == ["A", "C", "D"]
     assert len(gathering) == 0
 
