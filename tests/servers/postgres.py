@@ -35,6 +35,7 @@ class Postgres(Daemon):
         self._prepare()
         sockets = "unix_socket_directories="  # none: the path could be too long for one
         settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+        settings += ["autovacuum=off"]  # which plan a statement gets is no matter of when it looked
         if durable:
             settings = []
         settings += ["max_connections=200", "timezone=UTC", sockets]
