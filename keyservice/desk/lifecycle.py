@@ -34,6 +34,7 @@ from keyservice.records import (
     KekState,
     KekVersion,
     RootRef,
+    ShredOrder,
     TenantRecord,
     TenantState,
     Tier,
@@ -68,6 +69,7 @@ class Lifecycle:
         rewrapping: Rewrapping,
         desk: Desk,
         cache_ttl: Mapping[Tier, float],
+        suspended: Callable[[str, ShredOrder], ShredOrder],
         notice: timedelta = timedelta(),
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -77,6 +79,7 @@ class Lifecycle:
         self._rewrapping = rewrapping
         self._desk = desk
         self._cache_ttl = cache_ttl
+        self._suspended = suspended  # an order, so that to undo it ends no suspension
         self._notice = notice
         self._clock = clock
 
@@ -211,13 +214,19 @@ class Lifecycle:
         return await self._change(call, tenant, Operation.SETTINGS, decide)
 
     async def suspend(self, call: Call, tenant: str) -> TenantRecord:
-        """Let nobody use the tenant's keys until `resume`; needs no root."""
+        """Let nobody use the tenant's keys until `resume`, also once an order to destroy them is undone.
+
+        Needs no root.
+        """
 
         async def decide(record: TenantRecord) -> TenantRecord:
             if record.state is TenantState.SHREDDED:
                 raise Shredded("tenant's keys are destroyed")
+            if record.state is TenantState.SHREDDING and record.order is not None:
+                # Which stops all use as well, but only until it is undone.
+                return replace(record, order=self._suspended(tenant, record.order))
             if record.state is not TenantState.ACTIVE:
-                return record  # an order to destroy it stops all use as well
+                return record
             return replace(record, state=TenantState.SUSPENDED)
 
         return await self._change(call, tenant, Operation.SUSPEND, decide, proven=False)

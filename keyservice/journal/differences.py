@@ -65,6 +65,8 @@ def _state(before: TenantRecord, after: TenantRecord) -> Facts:
     old, new = before.order, after.order
     if new is not None and (old is None or old.due != new.due):
         facts.append({"what": "shred-due", "due": new.due})
+    if old is not None and new is not None and old.was is not new.was:
+        facts.append({"what": _STATES[new.was]})
     if new is not None and new.approved and (old is None or old.approved != new.approved):
         facts.append({"what": "shred-approved", "by": new.approved})
     if new is not None and new.began and not (old and old.began):

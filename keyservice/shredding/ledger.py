@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from envelope.signature import Kind, SignatureRefused, Signer, canonical, verify
-from keyservice.records import Custody, RootRef, ShredOrder, Tier, is_tenant
+from keyservice.records import Custody, RootRef, ShredOrder, TenantState, Tier, is_tenant
 from keyservice.wire import MAX_ENTRY
 
 ENTRY: Final = Kind("entry", "sealgate shred ledger 1")
@@ -151,6 +151,16 @@ def is_vouched(tenant: str, order: ShredOrder, trusted: Iterable[str]) -> bool:
     except (ValueError, SignatureRefused):
         return False
     return True
+
+
+def suspended(ledger: Ledger, tenant: str, order: ShredOrder) -> ShredOrder:
+    """Return the order that leaves a suspended tenant where it is undone.
+
+    One that nobody is known to have given does that by itself, and what has begun is not undone.
+    """
+    if order.was is TenantState.SUSPENDED or order.began or not ledger.vouched(tenant, order):
+        return order
+    return ledger.vouch(tenant, replace(order, was=TenantState.SUSPENDED))
 
 
 def _stated(tenant: str, order: ShredOrder) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -54,6 +55,7 @@ from keyservice.layered import ConfigError
 from keyservice.metrics import Metrics
 from keyservice.ports import KeyImport, KeyStore, Root, RootStatus
 from keyservice.records import Tier
+from keyservice.shredding.ledger import suspended
 from keyservice.shredding.replay import Replay
 from keyservice.tls import server_context
 from keyservice.wiring.ends import Ends, ledger_signer, open_ends
@@ -189,6 +191,7 @@ def _use_cases(
         rewrapping=rewrapping,
         desk=desk,
         cache_ttl=ttls,
+        suspended=partial(suspended, ends.ledger),
         notice=timedelta(days=settings.shred.least_days),
     )
     importing = Importing(

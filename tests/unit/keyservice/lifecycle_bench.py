@@ -73,6 +73,7 @@ class Instance:
             rewrapping=Rewrapping(root),
             desk=desk,
             cache_ttl=TTLS,
+            suspended=lambda _, order: order,
             notice=notice,
             clock=lambda: time.time() + later.total_seconds(),
         )

@@ -10,8 +10,16 @@ import pytest
 
 from envelope.signature import new_signer
 from keyservice.errors import Invalid
-from keyservice.records import OWN, Tier
-from keyservice.shredding.ledger import GENESIS, Destruction, Entry, faults, new_entry, read_entry
+from keyservice.records import OWN, ShredOrder, TenantState, Tier
+from keyservice.shredding.ledger import (
+    GENESIS,
+    Destruction,
+    Entry,
+    faults,
+    new_entry,
+    read_entry,
+    suspended,
+)
 from keyservice.shredding.ledger_file import LedgerFile
 
 TENANT, OTHER = "a" * 32, "b" * 32
@@ -181,4 +189,17 @@ async def test_entries_are_paged_in_order_of_their_hash(tmp_path: Path) -> None:
         after = page[-1].hash
     assert [entry.hash for entry in found] == sorted(entry.hash for entry in found)
     assert len(found) == 5
+    await ledger.close()
+
+
+async def test_an_order_is_vouched_for_anew_only_where_it_was(tmp_path: Path) -> None:
+    ledger = LedgerFile(tmp_path / "shred.ledger", tmp_path / "shred.key")
+    order = ledger.vouch("a" * 32, ShredOrder(1, 2, "email:ada", "closed", approved="email:bob"))
+    held = suspended(ledger, "a" * 32, order)
+    assert replace(held, was=TenantState.ACTIVE, proof=order.proof) == order
+    assert held.was is TenantState.SUSPENDED
+    assert ledger.vouched("a" * 32, held)
+    for each in (held, replace(order, began=3), replace(order, due=1)):
+        assert suspended(ledger, "a" * 32, each) is each
+    assert suspended(ledger, "b" * 32, order) is order
     await ledger.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from keyservice.keys.keyring import Keyring
 from keyservice.keys.rewrapping import Rewrapping
 from keyservice.records import OWN, ShredOrder, TenantRecord, TenantState, Tier
 from keyservice.shredding.destruction import Destroyer
+from keyservice.shredding.ledger import suspended
 from keyservice.shredding.ledgered import LedgeredStore
 from keyservice.shredding.shredding import Notice, Shreddings
 from keyservice.wire import DataKey, WrappedKey
@@ -86,6 +88,7 @@ class Instance:
             rewrapping=Rewrapping(site.root),
             desk=desk,
             cache_ttl=TTLS,
+            suspended=partial(suspended, ledger),
         )
         self.woken: list[str] = []
         self.shreds = Shreddings(
@@ -156,8 +159,14 @@ async def test_an_ordered_tenants_keys_are_used_by_nobody_until_it_is_undone(sit
     assert await site.one.shreds.undo(BOB, TENANT) == undone, "asked again after a lost answer"
 
 
-async def test_an_order_on_a_suspended_tenant_is_undone_to_suspended(site: Site) -> None:
-    await site.one.lifecycle.suspend(ADA, TENANT)
+@pytest.mark.parametrize("later", [False, True])
+async def test_an_order_on_a_suspended_tenant_is_undone_to_suspended(
+    site: Site, *, later: bool
+) -> None:
+    if later:
+        await site.one.shreds.order(ADA, TENANT, 7)
+    held = await site.one.lifecycle.suspend(ADA, TENANT)
+    assert await site.one.lifecycle.suspend(ADA, TENANT) == held, "asked again"
     await site.one.shreds.order(ADA, TENANT, 7)
     with pytest.raises(Shredding):
         await site.one.lifecycle.resume(ADA, TENANT)
