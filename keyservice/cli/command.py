@@ -1,10 +1,12 @@
-"""How every command of the key service ends that cannot be done: one line, and an exit code."""
+"""What every command of the key service shares: JSON for programs, and failing in one line."""
 
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from keyservice.commandline import FAILED
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:

@@ -50,7 +50,7 @@ def setup_held(
     ] = False,
     command: Annotated[str, typer.Option(help="vault or bao, in what is printed.")] = "vault",
 ) -> None:
-    """Print, for a customer who holds their own key, the commands that make it; least privilege."""
+    """Print a customer's set-up."""
     try:
         setup = HeldSetup(
             name=name,

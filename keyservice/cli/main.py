@@ -17,7 +17,7 @@ import uvloop
 
 from keyservice import certs as certificates
 from keyservice import commandline, logs
-from keyservice.cli.command import fail
+from keyservice.cli.command import Json, fail
 from keyservice.cli.held import HELD, setup_held
 from keyservice.cli.vault import VAULT, setup_vault
 from keyservice.client.client import KeyServiceClient
@@ -41,12 +41,14 @@ cli = typer.Typer(
 )
 
 _SERVE = teach(
-    "Run the key service until SIGTERM; SIGHUP reloads the policy and the certificate.",
+    "Run the key service until SIGTERM, then finish what it accepted and stop. SIGHUP reloads the policy and "
+    "the certificate; a policy that changed is read anew by itself.",
     "sealgate-keyservice serve --config /etc/sealgate-keyservice/keyservice.toml",
     "sealgate-keyservice serve --config keyservice.toml --host 127.0.0.1 --port 8443",
 )
 _CHECK = teach(
-    "Load the settings and everything they name, start nothing, and say what is wrong.",
+    "Load the settings and everything they name, start nothing, and say what is wrong. "
+    "Neither Vault nor anybody else is asked.",
     "sealgate-keyservice check-config --config keyservice.toml",
 )
 _CERTS = teach(
@@ -56,7 +58,8 @@ _CERTS = teach(
     "sealgate-keyservice certs ./certs --force --days 30",
 )
 _STATUS = teach(
-    "Ask a running key service for its root; exit 1 when it is not healthy.",
+    "Ask a running key service whether its root answers. By the identity of a gateway or an administrator: "
+    "the three files that a gateway's settings name for it; in development by a token.",
     "sealgate-keyservice status --url https://keys.internal:8443 --ca ca.crt --certificate gateway.crt "
     "--private-key gateway.key",
     "sealgate-keyservice status --url unix:///run/keys.sock --token-file token --json",
@@ -83,7 +86,7 @@ def serve(
     policy_file: Policy = None,
     log_level: Level = None,
 ) -> None:
-    """Run the key service until SIGTERM; SIGHUP reloads the policy and the certificate."""
+    """Run the key service."""
     flags = _flags(host, port, unix_socket, policy_file, log_level)
     settings = _settings(config, flags)
     logs.configure(settings.log_level)
@@ -92,20 +95,25 @@ def serve(
 
 
 @cli.command("check-config", help=_CHECK)
-def check_config(config: Config = None) -> None:
-    """Load the settings and everything they name, start nothing, and say what is wrong."""
+def check_config(*, config: Config = None, as_json: Json = False) -> None:
+    """Check the settings."""
     settings = _settings(config, {})
     try:
         composition.check(settings)
     except (ConfigError, OSError, ValueError) as error:
         fail(str(error), USAGE)
     kind = "local" if settings.root.local is not None else "vault"
-    typer.echo(f"settings are usable; the root is {kind}")
+    if as_json:
+        typer.echo(json.dumps({"usable": True, "root": kind}))
+    else:
+        typer.echo(f"the settings are usable; the root is {kind}")
 
 
 @cli.command(help=_CERTS)
 def certs(
-    folder: Annotated[Path, typer.Argument(help="Where to write; created when missing.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to write; created when missing.")
+    ],
     *,
     server_name: Annotated[
         list[str] | None,
@@ -114,10 +122,11 @@ def certs(
     gateway_name: Annotated[
         str, typer.Option(help="DNS name by which the policy knows the gateway.")
     ] = certificates.GATEWAY_NAME,
-    days: Annotated[int, typer.Option(min=1, max=825, help="How long they are valid.")] = 365,
+    days: Annotated[int, typer.Option(min=1, max=825, help="How many days they are valid.")] = 365,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Make a development CA and certificates for one gateway and one key service."""
+    """Make certificates."""
     names = server_name or list(certificates.SERVER_NAMES)
     try:
         written = certificates.issue(
@@ -125,6 +134,9 @@ def certs(
         )
     except (OSError, ValueError) as error:
         fail(str(error))
+    if as_json:
+        typer.echo(json.dumps({"written": [str(path) for path in written]}))
+        return
     for path in written:
         typer.echo(path)
 
@@ -137,9 +149,9 @@ def status(
     certificate: Annotated[Path | None, typer.Option(help="Client certificate.")] = None,
     private_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="Development token.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Ask a running key service for its root; exit 1 when it is not healthy."""
+    """Ask a key service."""
 
     async def ask() -> bool:
         token = read_secret(token_file).decode("ascii").strip() if token_file else None

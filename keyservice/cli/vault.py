@@ -15,7 +15,10 @@ from keyservice.commandline import USAGE, teach
 from keyservice.files import read_secret, write_durably
 
 VAULT = teach(
-    "Print, or with --apply make, mounts, key, policy and AppRole; least privilege, repeatable.",
+    "Print what Vault or OpenBao must hold for the key service, or make it with --apply. "
+    "That is a transit mount with the root key that standard tenants share, a mount for records, and a "
+    "policy of least privilege with an AppRole. It may be repeated; after an update run it again, which "
+    "writes the policy anew. With --credentials it draws a role id and a secret id into 0600 files.",
     "sealgate-keyservice setup-vault --url https://vault.internal:8200",
     "sealgate-keyservice setup-vault --apply --url https://vault.internal:8200 --ca vault-ca.crt "
     "--token-file admin.token --credentials ./vault-credentials",
@@ -51,7 +54,7 @@ def setup_vault(
     ] = "sealgate-keyservice",
     command: Annotated[str, typer.Option(help="vault or bao, in what is printed.")] = "vault",
 ) -> None:
-    """Print, or with --apply make, mounts, key, policy and AppRole; least privilege, repeatable."""
+    """Set up Vault."""
     from keyservice.vault import setup as setting_up  # noqa: PLC0415 - hvac takes a while to load
 
     setup = setting_up.VaultSetup(

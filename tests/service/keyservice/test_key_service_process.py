@@ -238,6 +238,8 @@ def test_check_config_starts_and_makes_nothing(site: Site, config: Path) -> None
     before = sorted(path.name for path in site.folder.iterdir())
     found = run("check-config", "--config", config)
     assert (found.returncode, "local" in found.stdout) == (0, True)
+    found = run("check-config", "--config", config, "--json")
+    assert json.loads(found.stdout) == {"usable": True, "root": "local"}
     assert sorted(path.name for path in site.folder.iterdir()) == before
 
 
@@ -248,7 +250,9 @@ def test_certs_are_made_once(tmp_path: Path) -> None:
     found = run("certs", folder)
     assert found.returncode == 1
     assert "--force" in found.stderr
-    assert run("certs", folder, "--force").returncode == 0
+    found = run("certs", folder, "--force", "--json")
+    assert found.returncode == 0
+    assert {Path(path) for path in json.loads(found.stdout)["written"]} == {*folder.iterdir()}
 
 
 def test_status_of_nobody_is_a_failure(site: Site) -> None:

@@ -30,7 +30,7 @@ def test_every_command_is_here() -> None:
     [
         ("serve --bogus", "sealgate-keyservice serve: No such option: --bogus"),
         ("serv", "sealgate-keyservice: No such command 'serv'"),
-        ("certs", "sealgate-keyservice certs: Missing argument 'folder'"),
+        ("certs", "sealgate-keyservice certs: Missing argument 'FOLDER'"),
         ("certs x --days many", "sealgate-keyservice certs: Invalid value for '--days'"),
         ("setup-vault --apply", "sealgate-keyservice: --apply needs --token-file"),
         ("setup-held --name A!", "sealgate-keyservice: a name has letters, digits"),
