@@ -40,11 +40,11 @@ KINDS = (
 )
 HELP = teach(
     "Do what is due beside requests, until SIGTERM or Ctrl-C. That is to reap and sweep leftovers, "
-    "repair, scrub, push rewrapped envelopes to targets, purge, carry out orders to destroy keys, copy "
-    "the catalog, and drill. Run as many as you like: each piece of work is a row in the catalog that "
-    "one of them holds, and what a worker that died was at is taken over where it stopped. With --once "
-    "everything, or one kind, is done a single time, "
-    "due or not; for cron.",
+    "repair, scrub, rotate keys that are due, push rewrapped envelopes to targets, purge, carry out "
+    "orders to destroy keys, copy the shred ledger and the catalog, and drill. Run as many as you like: "
+    "each piece of work is a row in the catalog that one of them holds, and what a worker that died was at "
+    "is taken over where it stopped. With --once everything, or one kind, is done a single time, due or "
+    "not; for cron.",
     "sealgate worker --config /etc/sealgate/sealgate.toml",
     "sealgate worker --once",
     "sealgate worker --once --kind catalog-backup --json",
