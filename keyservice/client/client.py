@@ -1,12 +1,12 @@
 """The client of the key service that the gateway uses.
 
-Guarantees, beside those of `transport`: opened data keys are kept for a short time, no longer than the
-key service allows for the tenant, under the tenant, the context and the wrapped key together; a refusal
-of the tenant, and a change of it that was asked for here, drops all that is kept of it. What is answered
-from the short cache is not on the key service's record again. Keys that several requests need at once may
-travel together; each request is on record by its own id all the same, and has waited for the others for no
-longer than one call may take, before its own call if it comes to that. `control` is the face for those who
-administer.
+Guarantees, beside those of `transport`: opened data keys are kept for a short time, no longer than the key
+service allows for the tenant, under the tenant, the context and the wrapped key together; a refusal of the
+tenant, and a change of it that was asked for here, drops what is kept of it, and what is on its way then is
+not kept. What is answered from the short cache is not on the key service's record again. Keys that several
+requests need at once may travel together; each request is on record by its own id all the same, and has
+waited for the others for no longer than one call may take, before its own call if it comes to that.
+`control` is the face for those who administer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 from envelope.errors import EnvelopeError
 from envelope.wrap import kek_id
 from keyservice.client.control import KeyControl
-from keyservice.client.dek_cache import DekCache
+from keyservice.client.dek_cache import DekCache, Kept
 from keyservice.client.gathering import Gathering
 from keyservice.client.shreds import ShredControl
 from keyservice.client.transport import Transport, checked, demand_tenant
@@ -59,7 +59,7 @@ T = TypeVar("T")
 # Tenant, KEK, reason, and whether it has an id: what requests have in common that may go together.
 Kind = tuple[str, str, str, bool]
 Wanted = tuple[WrappedKey, str]  # for the request with this id
-Opened = tuple[bytes | KeyServiceError, float]  # and until when it may be kept
+Opened = tuple[bytes | KeyServiceError, Kept]  # and until when it may be kept
 
 
 class KeyServiceClient:
@@ -176,10 +176,10 @@ class KeyServiceClient:
                 raise Unavailable("key service does not answer in time") from None
         else:
             answers = await self._each(tenant, "unwrap", asked, reason=reason, read=_dek)
-        for number, (answer, until) in zip(missing, answers, strict=True):
+        for number, (answer, kept) in zip(missing, answers, strict=True):
             found[number] = answer
             if isinstance(answer, bytes):
-                self._cache.put(tenant, keys[number], answer, until)
+                self._cache.put(tenant, keys[number], answer, kept)
         return [dek for dek in found if dek is not None]
 
     async def rewrap(
@@ -225,8 +225,8 @@ class KeyServiceClient:
             message = checked(UseKeys, reason=reason, keys=asked, at_least=seen)
             now = self._cache.now()
             answer = await self._use(tenant, operation, message, request_id, len(batch))
-            until = self._cache.until(now, answer.fresh)
-            found += [(read(item), until) for item in answer.items]
+            kept = self._cache.until(now, answer.fresh)
+            found += [(read(item), kept) for item in answer.items]
         return found
 
     async def _use(

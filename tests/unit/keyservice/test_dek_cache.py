@@ -1,5 +1,7 @@
 """The client's short cache: found only for the same tenant, context and wrapped key, and in time."""
 
+from dataclasses import replace
+
 import pytest
 
 from keyservice.client.client import KeyServiceClient
@@ -53,7 +55,7 @@ def test_it_ends_by_the_time_that_the_key_service_allows() -> None:
     until = cache.until(cache.now(), 5)
     cache.put("a", KEY, DEK, until)
     cache.used("a", until)
-    cache.used("a", until - 3)  # an answer that came late
+    cache.used("a", replace(until, until=until.until - 3))  # an answer that came late
     clock.now += 4
     assert cache.usable("a")
     clock.now += 1
@@ -81,6 +83,41 @@ def test_forgetting_a_tenant_leaves_the_others() -> None:
     assert not cache.usable("a")
     assert cache.usable("b")
     assert cache.get("b", KEY) == DEK
+
+
+def test_what_was_asked_before_a_tenant_was_forgotten_does_not_come_in_after_it() -> None:
+    cache = DekCache(2, 30, FakeClock())
+    before = cache.until(cache.now(), 3600)
+    cache.forget("a")
+    cache.put("a", KEY, DEK, before)
+    cache.used("a", before)
+    cache.used("b", before)
+    assert cache.get("a", KEY) is None
+    assert not cache.usable("a")
+    assert cache.usable("b")
+    after = cache.until(cache.now(), 3600)
+    cache.put("a", KEY, DEK, after)
+    cache.used("a", after)
+    assert cache.get("a", KEY) == DEK
+    assert cache.usable("a")
+
+
+def test_it_remembers_no_more_tenants_than_keys_and_lets_no_old_answer_in_for_that() -> None:
+    cache = DekCache(2, 30, FakeClock())
+    before = cache.until(cache.now(), 3600)
+    for tenant in ("a", "b", "c", "d"):
+        cache.forget(tenant)
+    cache.used("a", before)
+    cache.used("e", before)
+    assert not cache.usable("a")
+    assert not cache.usable("e")
+    assert len(cache._forgotten) == 2
+    cache.used("a", cache.until(cache.now(), 3600))
+    assert cache.usable("a")
+    now = cache.until(cache.now(), 3600)
+    cache.clear()
+    cache.used("a", now)
+    assert not cache.usable("a")
 
 
 def test_neither_keys_nor_token_are_shown() -> None:
