@@ -1,7 +1,8 @@
 """Who may do what: callers by identity, tenants by pattern, operations by name.
 
 Guarantees: what no rule allows is denied; a rule that denies wins over every rule that allows; the
-rate of the first rule that allows is spent per caller and tenant, counted in keys. A request is let
+rate of the first rule that allows is spent per caller and tenant, counted in keys, and by new tenants per
+caller. A request is let
 in whole while any credit is left and is paid off afterwards, so a batch larger than the burst is
 slowed and not impossible. This module reads no file; `policy_file` does.
 """
@@ -167,6 +168,8 @@ class Gate:
         """Let the request pass, or raise Denied or Throttled (which spends nothing)."""
         rule = self.policy.allowing(caller, tenant, operation)
         if rule.rate is not None:
-            key = (rule.name, rule.rate, caller.name, tenant)
-            rate = rule.rate
-            self._spent.spend(key, rate.per_second, rate.burst, keys, "this caller and tenant")
+            # Each new tenant would have a rate of its own: who makes them is counted for all together.
+            making = operation is Operation.CREATE_TENANT
+            whose, words = ("", "new tenants") if making else (tenant, "this caller and tenant")
+            key, rate = (rule.name, rule.rate, caller.name, whose), rule.rate
+            self._spent.spend(key, rate.per_second, rate.burst, keys, words)

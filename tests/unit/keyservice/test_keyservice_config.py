@@ -149,6 +149,7 @@ def test_the_examples_load() -> None:
     policy = load_policy(DEPLOY / "policy.example.toml")
     caller = Caller(("dns:gateway.sealgate.internal",))
     assert policy.allowing(caller, "a" * 32, Operation.UNWRAP).name == "gateways"
+    assert policy.allowing(caller, "a" * 32, Operation.CREATE_TENANT).name == "new tenants"
 
 
 def test_the_example_names_every_setting_with_its_default() -> None:

@@ -115,6 +115,19 @@ def test_one_tenant_or_caller_does_not_spend_anothers_rate() -> None:
     gate.admit(Caller(("dns:gateway.second",)), TENANT, Operation.UNWRAP, 1)
 
 
+def test_new_tenants_share_one_rate() -> None:
+    clock = FakeClock()
+    gate = Gate(parse(TEXT.replace("unwrap", "create-tenant")), clock=clock)
+    for number in range(20):
+        gate.admit(GATEWAY, f"{number:032x}", Operation.CREATE_TENANT, 1)
+    with pytest.raises(Throttled, match="new tenants"):
+        gate.admit(GATEWAY, TENANT, Operation.CREATE_TENANT, 1)
+    gate.admit(GATEWAY, TENANT, Operation.DATA_KEYS, 20)
+    gate.admit(Caller(("dns:gateway.second",)), TENANT, Operation.CREATE_TENANT, 1)
+    clock.now += 0.1
+    gate.admit(GATEWAY, TENANT, Operation.CREATE_TENANT, 1)
+
+
 def test_rest_fills_no_more_than_the_burst() -> None:
     clock = FakeClock()
     gate = Gate(parse(TEXT), clock=clock)
