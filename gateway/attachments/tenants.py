@@ -57,3 +57,8 @@ class Tenants:
     async def page(self, after: str | None, limit: int) -> Sequence[Tenant]:
         """Return up to `limit` tenants in order of id."""
         return await self._catalog.tenants(after, limit)
+
+
+def shown(tenant: Tenant) -> dict[str, str]:
+    """Return a tenant as the API and the commands show it."""
+    return {"tenant": tenant.id, "tier": tenant.tier, "created": tenant.created.isoformat()}

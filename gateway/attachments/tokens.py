@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from gateway.errors import Forbidden, NotFound, Unauthorized
 from gateway.model import Right, Token, now
@@ -118,3 +119,14 @@ def allow(token: Token, tenant: str | None, right: Right) -> None:
         raise Forbidden("the token belongs to another tenant")
     if right not in token.rights:
         raise Forbidden(f"the token lacks the right to {right}")
+
+
+def shown(token: Token) -> dict[str, Any]:
+    """Return a token as the API and the commands show it, without what would let anyone use it."""
+    return {
+        "token": token.id,
+        "tenant": token.tenant,
+        "rights": sorted(right.value for right in token.rights),
+        "created": token.created.isoformat(),
+        "expires": token.expires.isoformat() if token.expires else None,
+    }

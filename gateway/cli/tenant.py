@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.attachments.tenants import shown
 from gateway.cli import retention, rotation, scope
 from gateway.cli.command import (
     Config,
@@ -46,14 +47,9 @@ group = typer.Typer(
 )
 
 
-def fields(tenant: Tenant) -> dict[str, str]:
-    """Return a tenant as the HTTP API shows it."""
-    return {"tenant": tenant.id, "tier": tenant.tier, "created": tenant.created.isoformat()}
-
-
 def _with_quorum(tenant: Tenant, settings: Settings) -> dict[str, str]:
     own = tenant.quorum
-    return {**fields(tenant), "quorum": f"{settings.required} (default)" if own is None else own}
+    return {**shown(tenant), "quorum": f"{settings.required} (default)" if own is None else own}
 
 
 @group.command("create", help=_CREATE)
@@ -69,11 +65,11 @@ def create(
     """Create a tenant."""
     tenant = run(_create(settings_of(config), tier))
     if as_json:
-        show_json(fields(tenant))
+        show_json(shown(tenant))
     elif text:
         typer.echo(tenant.id)
     else:
-        show_fields(fields(tenant))
+        show_fields(shown(tenant))
 
 
 @group.command("list", help=_LIST)
@@ -81,9 +77,9 @@ def list_tenants(*, config: Config = None, as_json: Json = False) -> None:
     """List tenants."""
     tenants = run(_all(settings_of(config)))
     if as_json:
-        show_json({"tenants": [fields(tenant) for tenant in tenants]})
+        show_json({"tenants": [shown(tenant) for tenant in tenants]})
     elif tenants:
-        show_rows(("tenant", "tier", "created"), [[*fields(t).values()] for t in tenants])
+        show_rows(("tenant", "tier", "created"), [[*shown(t).values()] for t in tenants])
     else:
         typer.echo("no tenants yet: `sealgate tenant create` makes one", err=True)
 

@@ -6,11 +6,11 @@ where every process of the machine could read it.
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from gateway.attachments.tokens import Grant
+from gateway.attachments.tokens import Grant, shown
 from gateway.cli.command import (
     USAGE,
     Config,
@@ -53,18 +53,7 @@ OfAll = Annotated[
 ]
 
 
-def fields(token: Token) -> dict[str, Any]:
-    """Return a token as the HTTP API shows it."""
-    return {
-        "token": token.id,
-        "tenant": token.tenant,
-        "rights": sorted(right.value for right in token.rights),
-        "created": token.created.isoformat(),
-        "expires": token.expires.isoformat() if token.expires else None,
-    }
-
-
-def _shown(token: Token) -> dict[str, str]:
+def _row(token: Token) -> dict[str, str]:
     return {
         "token": token.id,
         "tenant": token.tenant or "all",
@@ -94,11 +83,11 @@ def create(
     rights = frozenset(right or (Right.READ, Right.WRITE))
     grant = run(_create(settings_of(config), scope, rights, timedelta(days=days)))
     if as_json:
-        show_json({**fields(grant.token), "text": grant.text})
+        show_json({**shown(grant.token), "text": grant.text})
     elif text:
         typer.echo(grant.text)
     else:
-        show_fields({**_shown(grant.token), "text": grant.text})
+        show_fields({**_row(grant.token), "text": grant.text})
         typer.echo("keep the text now: it is not shown again", err=True)
 
 
@@ -114,9 +103,9 @@ def list_tokens(
     scope = _scope(tenant, all_tenants=all_tenants)
     found = run(_list(settings_of(config), scope))
     if as_json:
-        show_json({"tokens": [fields(token) for token in found]})
+        show_json({"tokens": [shown(token) for token in found]})
     elif found:
-        show_rows([*_shown(found[0])], [[*_shown(token).values()] for token in found])
+        show_rows([*_row(found[0])], [[*_row(token).values()] for token in found])
     else:
         typer.echo("no tokens yet: `sealgate token create` makes one", err=True)
 

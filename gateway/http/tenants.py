@@ -1,14 +1,13 @@
 """The routes of tenants, for administrators of all of them."""
 
-from typing import Any
-
 from aiohttp import web
 
+from gateway.attachments.tenants import shown
 from gateway.errors import Invalid
 from gateway.http.paging import FRESH, after, cursor_of, json_of, limit_of
 from gateway.http.requests import authorize, is_id, request_id
 from gateway.http.services import services
-from gateway.model import Right, Tenant
+from gateway.model import Right
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -21,7 +20,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         raise Invalid("tier is a text")
     tenant = await serving.tenants.create(tier=tier, request_id=request_id(request))
     place = {"Location": f"/v1/tenants/{tenant.id}"}
-    return web.json_response(_shown(tenant), status=201, headers={**FRESH, **place})
+    return web.json_response(shown(tenant), status=201, headers={**FRESH, **place})
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
@@ -34,10 +33,6 @@ async def listed(request: web.Request) -> web.StreamResponse:
     found = await serving.tenants.page(place, limit + 1)
     more = found[limit - 1].id if len(found) > limit else None
     return web.json_response(
-        {"tenants": [_shown(tenant) for tenant in found[:limit]], "cursor": cursor_of(more)},
+        {"tenants": [shown(tenant) for tenant in found[:limit]], "cursor": cursor_of(more)},
         headers=FRESH,
     )
-
-
-def _shown(tenant: Tenant) -> dict[str, Any]:
-    return {"tenant": tenant.id, "tier": tenant.tier, "created": tenant.created.isoformat()}

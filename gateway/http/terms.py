@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.attachments.tenants import shown
 from gateway.attachments.terms import Terms
 from gateway.attachments.trash import retained
 from gateway.errors import Invalid
@@ -90,9 +91,7 @@ def _span(given: dict[str, Any], name: str) -> timedelta | None:
 
 def _shown(tenant: Tenant, terms: Terms) -> dict[str, Any]:
     return {
-        "tenant": tenant.id,
-        "tier": tenant.tier,
-        "created": tenant.created.isoformat(),
+        **shown(tenant),
         "quorum": terms.quorum,
         "retention": retained(terms.retention),
         "rotation": _rotated(terms.rotation),

@@ -2,15 +2,15 @@
 
 import re
 from datetime import timedelta
-from typing import Any
 
 from aiohttp import web
 
+from gateway.attachments.tokens import shown
 from gateway.errors import Invalid, NotFound
 from gateway.http.paging import FRESH, json_of
 from gateway.http.requests import authorize, tenant_of
 from gateway.http.services import services
-from gateway.model import Right, Token
+from gateway.model import Right
 
 DEFAULT_DAYS, MAX_DAYS = 90, 3650
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -30,8 +30,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     grant = await serving.tokens.create(
         tenant, (Right(right) for right in rights), lifetime=timedelta(days=days)
     )
-    shown = {**_shown(grant.token), "text": grant.text}
-    return web.json_response(shown, status=201, headers=FRESH)
+    created = {**shown(grant.token), "text": grant.text}
+    return web.json_response(created, status=201, headers=FRESH)
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
@@ -39,7 +39,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
     serving, tenant = services(request), tenant_of(request)
     await authorize(request, serving.tokens, Right.ADMIN, tenant)
     found = await serving.tokens.of((await serving.tenants.get(tenant)).id)
-    return web.json_response({"tokens": [_shown(token) for token in found]}, headers=FRESH)
+    return web.json_response({"tokens": [shown(token) for token in found]}, headers=FRESH)
 
 
 async def revoke(request: web.Request) -> web.StreamResponse:
@@ -51,13 +51,3 @@ async def revoke(request: web.Request) -> web.StreamResponse:
         raise NotFound("no such token")
     await serving.tokens.revoke(token, tenant)
     return web.Response(status=204)
-
-
-def _shown(token: Token) -> dict[str, Any]:
-    return {
-        "token": token.id,
-        "tenant": token.tenant,
-        "rights": sorted(right.value for right in token.rights),
-        "created": token.created.isoformat(),
-        "expires": token.expires.isoformat() if token.expires else None,
-    }

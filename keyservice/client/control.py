@@ -7,7 +7,6 @@ shares the connection forgets what it cached and asks no instance that is behind
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from pydantic import BaseModel
 
@@ -36,8 +35,6 @@ from keyservice.wire import JournalPage, Kek, Rate, RootVersions, ShredOrder, Te
 
 LONG = 60.0
 """Seconds for what asks the root about every KEK of a tenant, or about every tenant."""
-
-M = TypeVar("M", bound=BaseModel)
 
 
 class KeyControl:
