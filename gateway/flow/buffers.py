@@ -1,9 +1,10 @@
 """Ciphertext part buffers, reused so that a stream costs no allocation and a bounded share of memory.
 
-Guarantees that the parts of all uploads together hold no more than `budget` bytes, those of one owner
-no more than half of it, and that a buffer goes back to the pool only once every holder has let go of
-it and none of them failed while sending it: a broken transport may still look at the bytes. Buffers
-smaller than a part are not counted; how many there are is bounded by how many streams are admitted.
+Guarantees that the parts of all uploads together hold no more than `budget` bytes; that an owner who has
+some gets no more than is left free then, so that one has half of it at most, and two three quarters; and
+that a buffer goes back to the pool only once every holder has let go of it and none of them failed while
+sending it: a broken transport may still look at the bytes. Buffers smaller than a part are not counted; how
+many there are is bounded by how many streams are admitted.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class Pool:
     async def draw(self, size: int, owner: str) -> bytearray:
         """Return a buffer with room for `size` + SLACK bytes, its content undefined.
 
-        Waits while the budget, or the owner's half of it, is spent; raises Busy when it stays so.
+        Waits while the budget, or the owner's share of it, is spent; raises Busy when it stays so.
         """
         if size < self.size:
             return bytearray(size + SLACK)
@@ -56,8 +57,8 @@ class Pool:
 
     def _fits(self, size: int, owner: str) -> bool:
         all_out, own = self._out.total(), self._out[owner]
-        in_all = not all_out or all_out + size <= self._budget
-        return in_all and (not own or own + size <= self._budget // 2)
+        left = self._budget - all_out - size
+        return (not all_out or left >= 0) and (not own or own + size <= left)
 
     def put_back(self, data: bytearray, owner: str, *, tainted: bool) -> None:
         """Take a buffer back; keep it for the next draw if it is of the common size and untainted."""

@@ -138,6 +138,18 @@ async def test_one_tenant_cannot_hold_all_the_memory_for_parts() -> None:
     await pool.draw(PART, "modest")
 
 
+async def test_two_tenants_cannot_hold_all_the_memory_for_parts_either() -> None:
+    """Slow uploads keep their parts for as long as they fill; what others send has to find room."""
+    pool = Pool(PART, 16 * PART, patience=0)
+    for owner, share in (("slow", 8), ("slower", 4), ("third", 2)):
+        for _ in range(share):
+            await pool.draw(PART, owner)
+        with pytest.raises(Busy):
+            await pool.draw(PART, owner)
+
+    await pool.draw(PART, "quick")
+
+
 @pytest.mark.parametrize("fault", ["source", "digest", "cancel", "oversize", "short"])
 async def test_a_broken_upload_gives_its_memory_back(bench: Bench, fault: str) -> None:
     async def source() -> AsyncGenerator[bytes]:
