@@ -18,6 +18,7 @@ from gateway.stores.folder import FolderStore
 from gateway.stores.retry import RetryPolicy
 from gateway.stores.retrying import RetryingStore
 from gateway.targets.quorum import Role, Target
+from tests.doubles.system import system_calls
 from tests.service.http.eventually import eventually
 
 KEY = "t/a/b/body"
@@ -197,7 +198,7 @@ async def test_a_deadline_ends_a_put_that_hangs_and_trusts_nothing_of_it(
             disk._go_on.wait()
         real(descriptor)
 
-    disk._monkeypatch.setattr(os, "fsync", fsync)
+    system_calls(disk._monkeypatch, "gateway.stores.folder_io", fsync=fsync)
     async with asyncio.timeout(SOON):
         with pytest.raises(StoreUnavailable, match="in time"):
             await patient.put(KEY, piece())

@@ -12,6 +12,7 @@ from gateway.stores.folder import FolderStore
 from gateway.stores.folder_tree import Tree
 from gateway.stores.retrying import RetryingStore
 from tests.contracts.stores.faulty import no_sleep
+from tests.doubles.system import system_calls
 
 KEY = "t/a/b/body"
 SYNCS = 5  # of one object: its bytes, and the four folders on the way
@@ -33,7 +34,7 @@ class Disk:
         self._real = os.fsync
         self._fails = fails
         self.syncs = 0
-        monkeypatch.setattr(os, "fsync", self._fsync)
+        system_calls(monkeypatch, "gateway.stores.folder_io", fsync=self._fsync)
 
     def _fsync(self, descriptor: int) -> None:
         if Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(self._root):

@@ -17,6 +17,7 @@ from keyservice.errors import CannotUnwrap, Denied, Unavailable
 from keyservice.keys.keyring import Keyring
 from keyservice.wire import DataKey, WrappedKey
 from keyservice.wiring.app import running
+from tests.doubles.system import system_calls
 from tests.service.keyservice.conftest import POLICY, Site, by_default
 from tests.unit.keyservice.fakes import FakeClock
 
@@ -127,7 +128,7 @@ async def test_an_audit_disk_that_hangs_refuses_within_a_second_or_so(
             go.wait(60)
             real(descriptor)
 
-        monkeypatch.setattr(os, "fdatasync", hang)
+        system_calls(monkeypatch, "keyservice.access.audit_file", fdatasync=hang)
         started = time.monotonic()
         with pytest.raises(Unavailable) as refused:
             await client.data_keys(tenant, [b"c"], **CALL)
@@ -153,7 +154,7 @@ async def test_an_audit_disk_that_is_full_refuses(
             def full(*_: object) -> int:
                 raise OSError(28, "No space left on device")
 
-            patch.setattr(os, "pwrite", full)
+            system_calls(patch, "keyservice.access.audit_file", pwrite=full)
             with pytest.raises(Unavailable):
                 await client.data_keys(tenant, [b"c"], **CALL)
         assert await asyncio.to_thread((site.folder / "audit.jsonl").read_bytes) == before
@@ -207,7 +208,7 @@ async def test_what_was_accepted_is_answered_before_the_service_ends(
         service = await stack.enter_async_context(running(site.settings()))
         async with site.client(service.url, attempts=1) as client, asyncio.TaskGroup() as tasks:
             await client.create_tenant(tenant)
-            monkeypatch.setattr(os, "fdatasync", slow)
+            system_calls(monkeypatch, "keyservice.access.audit_file", fdatasync=slow)
             asked = tasks.create_task(client.data_keys(tenant, [b"c"], **CALL))
             await asyncio.to_thread(waiting.wait, 60)
             await stack.aclose()

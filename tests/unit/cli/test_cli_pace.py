@@ -11,6 +11,7 @@ from gateway.cli import repair, rotate_kek, scrub
 from gateway.cli.root import cli
 from gateway.settings.config import Settings
 from gateway.settings.sections import MiB
+from tests.doubles.system import system_calls
 
 LINES = {
     "repair": (["repair"], repair, "_repair"),
@@ -30,7 +31,8 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
         "[repair]\nparallel = 3\n[scrub]\nparallel = 3\n[rotation]\nparallel = 3\n"
         f'[[targets]]\nname = "a"\nrole = "primary"\nkind = "folder"\npath = "{tmp_path}"\n'
     )
-    monkeypatch.setattr("os.nice", lambda _: 0)
+    for command in ("rotate_kek", "rotate_root", "reseal"):
+        system_calls(monkeypatch, f"gateway.cli.{command}", nice=lambda _: 0)
 
     def run(section: str, *options: str) -> Settings:
         words, module, work = LINES[section]

@@ -21,6 +21,7 @@ import pytest
 from keyservice.access.audit import Auditor, AuditRecord
 from keyservice.access.audit_file import GENESIS, FileAuditSink
 from keyservice.errors import Unavailable
+from tests.doubles.system import system_calls
 from tests.service.http.eventually import eventually
 from tests.unit.keyservice.fakes import FakeSink
 
@@ -142,7 +143,7 @@ async def test_a_disk_that_fills_refuses_and_leaves_whole_lines(
                 raise OSError(28, "No space left on device")
             return real(descriptor, data[: len(data) // 2], offset)
 
-        patch.setattr(os, "pwrite", half)
+        system_calls(patch, "keyservice.access.audit_file", pwrite=half)
         with pytest.raises(OSError, match="audit file"):
             await sink.write([RECORD])
     assert check_chain(path) == 1
@@ -161,7 +162,7 @@ async def test_a_disk_that_hangs_refuses_in_time_and_recovers(
         go.wait(60)
         real(descriptor)
 
-    monkeypatch.setattr(os, "fdatasync", hang)
+    system_calls(monkeypatch, "keyservice.access.audit_file", fdatasync=hang)
     auditor = Auditor(sink, timeout=0.1)
     started = time.monotonic()
     found = await asyncio.gather(

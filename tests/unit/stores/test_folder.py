@@ -11,6 +11,7 @@ from gateway.errors import ObjectMissing, StoreDenied, StoreError, StoreUnavaila
 from gateway.ports import Piece, Unfinished
 from gateway.stores import folder_upload
 from gateway.stores.folder import FolderStore
+from tests.doubles.system import system_calls
 
 KEY = "t/a/b/body"
 
@@ -213,8 +214,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         told.append("link")
         link(source, target, follow_symlinks=follow_symlinks)
 
-    monkeypatch.setattr(os, "fsync", watched_fsync)
-    monkeypatch.setattr(os, "link", watched_link)
+    system_calls(monkeypatch, "gateway.stores.folder_io", fsync=watched_fsync)
+    system_calls(monkeypatch, "gateway.stores.folder_tree", link=watched_link)
     return told
 
 

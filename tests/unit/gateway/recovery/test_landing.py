@@ -1,6 +1,5 @@
 """No stored name chooses where a file goes, and no file appears half or over another."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.model import new_id
 from gateway.recovery.landing import MANIFEST, Landing, LandingRefused, named
+from tests.doubles.system import system_calls
 
 TENANT = "a" * 32
 
@@ -96,7 +96,7 @@ def test_where_there_are_no_hard_links_it_is_the_same(
         raise PermissionError
 
     if not links:
-        monkeypatch.setattr(os, "link", refuse)
+        system_calls(monkeypatch, "gateway.recovery.landing", link=refuse)
     version = new_id()
     draft = landing.begin(TENANT, version, "a.txt")
     draft.write(b"1")

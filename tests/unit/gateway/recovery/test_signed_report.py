@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.recovery.report import ReportRefused, Signer, canonical, load, make, put, verify
+from tests.doubles.system import system_calls
 
 REPORT = {"kind": "sealgate restore 1", "counts": {"restored": 3}, "failed": {}, "ü": None}
 VALUES = st.recursive(
@@ -120,7 +120,7 @@ def test_a_file_is_put_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
     def fail(_: int) -> None:
         raise OSError
 
-    monkeypatch.setattr(os, "fsync", fail)
+    system_calls(monkeypatch, "gateway.recovery.report", fsync=fail)
     with pytest.raises(OSError):  # noqa: PT011 - ours, without a text
         put(path, b"new")
     assert path.read_bytes() == b"old"
