@@ -1,11 +1,12 @@
-"""What the commands `sealgate` and `sealgate-keyservice` share: help that teaches, and how usage ends.
+"""What `sealgate` and `sealgate-keyservice` share: help that teaches, `--version`, and how wrong usage ends.
 
 Guarantees that wrong usage is one line on standard error and exit code 2, and that an interrupted command
 ends with 130. It knows no command: each program has its own.
 """
 
+import importlib.metadata
 import sys
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
@@ -24,6 +25,32 @@ def teach(text: str, *examples: str, codes: str = CODES) -> str:
     lines = "\n".join(f"  $ {example}" for example in examples)
     about = f"{summary}.\n\n{rest}" if rest else summary
     return f"{about}\n\n\b\nExamples:\n{lines}\n\n{codes}"
+
+
+def version() -> str:
+    """Return the version that is installed."""
+    try:
+        return importlib.metadata.version("sealgate")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _told(ctx: typer.Context, *, asked: bool) -> None:
+    if asked:
+        typer.echo(f"{ctx.info_name} {version()}")
+        raise typer.Exit
+
+
+def root(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_told, is_eager=True, help="Print the version, and end."
+        ),
+    ] = False,
+) -> None:
+    """Take the options of a program itself: its callback."""
 
 
 def main(cli: typer.Typer, program: str) -> NoReturn:

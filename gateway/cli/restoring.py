@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import signal
 import sys
@@ -34,6 +33,7 @@ from gateway.repair.copying import Copier
 from gateway.settings.config import Settings
 from gateway.targets.quorum import Role, Target
 from gateway.wiring.core import Core
+from keyservice.commandline import version
 from keyservice.wire import KeyServiceError
 
 EXPECTED = (JournalRefused, ReportRefused, LandingRefused)
@@ -326,19 +326,12 @@ def _report(wish: Wish, begun: _Run, signer: Signer) -> tuple[Path, dict[str, An
     journal = begun.journal
     if journal is None:
         raise AssertionError  # whoever writes a report has a journal
-    circumstances = Circumstances(begun.about, _version(), key_service=wish.ask)
+    circumstances = Circumstances(begun.about, version(), key_service=wish.ask)
     told = account(circumstances, journal, begun.restore.troubles, now())
     path = wish.report or journal.path.with_name(f"{journal.path.stem}.{journal.run}.report.json")
     put(path, json.dumps(signer.sign(told), indent=1, sort_keys=True).encode() + b"\n")
     journal.finish()
     return path, told
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("sealgate")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _say(begun: _Run, report: tuple[Path, dict[str, Any]] | None, *, as_json: bool) -> int:

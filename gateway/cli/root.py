@@ -50,6 +50,7 @@ cli = typer.Typer(
     add_completion=False,
 )
 
+cli.callback()(commandline.root)
 cli.command("dev", help=dev.HELP)(dev.dev)
 cli.command("serve", help=serve.HELP)(serve.serve)
 cli.command("worker", help=worker.HELP)(worker.worker)

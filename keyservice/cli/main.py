@@ -39,6 +39,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+cli.callback()(commandline.root)
 
 _SERVE = teach(
     "Run the key service until SIGTERM, then finish what it accepted and stop. SIGHUP reloads the policy and "

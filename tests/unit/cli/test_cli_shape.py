@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from gateway.cli.root import cli, main
 from gateway.cli.status import address_of
 from gateway.settings.config import load
+from keyservice.cli.main import cli as keyservice_cli
+from keyservice.commandline import version
 
 
 def _commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -180,6 +182,12 @@ def test_wrong_usage_is_one_line(
     assert told.err.startswith(said)
     assert told.err.count("\n") == 1
     assert "--help`" in told.err
+
+
+def test_the_version_is_told() -> None:
+    for program, of in (("sealgate", cli), ("sealgate-keyservice", keyservice_cli)):
+        done = CliRunner().invoke(of, ["--version"], prog_name=program)
+        assert (done.exit_code, done.stdout) == (0, f"{program} {version()}\n")
 
 
 def test_a_hold_is_put_on_or_ended() -> None:
