@@ -52,9 +52,8 @@ class Context:
 
     def encode(self, purpose: Purpose, extra: bytes = b"") -> bytes:
         """Return the canonical bytes; `extra` binds more, such as the digest of a core."""
-        tenant, attachment, version = self.ids()
-        before, end = _BEFORE[purpose], prefixed(extra) if extra else _NO_EXTRA
-        return b"".join((before, _SIZE, tenant, _SIZE, attachment, _SIZE, version, end))
+        ids = bytes.fromhex(f"{_SIZE}{self.tenant}{_SIZE}{self.attachment}{_SIZE}{self.version}")
+        return b"".join((_BEFORE[purpose], ids, prefixed(extra) if extra else _NO_EXTRA))
 
 
 def prefixed(field: bytes) -> bytes:
@@ -66,5 +65,5 @@ def prefixed(field: bytes) -> bytes:
 
 # Of every context the same, and asked for several times in each request.
 _BEFORE: Final = {purpose: prefixed(FORMAT) + prefixed(purpose.value) for purpose in Purpose}
-_SIZE: Final = ID_SIZE.to_bytes(_LENGTH_SIZE, "big")
+_SIZE: Final = ID_SIZE.to_bytes(_LENGTH_SIZE, "big").hex()
 _NO_EXTRA: Final = prefixed(b"")
