@@ -39,6 +39,9 @@ class KeyService(Protocol):
         What was so is remembered for the tenant's time at most, as an opened key is.
         """
 
+    def remembered(self, tenant: str) -> bool:
+        """Tell whether it is remembered that they may be used, so that `usable` would ask nobody."""
+
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
     ) -> list[DataKey | KeyServiceError]:

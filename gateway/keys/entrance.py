@@ -42,8 +42,9 @@ class Entrance:
         if self._silent.get(tenant, float("-inf")) > self._clock():
             return self._last_word(tenant)
         try:
-            async with asyncio.timeout(PATIENCE):
-                await self._keys.usable(tenant)
+            if not self._keys.remembered(tenant):
+                async with asyncio.timeout(PATIENCE):
+                    await self._keys.usable(tenant)
         except (Suspended, Shredded) as error:
             _keep(self._refused, tenant, error)
             raise

@@ -134,7 +134,7 @@ class KeyServiceClient:
 
     async def usable(self, tenant: str, *, request_id: str = "") -> None:
         """Return if the tenant's keys may be used now, as far as may be remembered; raise why not."""
-        if self._cache.usable(tenant):
+        if self.remembered(tenant):
             return
         demand_tenant(tenant)
         asked, seen = self._cache.now(), self._transport.revisions.of(tenant)
@@ -146,6 +146,10 @@ class KeyServiceClient:
             raise
         self._transport.revisions.saw(tenant, view.revision, asked=seen)
         self._cache.used(tenant, self._cache.until(asked, view.fresh))
+
+    def remembered(self, tenant: str) -> bool:
+        """Tell whether it is remembered that the tenant's keys may be used."""
+        return self._cache.usable(tenant)
 
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str

@@ -75,6 +75,11 @@ class MemoryKeys:
         del request_id
         self._active(tenant)
 
+    def remembered(self, tenant: str) -> bool:
+        """Remember nothing."""
+        del tenant
+        return False
+
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
     ) -> list[DataKey | KeyServiceError]:

@@ -82,6 +82,9 @@ class CountedKeys:
             raise self.refuse
         await self.inner.usable(tenant, request_id=request_id)
 
+    def remembered(self, tenant: str) -> bool:
+        return self.refuse is None and self.inner.remembered(tenant)
+
     async def data_keys(
         self, tenant: str, contexts: Sequence[bytes], *, reason: str, request_id: str
     ) -> list[DataKey | KeyServiceError]:

@@ -28,6 +28,11 @@ class Told(MemoryKeys):
         super().__init__()
         self.says: KeyServiceError | None = None
         self.asked = 0
+        self.believed = False
+
+    def remembered(self, tenant: str) -> bool:
+        del tenant
+        return self.believed
 
     async def usable(self, tenant: str, *, request_id: str = "") -> None:
         del tenant, request_id
@@ -90,6 +95,18 @@ async def test_an_outage_of_one_tenants_root_is_no_outage_of_others(door: Door) 
     assert await door.admits(A) == "yes"
     door.keys.says = Suspended()
     assert await door.admits(B) == "suspended"
+
+
+async def test_what_is_remembered_is_asked_of_nobody(door: Door) -> None:
+    door.keys.says = Suspended()
+    await door.admits()
+    asked, door.keys.believed = door.keys.asked, True
+    assert await door.admits() == "yes"
+    assert door.keys.asked == asked
+
+    door.keys.believed = False
+    door.keys.says = Unavailable()
+    assert await door.admits() == "yes"  # the refusal is no longer the last word
 
 
 async def test_one_that_hangs_is_not_waited_for(
