@@ -11,6 +11,7 @@ from gateway.model import ReplicaState, Version
 
 _ATTACHMENTS = tables.attachments
 _VERSIONS = tables.versions
+_STATES = {state.value: state for state in ReplicaState}
 AT_ONCE = 1024  # ids in a statement: far below the number of parameters that either database takes
 
 COLUMNS = (
@@ -61,7 +62,7 @@ def versions(connection: Connection, ids: Sequence[str]) -> dict[str, Version]:
 
 def state(word: str) -> ReplicaState:
     """Take what only a newer version can write for a replica that cannot be read."""
-    return next((state for state in ReplicaState if state.value == word), ReplicaState.MISSING)
+    return _STATES.get(word, ReplicaState.MISSING)
 
 
 def slices(ids: Iterable[str]) -> Iterator[list[str]]:
