@@ -16,6 +16,7 @@ _UINT, _BYTES, _TEXT, _ARRAY, _MAP = 0, 2, 3, 4, 5
 _NULL: Final = b"\xf6"
 # 24 to 27: the value follows in 1, 2, 4 or 8 bytes; below it stands there itself.
 _SHORTEST_HEAD, _LONGEST_HEAD = 24, 27
+_ANY: Final = (1 << 64) - 1  # that a head can say
 
 
 def encode(value: object) -> bytes:
@@ -43,29 +44,29 @@ class Reader:
 
     def array(self, length: int) -> None:
         """Enter an array of exactly `length` items."""
-        if self._head(_ARRAY) != length:
+        if self._head(_ARRAY, _ANY) != length:
             raise Malformed("an array does not have the length of its kind")
 
     def array_of(self, most: int) -> int:
         """Enter an array of at most `most` items and return how many there are."""
-        return self._bounded(_ARRAY, most)
+        return self._head(_ARRAY, most)
 
     def map_of(self, most: int) -> int:
         """Enter a map of at most `most` pairs and return how many there are."""
-        return self._bounded(_MAP, most)
+        return self._head(_MAP, most)
 
     def uint(self, most: int) -> int:
         """Return an unsigned integer of at most `most`."""
-        return self._bounded(_UINT, most)
+        return self._head(_UINT, most)
 
     def data(self, most: int) -> bytes:
         """Return a byte string of at most `most` bytes."""
-        return self._take(self._bounded(_BYTES, most))
+        return self._take(self._head(_BYTES, most))
 
     def text(self, most: int) -> str:
         """Return a text string of at most `most` bytes of UTF-8."""
         try:
-            return self._take(self._bounded(_TEXT, most)).decode()
+            return self._take(self._head(_TEXT, most)).decode()
         except UnicodeDecodeError:
             raise Malformed("a text is not valid UTF-8") from None
 
@@ -80,13 +81,7 @@ class Reader:
         if self._position != self._end:
             raise Malformed("a record is followed by more bytes")
 
-    def _bounded(self, major: int, most: int) -> int:
-        value = self._head(major)
-        if value > most:
-            raise TooLarge("a field is larger than the format allows")
-        return value
-
-    def _head(self, major: int) -> int:
+    def _head(self, major: int, most: int) -> int:
         data, at = self._data, self._position
         if at >= self._end:
             raise Malformed("a record ends before its last field")
@@ -95,12 +90,14 @@ class Reader:
         value = first & 0x1F
         if first >> 5 != major or value > _LONGEST_HEAD:
             raise Malformed("a field is not of the type of its place")
-        if value < _SHORTEST_HEAD:
-            return value
         if value == _SHORTEST_HEAD and at < self._end:  # as most are that do not stand there
             self._position = at + 1
-            return data[at]
-        return int.from_bytes(self._take(1 << (value - _SHORTEST_HEAD)), "big")
+            value = data[at]
+        elif value >= _SHORTEST_HEAD:
+            value = int.from_bytes(self._take(1 << (value - _SHORTEST_HEAD)), "big")
+        if value > most:
+            raise TooLarge("a field is larger than the format allows")
+        return value
 
     def _take(self, size: int) -> bytes:
         start = self._position
