@@ -4,9 +4,12 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 
 from gateway.model import new_id
@@ -42,12 +45,22 @@ class Subject:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
-    """Start moto's S3 server and return its endpoint."""
-    port = free_port()
-    server = ThreadedMotoServer(LOOPBACK, port, verbose=False)
-    server.start()
-    yield f"http://{LOOPBACK}:{port}"
-    server.stop()
+    """Start moto's S3 server and return its endpoint. It answers one request after the other.
+
+    Beside each other, two that create a key may both win, and one that is read may be closed meanwhile.
+    """
+    port, turn, answer = free_port(), Lock(), DomainDispatcherApplication.__call__
+
+    def alone(*request: Any) -> Any:
+        with turn:
+            return answer(*request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DomainDispatcherApplication, "__call__", alone)
+        server = ThreadedMotoServer(LOOPBACK, port, verbose=False)
+        server.start()
+        yield f"http://{LOOPBACK}:{port}"
+        server.stop()
 
 
 @pytest.fixture(params=["memory", "folder", "s3", "moto", "retrying"])
