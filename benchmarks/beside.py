@@ -109,6 +109,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each round's turns")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
     options = parser.parse_args()
+    # Where this runs in the background it is ignored, and commands would be deaf to it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started, load_before = datetime.now(UTC).isoformat(timespec="seconds"), os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory(prefix="sealgate-bench-") as folder,
