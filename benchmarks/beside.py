@@ -12,17 +12,16 @@ import argparse
 import asyncio
 import json
 import os
-import signal
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.__main__ import HERE, MEMORY
 from benchmarks.catalogs import catalog
+from benchmarks.command import at_work
 from benchmarks.foreground import ROUNDS, SECONDS, Comparison, Work, compare
 from benchmarks.machine import machine, versions
 from benchmarks.rotation_fill import TARGETS, fill
@@ -56,25 +55,9 @@ class Command:
     async def prepare(self) -> None:
         """Implement `Work.prepare`: there is enough for all rounds."""
 
-    @asynccontextmanager
-    async def going(self) -> AsyncIterator[None]:
+    def going(self) -> AbstractAsyncContextManager[None]:
         """Implement `Work.going`."""
-        before = await self.done()
-        program = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway", *self._words),
-            env=self._stack.environment
-            | {"SEALGATE_CONFIG": str(self._stack.home / "gateway.toml")},
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        while await self.done() == before:
-            if program.returncode is not None:
-                raise RuntimeError(f"sealgate {self._words[0]} ended before it did anything")
-            await asyncio.sleep(0.1)
-        yield
-        if program.returncode is not None:
-            raise RuntimeError(f"sealgate {self._words[0]} ended too early: there was too little")
-        program.send_signal(signal.SIGINT)  # it gives back what it was at, for the next round
-        await program.wait()
+        return at_work(self._stack, self._words, self.done)
 
     async def done(self) -> int:
         """Implement `Work.done`: uploads are verified by nobody, what a repair wrote is."""
@@ -109,8 +92,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each round's turns")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
     options = parser.parse_args()
-    # Where this runs in the background it is ignored, and commands would be deaf to it, too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     started, load_before = datetime.now(UTC).isoformat(timespec="seconds"), os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory(prefix="sealgate-bench-") as folder,

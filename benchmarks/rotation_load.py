@@ -1,11 +1,10 @@
 """What reads and writes cost while a rotation runs beside them, as a ratio to without, in one run."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from benchmarks.command import at_work
 from benchmarks.foreground import ROUNDS, SECONDS, Comparison, compare
 from benchmarks.rotation_fill import fill
 from gateway.settings.config import load
@@ -13,9 +12,7 @@ from gateway.wiring.core import Core, open_core
 from tests.stack.client import Client
 from tests.stack.stack import Stack
 
-ENVELOPES = (
-    1_000  # of the tenant that is rotated, for each second: as many as the configured rate takes
-)
+ENVELOPES = 1_000  # for each second of a stretch: as many as the configured rate takes
 AIM = 1.2
 
 
@@ -49,21 +46,10 @@ class Rotating:
         await fill(self._core, self._tenant, self._count, self._home)
         (self._old,) = (use.kek for use in await self._core.wraps.uses(self._tenant))
 
-    @asynccontextmanager
-    async def going(self) -> AsyncIterator[None]:
+    def going(self) -> AbstractAsyncContextManager[None]:
         """Implement `Work.going`."""
-        rotation = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway", "rotate", "kek", "--tenant", self._tenant),
-            env=self._stack.environment
-            | {"SEALGATE_CONFIG": str(self._stack.home / "gateway.toml")},
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        while not await self.done():  # noqa: ASYNC110 - of another process
-            await asyncio.sleep(0.1)
-        yield
-        rotation.kill()
-        await rotation.wait()
+        words = ("rotate", "kek", "--tenant", self._tenant)
+        return at_work(self._stack, words, self.done)
 
     async def done(self) -> int:
         """Implement `Work.done`."""
