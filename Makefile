@@ -61,11 +61,11 @@ bench: $(DEV) ## Measure ratios to a plain proxy and direct S3 (QUICK=1: two min
 	@$(PY) -m benchmarks.rotation --sizes $(if $(QUICK),2000,10000)
 
 .PHONY: bench-beside
-bench-beside: $(DEV) ## Measure requests beside a rotation, a back-fill and a scrub (five minutes)
+bench-beside: $(DEV) ## Measure requests beside a rotation, a back-fill and a scrub (ten minutes)
 	@$(PY) -m tests.servers.install
 	@for on in "" --postgres; do \
 		$(PY) -m benchmarks.beside $$on; \
-		$(PY) -m benchmarks.rotation --sizes 10000 --foreground $$on; \
+		$(PY) -m benchmarks.rotation --sizes 10000 --foreground $$on --json benchmarks/results/rotation$$on.json; \
 	done
 
 .PHONY: bench-million
