@@ -9,18 +9,18 @@ from typing import Any
 from tests.stack import forks
 
 
-def begin(config: Path, *words: str) -> BaseProcess:
-    """Start a rotation."""
-    process = forks._FORKS.Process(target=_run, args=(config, words), daemon=True)
+def begin(config: Path, *words: str, patience: float = 1.0) -> BaseProcess:
+    """Start a rotation. `patience` is by how much longer a row and a lease are held than a moment."""
+    process = forks._FORKS.Process(target=_run, args=(config, words, patience), daemon=True)
     process.start()
     return process
 
 
-def _run(config: Path, words: tuple[str, ...]) -> None:
+def _run(config: Path, words: tuple[str, ...], patience: float) -> None:
     from gateway.rotation import keks as rotation  # noqa: PLC0415 - as below
     from gateway.rotation import pushing, renewal, rewrapping  # noqa: PLC0415 - in the forked process
 
-    lease = timedelta(milliseconds=500)
+    lease = timedelta(seconds=0.5 * patience)
     made = rotation.Rotation.__init__
     rotation.Rotation.__init__ = partialmethod(made, lease=lease)  # type: ignore[method-assign,assignment]
     rewrapping.BATCH, rewrapping.WRITE = 8, 3  # type: ignore[misc]
@@ -29,7 +29,7 @@ def _run(config: Path, words: tuple[str, ...]) -> None:
     pushed = pushing.Pushing.__init__
 
     def impatient(self: pushing.Pushing, *wired: Any, **options: Any) -> None:
-        pushed(self, *wired, **{**options, "lease": 2.0})
+        pushed(self, *wired, **{**options, "lease": 2.0 * patience})
 
     pushing.Pushing.__init__ = impatient  # type: ignore[method-assign]
     renewal._MARGIN = timedelta()  # type: ignore[misc]

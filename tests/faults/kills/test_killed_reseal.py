@@ -20,9 +20,10 @@ from tests.stack.forks import cut_off
 __all__ = ["site"]
 
 
-def reseal_and_kill(site: Site, wait: float, *words: str) -> int | None:
+def reseal_and_kill(site: Site, wait: float, *words: str, patience: float = 1.0) -> int | None:
     """Begin to reseal and kill it after a while; return its exit code if it was faster."""
-    return cut_off(begin(site.stack.home / "gateway.toml", "--tenant", site.tenant, *words), wait)
+    config = site.stack.home / "gateway.toml"
+    return cut_off(begin(config, "--tenant", site.tenant, *words, patience=patience), wait)
 
 
 async def blobs(site: Site) -> set[str]:
@@ -76,11 +77,13 @@ async def test_a_reseal_that_is_killed_anywhere_goes_on(
 async def to_the_end(site: Site, *words: str) -> float:
     """Reseal until all is done; return how many seconds the last try took.
 
-    Its row is short-lived here, and on a busy machine one may lose it.
+    Its row is short-lived here, and on a busy machine one may lose it: so each holds it for longer.
     """
-    for _ in range(20):
+    for tries in range(20):
         began = time.monotonic()
-        if await asyncio.to_thread(reseal_and_kill, site, 300.0, *words) == 0:
+        patience = min(2.0**tries, 32.0)
+        code = await asyncio.to_thread(reseal_and_kill, site, 300.0, *words, patience=patience)
+        if code == 0:
             return time.monotonic() - began
         await asyncio.sleep(0.5)
     raise AssertionError((site.stack.home / "reseal.err").read_text())

@@ -91,9 +91,10 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         await asyncio.to_thread(stack.keys.stop)
 
 
-def rotate_and_kill(site: Site, wait: float, *words: str) -> int | None:
+def rotate_and_kill(site: Site, wait: float, *words: str, patience: float = 1.0) -> int | None:
     """Begin a rotation and kill it after a while; return its exit code if it was faster."""
-    return cut_off(begin(site.stack.home / "gateway.toml", "--tenant", site.tenant, *words), wait)
+    config = site.stack.home / "gateway.toml"
+    return cut_off(begin(config, "--tenant", site.tenant, *words, patience=patience), wait)
 
 
 @pytest.mark.timeout(1800)
@@ -142,11 +143,13 @@ async def test_a_rotation_that_is_killed_anywhere_goes_on(
 async def to_the_end(site: Site, *words: str) -> float:
     """Rotate until all is done; return how many seconds the last try took.
 
-    What a killed one had leased waits, and on a busy machine one may lose its short-lived row.
+    What a killed one had leased waits, and on a busy machine one may lose its short-lived row:
+    so each holds it for longer than the one before.
     """
-    for _ in range(20):
+    for tries in range(20):
         began = time.monotonic()
-        code = await asyncio.to_thread(rotate_and_kill, site, 300.0, *words)
+        patience = min(2.0**tries, 32.0)
+        code = await asyncio.to_thread(rotate_and_kill, site, 300.0, *words, patience=patience)
         if code == 0:
             return time.monotonic() - began
         await asyncio.sleep(0.5)
