@@ -33,6 +33,7 @@ class Bare:
         if size <= PART:
             async for piece in self._filled(pieces, size):
                 await self._store.put(key, piece)
+                self._put_back(piece)
             return
         upload = await self._store.begin(key)
         free, number = asyncio.Semaphore(PARALLEL), 0
@@ -51,16 +52,17 @@ class Bare:
 
     async def _filled(self, pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[Piece]:
         """Cut the body into pieces of that size, and a rest."""
-        view, used = self._buffer(size), 0
+        view, used = memoryview(b""), 0
         async for data in pieces:
             rest = memoryview(data)
             while rest:
+                view = view if used else self._buffer(size)
                 some = rest[: size - used]
                 view[used : used + len(some)] = some
                 used, rest = used + len(some), rest[len(some) :]
                 if used == size:
                     yield Piece(view, crc64nvme(view))
-                    view, used = self._buffer(size), 0
+                    used = 0
         if used:
             yield Piece(view[:used], crc64nvme(view[:used]))
 
@@ -71,9 +73,12 @@ class Bare:
         self, upload: PartUpload, number: int, piece: Piece, free: asyncio.Semaphore
     ) -> None:
         await upload.part(number, piece)
-        if isinstance(buffer := piece.data.obj, bytearray):
-            self._free.append(buffer)
+        self._put_back(piece)
         free.release()
+
+    def _put_back(self, piece: Piece) -> None:
+        if isinstance(buffer := piece.data.obj, bytearray) and len(buffer) == PART:
+            self._free.append(buffer)
 
 
 async def _main() -> None:
