@@ -15,7 +15,7 @@ from aiohttp import ClientResponse, StreamReader
 
 from gateway.errors import StoreUnavailable
 
-BLOCK = 512 * 1024  # bytes; smaller ones cost more turns of the loop, larger ones leave the cache
+BLOCK = 1024 * 1024  # bytes; smaller ones cost more turns of the loop, larger ones leave the cache
 KEPT = 4  # blocks that a body uses again; a reader who lets go of each in turn needs two or three
 
 
