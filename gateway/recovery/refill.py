@@ -4,7 +4,7 @@ Guarantees that what is there and whole stays as it is, that a damaged copy is r
 one was found, and that a copy counts as restored only after every byte of it matched the envelope. It
 looks at the store itself, whatever the catalog says, and tells the catalog what it saw. Versions in the
 trash are restored too, so that they can come back; those that are being purged are not, and of one that was
-purged or resealed meanwhile nothing stays at the destination.
+purged meanwhile nothing stays at the destination.
 """
 
 import asyncio
@@ -171,31 +171,31 @@ class Refill:
         await self._recall([r.version for r in results if r.outcome is Outcome.RESTORED])
 
     async def _recall(self, versions: Sequence[Version]) -> None:
-        """Remove again what was written of versions that were purged or resealed meanwhile.
+        """Remove again what was written of versions that were purged meanwhile.
 
         One that others hold was not purged: the catalog has forgotten it, because it is an older one now.
         What is being purged goes whoever holds it: the purger may have been here before it was written.
         """
         known = await self._catalog.known([version.blob for version in versions])
         for version in versions:
-            if version.blob in known and await self._current(version):
+            there, going = await self._fate(version)
+            if there and version.blob in known:
                 continue
             try:
-                gone = version.blob in known
-                gone = gone or not await self._filler.held_elsewhere(version, self._target)
+                gone = going or not await self._filler.held_elsewhere(version, self._target)
                 if gone:
                     await self._filler.clear(version, self._target)
             except StoreError:
                 gone = False
             log.warning("restored what was purged", version=version.id, removed=gone)
 
-    async def _current(self, version: Version) -> bool:
-        """Tell whether a version has this blob, and is not being purged."""
+    async def _fate(self, version: Version) -> tuple[bool, bool]:
+        """Tell whether a version is there, and whether it is being purged: neither once it is forgotten."""
         try:
-            found = await self._catalog.by_version(version.tenant, version.id)
+            await self._catalog.by_version(version.tenant, version.id)
         except NotFound:
-            return False
-        return found.version.blob == version.blob
+            return False, await self._replicas.version(version.id) is not None
+        return True, False
 
 
 class Verify:

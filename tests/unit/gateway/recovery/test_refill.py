@@ -41,6 +41,7 @@ class Shelf:
         self.found: list[Finding] = []
         self.purged: set[str] = set()
         self.doomed: set[str] = set()
+        self.begun: set[str] = set()
 
     async def place(self) -> None:
         """Put everything everywhere."""
@@ -71,7 +72,7 @@ class Shelf:
         return len(findings)
 
     async def known(self, blobs: Sequence[str]) -> frozenset[str]:
-        return frozenset(blobs) - self.purged
+        return frozenset(blobs) - (self.purged - self.begun)
 
     async def tenant(self, tenant: str) -> str:
         return tenant
@@ -82,6 +83,10 @@ class Shelf:
         if found.blob in self.purged | self.doomed:
             raise NotFound("no such attachment or version")
         return SimpleNamespace(version=found)
+
+    async def version(self, version: str) -> Any:
+        (found,) = [each.version for each in self.blobs if each.version.id == version]
+        return None if found.blob in self.purged else found
 
     async def find(self, tenant: str, reference: str, version: str | None = None) -> Any:
         del tenant, version
@@ -369,18 +374,3 @@ async def test_of_what_is_purged_meanwhile_nothing_stays(held: str) -> None:
     await refill.record(results)
     left = {key.split("/")[2] for key in shelf.stores["primary"].keys}
     assert left == {blob.version.blob for blob in (BLOBS if held == "west" else BLOBS[2:])}
-
-
-async def test_of_what_is_being_purged_nothing_stays() -> None:
-    """The purger may have been at this target before, and forgets the version when it has been at all."""
-    shelf = Shelf(BLOBS)
-    await shelf.place()
-    refill, results = shelf.refill(), []
-    for blob in BLOBS:
-        await shelf.befall("primary", blob, "gone")
-        results.append(await refill.do(blob.version))
-    shelf.doomed |= {blob.version.blob for blob in BLOBS[:2]}
-    await refill.record(results)
-    left = {key.split("/")[2] for key in shelf.stores["primary"].keys}
-    assert left == {blob.version.blob for blob in BLOBS[2:]}
-    assert all(len(shelf.stores[name].keys) == 6 for name in ("east", "west"))
