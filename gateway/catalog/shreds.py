@@ -34,6 +34,10 @@ class SqlShreds:
         """Implement `Shreds.shred`."""
         return await self._database.glance(bound(_shred, tenant))
 
+    async def held(self, tenant: str) -> datetime | None:
+        """Implement `Shreds.held`."""
+        return await self._database.read(bound(_held, tenant, self._clock))
+
     async def due(
         self, at: datetime, *, after: str | None = None, limit: int = 100
     ) -> Sequence[str]:
@@ -61,6 +65,14 @@ def _shred(connection: Connection, tenant: str) -> Shred:
     if row is None:
         raise NotFound("no such tenant")
     return Shred(row.shred_due, row.shredded)
+
+
+def _held(connection: Connection, tenant: str, clock: Clock) -> datetime | None:
+    free = no_hold(clock(connection), ticks.counted(connection)).label("free")
+    row = connection.execute(select(_TENANTS.c.hold, free).where(_TENANTS.c.id == tenant)).first()
+    if row is None:
+        raise NotFound("no such tenant")
+    return None if row.free else row.hold
 
 
 def _due(

@@ -26,8 +26,8 @@ from gateway.cli.command import (
 from gateway.cli.keys import Certificate, Confirm, PrivateKey, Reason, acting
 from gateway.cli.scope import Tenant
 from gateway.errors import NotFound
-from gateway.model import microseconds, moment, now
-from gateway.ports import Bin
+from gateway.model import moment
+from gateway.ports import Shreds
 from gateway.settings.config import Settings
 from keyservice.wire import SignedReceipt, TenantKeys
 
@@ -248,10 +248,9 @@ def _moment(microseconds_: int) -> str:
     return moment(microseconds_).isoformat(timespec="seconds") if microseconds_ else ""
 
 
-async def _demand_free(retentions: Bin, tenant: str) -> None:
+async def _demand_free(shreds: Shreds, tenant: str) -> None:
     """End while the tenant is under a hold; one may have come after the order."""
-    hold = (await retentions.retention(tenant)).hold
-    if hold is not None and microseconds(hold) > microseconds(now()):
+    if (hold := await shreds.held(tenant)) is not None:
         fail(f"the tenant is under a hold until {hold.isoformat()}: end that first")
 
 
@@ -265,7 +264,7 @@ async def _change(
     """Change a tenant's order, and let the catalog know of it."""
     async with opened(settings) as wired:
         if unless_held:
-            await _demand_free(wired.bin, tenant)
+            await _demand_free(wired.shreds, tenant)
         keys = await change(wired)
         await wired.orders.learn(tenant)
         return keys
@@ -276,7 +275,7 @@ async def _execute(settings: Settings, tenant: str, reason: str) -> SignedReceip
         with suppress(
             NotFound
         ):  # of a tenant that the catalog does not have there is nothing to hold
-            await _demand_free(wired.bin, tenant)
+            await _demand_free(wired.shreds, tenant)
         signed = await wired.keys.shreds.execute_shred(tenant, reason=reason)
         await wired.shreds.bury([tenant])
         return signed

@@ -33,6 +33,12 @@ class Shreds(Protocol):
     async def shred(self, tenant: str) -> Shred:
         """Tell how a tenant stands. Raises NotFound."""
 
+    async def held(self, tenant: str) -> datetime | None:
+        """Tell until when a hold is on a tenant, if it still is by any of the catalog's clocks.
+
+        A clock that is ahead ends none. Raises NotFound.
+        """
+
     async def due(
         self, at: datetime, *, after: str | None = None, limit: int = 100
     ) -> Sequence[str]:

@@ -30,6 +30,10 @@ class MemoryShreds:
             raise NotFound("no such tenant")
         return self.tenants[tenant]
 
+    async def held(self, tenant: str) -> datetime | None:
+        await self.shred(tenant)
+        return None  # nothing is ever held here
+
     async def due(
         self, at: datetime, *, after: str | None = None, limit: int = 100
     ) -> Sequence[str]:

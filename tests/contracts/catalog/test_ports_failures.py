@@ -88,6 +88,7 @@ EVERY_METHOD: dict[type, Calls] = {
         "order": lambda c: c.shreds.order(ID, START),
         "bury": lambda c: c.shreds.bury([ID]),
         "shred": lambda c: c.shreds.shred(ID),
+        "held": lambda c: c.shreds.held(ID),
         "due": lambda c: c.shreds.due(START),
     },
     Traces: {

@@ -8,7 +8,7 @@ from gateway.catalog import SqlCatalog
 from gateway.errors import NotFound
 from gateway.model import Retention, Tenant, new_id
 from gateway.ports import Shred
-from tests.contracts.catalog.samples import ANY, START, FakeClock, new_upload, put
+from tests.contracts.catalog.samples import ANY, START, FakeClock, Time, new_upload, put
 
 DAY = timedelta(days=1)
 
@@ -48,6 +48,22 @@ async def test_the_dead_stay_dead_and_strangers_are_passed_over(
         await catalog.shreds.shred(new_id())
     with pytest.raises(NotFound):
         await catalog.shreds.order(new_id(), START)
+
+
+async def test_a_hold_holds_until_both_clocks_say_that_it_is_over(
+    catalog: SqlCatalog, clock: FakeClock, time: Time
+) -> None:
+    (tenant,) = await _tenants(catalog, 1)
+    assert await catalog.shreds.held(tenant) is None
+    ends = clock.now + DAY
+    await catalog.bin.retain(tenant, Retention(hold=ends))
+    assert await catalog.shreds.held(tenant) == ends
+    time.jumps(2 * DAY)  # a clock that is ahead
+    assert await catalog.shreds.held(tenant) == ends
+    await time.counts(2 * DAY)
+    assert await catalog.shreds.held(tenant) is None
+    with pytest.raises(NotFound):
+        await catalog.shreds.held(new_id())
 
 
 async def test_all_that_a_dead_tenant_has_is_due_to_go(catalog: SqlCatalog) -> None:
