@@ -106,6 +106,18 @@ def test_every_command_that_tells_something_tells_it_as_json(words: tuple[str, .
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_what_a_command_works_on_is_spelled_alike(words: tuple[str, ...]) -> None:
+    for parameter in COMMANDS[words].params:
+        if parameter.name == "tenant":
+            spelled = (parameter.opts, parameter.metavar)
+            assert spelled in ((["--tenant", "-t"], "ID"), (["tenant"], "TENANT"))
+        if {"--target", "--from", "--to"} & {*parameter.opts}:
+            assert parameter.metavar == "TARGET"
+        if "--yes" in parameter.opts:
+            assert "-y" in parameter.opts
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_no_option_takes_a_secret(words: tuple[str, ...]) -> None:
     for parameter in COMMANDS[words].params:
         names = " ".join(parameter.opts)
