@@ -5,8 +5,8 @@ What is true is remembered beside it: what was acknowledged, what may be gone, a
 
 import asyncio
 import random
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,7 +18,7 @@ from gateway.attachments.uploads import Draft
 from gateway.catalog import SqlCatalog
 from gateway.duties.purger import Purger
 from gateway.duties.reaper import Reaper
-from gateway.errors import GatewayError, NotFound
+from gateway.errors import CatalogUnavailable, GatewayError, NotFound
 from gateway.model import Precondition, Retention, now
 from gateway.pacing.background import Background
 from gateway.pacing.rate import Rate
@@ -135,19 +135,36 @@ class Truth:
 
     stored: dict[str, bytes] = field(default_factory=dict)  # what was acknowledged, by version
     of: dict[str, str] = field(default_factory=dict)  # version: attachment
+    turns: dict[str, tuple[int, int]] = field(default_factory=dict)  # version: began, acknowledged
+    turn: int = 0
     deleted: set[str] = field(default_factory=set)  # attachments, whether they came back or not
     purged: set[str] = field(default_factory=set)  # attachments whose purge was asked for
     due: set[str] = field(default_factory=set)  # versions whose time had come
     aged: bool = False  # a month passes just now
     harmed: set[tuple[str, str]] = field(default_factory=set)  # blobs and targets
 
+    def next(self) -> int:
+        """Count what happens."""
+        self.turn += 1
+        return self.turn
+
     def age(self) -> None:
-        """Take note of what may be gone, since a month passed."""
-        newest = {attachment: version for version, attachment in self.of.items()}
+        """Take note of what may be gone, since a month passed: it was deleted, or may have been replaced."""
         for version, attachment in self.of.items() if self.aged else ():
-            if attachment in self.deleted or version != newest[attachment]:
+            others = (each for each, of in self.of.items() if of == attachment and each != version)
+            replaced = any(self.turns[each][1] > self.turns[version][0] for each in others)
+            if replaced or attachment in self.deleted:
                 self.due.add(version)
         self.aged = False
+
+    @contextmanager
+    def unsure(self) -> Iterator[None]:
+        """Take everything for deleted where nobody knows what became of a call."""
+        try:
+            yield
+        except CatalogUnavailable:
+            self.deleted |= set(self.of.values())
+            raise
 
     def may_lack(self, version: str) -> bool:
         """Tell whether a version may be gone."""
@@ -180,9 +197,12 @@ class World:
         process = self._process
         uploads = process.bench.uploads_under(process.placing)
         draft = Draft(self.tenant, name or self._dice.choice(_NAMES))
-        receipt = await uploads.store(draft, pieces(content))
+        began = self.truth.next()
+        with self.truth.unsure():
+            receipt = await uploads.store(draft, pieces(content))
         self.truth.stored[receipt.version.id] = content
         self.truth.of[receipt.version.id] = receipt.attachment.id
+        self.truth.turns[receipt.version.id] = began, self.truth.next()
 
     async def read(self) -> None:
         """Read something that was acknowledged."""
@@ -198,7 +218,8 @@ class World:
     async def delete(self) -> None:
         """Move something to the trash."""
         name = self._dice.choice(_NAMES)
-        gone = await self._process.catalog.trash(self.tenant, name, Precondition())
+        with self.truth.unsure():
+            gone = await self._process.catalog.trash(self.tenant, name, Precondition())
         self.truth.deleted.add(gone.id)
 
     async def undelete(self) -> None:
