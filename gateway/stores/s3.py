@@ -10,7 +10,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from gateway.errors import ObjectExists, ObjectMissing, StoreDamaged, StoreDenied, StoreUnavailable
@@ -19,6 +19,7 @@ from gateway.stores.keys import checked_key, checked_prefix, checked_range, poss
 from gateway.stores.s3_client import Client, make_client
 from gateway.stores.s3_errors import s3_errors
 from gateway.stores.s3_settings import S3Settings
+from gateway.stores.s3_times import read_time
 from gateway.stores.s3_upload import S3Upload
 from gateway.stores.s3_wire import Wire
 from gateway.stores.workers import Workers
@@ -104,7 +105,7 @@ class S3Store:
         checked_key(key)
         answer = await self._head(key)
         with s3_errors():
-            return Stat(key, answer["ContentLength"], answer["LastModified"].astimezone(UTC))
+            return Stat(key, answer["ContentLength"], read_time(answer["LastModified"]))
 
     async def delete(self, key: str) -> None:
         """See the port."""
@@ -118,7 +119,7 @@ class S3Store:
         async for page in self._pages("list_objects_v2", {"Prefix": checked_prefix(prefix)}, marks):
             with s3_errors():
                 found = [
-                    Stat(each["Key"], each["Size"], each["LastModified"].astimezone(UTC))
+                    Stat(each["Key"], each["Size"], read_time(each["LastModified"]))
                     for each in page.get("Contents", ())
                 ]
             for each in found:
@@ -131,7 +132,7 @@ class S3Store:
         async for page in self._pages("list_multipart_uploads", prefixed, marks):
             with s3_errors():
                 found = [
-                    Unfinished(each["Key"], each["UploadId"], each["Initiated"].astimezone(UTC))
+                    Unfinished(each["Key"], each["UploadId"], read_time(each["Initiated"]))
                     for each in page.get("Uploads", ())
                     if possible(each["Key"])
                 ]
@@ -146,7 +147,7 @@ class S3Store:
         marks = {"PartNumberMarker": "NextPartNumberMarker"}
         async for page in self._pages("list_parts", names, marks):
             with s3_errors():
-                times = [each["LastModified"].astimezone(UTC) for each in page.get("Parts", ())]
+                times = [read_time(each["LastModified"]) for each in page.get("Parts", ())]
             last = max([last, *times])
         return last
 
