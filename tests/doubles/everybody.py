@@ -162,7 +162,7 @@ class Truth:
         """Take everything for deleted where nobody knows what became of a call."""
         try:
             yield
-        except CatalogUnavailable:
+        except (CatalogUnavailable, asyncio.CancelledError):
             self.deleted |= set(self.of.values())
             raise
 

@@ -1,8 +1,9 @@
 """Whatever everybody does at once, nothing is lost, unreadable, early or unnoticed: on both databases.
 
 Uploads, the trash, purges, holds, repairs, scrubs, restores, rotations, retirements, reseals, failovers and
-losses run beside each other in two processes, over stores that fail, while clocks jump. When all are done
-the catalog is compared with what the stores hold; in the end everything converges.
+losses run beside each other in two processes, over stores that fail, while clocks jump and some are cancelled
+wherever they are. When all are done the catalog is compared with what the stores hold; in the end everything
+converges.
 """
 
 import asyncio
@@ -38,6 +39,7 @@ DOINGS = (*OFTEN, *OFTEN, "put", *SELDOM, "reap", "promote", "wait", "age")
 ROUNDS = 4
 AT_ONCE = 12
 FAULTS = 0.03
+LEAVES, SOON = 0.3, 0.15  # how often somebody is cancelled, and within which seconds
 
 
 @pytest.fixture
@@ -75,8 +77,15 @@ async def rush(world: World) -> None:
     doings = [world._dice.choice(DOINGS) for _ in range(AT_ONCE)]
     async with asyncio.TaskGroup() as group:
         for what in doings:
-            group.create_task(_do(world, what), name=what)
+            doing = group.create_task(_do(world, what), name=what)
+            if world._dice.random() < LEAVES:
+                group.create_task(_cancel(doing, world._dice.random() * SOON))
     faults(world, 0.0)
+
+
+async def _cancel(doing: asyncio.Task[None], after: float) -> None:
+    await asyncio.sleep(after)
+    doing.cancel()
 
 
 async def _do(world: World, what: str) -> None:
