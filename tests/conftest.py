@@ -16,9 +16,9 @@ from typing import Never
 
 import pytest
 import structlog
-from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.doubles.blocking import never_blocked
 from tests.servers import binary, certificates
 from tests.servers import postgres as postgresql
 from tests.servers.certificates import Certificates
@@ -28,7 +28,6 @@ from tests.servers.versitygw import Versitygw
 
 _INSTALL = "run `python -m tests.servers.install`"
 _TESTS = Path(__file__).parent
-_OURS = ["envelope", "gateway", "keyservice", "thirdparty"]
 
 # The same examples everywhere and each time, and none that fails because the machine is busy. To look for
 # others: `--hypothesis-profile=default`.
@@ -63,13 +62,7 @@ def _loop_never_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
     if not {"service", "faults"}.intersection(request.path.parts):
         yield
         return
-    with blockbuster_ctx(scanned_modules=_OURS) as blockbuster:
-        blockbuster.functions["os.stat"].can_block_in("ssl.py", "create_default_context")
-        # botocore reads its models in a worker thread, under a loop of that thread's own.
-        for function in blockbuster.functions.values():
-            function.can_block_in("gateway/stores/s3_client.py", "_made")
-            # A glance at pages in memory; one that had to wait for the disk is the last for a while.
-            function.can_block_in("gateway/catalog/sqlite.py", "_look")
+    with never_blocked():
         yield
 
 

@@ -102,9 +102,13 @@ class Stack:
         self.gateway.settle()
 
     def stop(self) -> None:
-        """Stop both, the gateway first."""
+        """Stop both, the gateway first. Neither may have tried to block its event loop."""
         self.gateway.stop()
         self.keys.stop()
+        for daemon in (self.gateway, self.keys):
+            with daemon.log.open(errors="replace") as lines:
+                blocked = [line for line in lines if "BlockingError" in line]
+            assert not blocked, blocked[0][:1000]
 
     def hold(self, section: Mapping[str, Any]) -> None:
         """Let a customer hold root keys from now on: add a section, and start the key service again."""
@@ -155,7 +159,15 @@ class Stack:
     def _daemon(self, package: str, live: str) -> Daemon:
         config = self.home / f"{package}.toml"
         return Daemon(
-            [sys.executable, "-m", package, "serve", "--config", str(config)],
+            [
+                sys.executable,
+                "-m",
+                "tests.stack.unblocked",
+                package,
+                "serve",
+                "--config",
+                str(config),
+            ],
             log=self.home / f"{package}.log",
             ready=lambda: answers(live),
             env=self.environment,
