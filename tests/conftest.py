@@ -25,6 +25,7 @@ from tests.servers.certificates import Certificates
 from tests.servers.postgres import Postgres
 from tests.servers.vault import NewVault, SealableVault, Vault
 from tests.servers.versitygw import Versitygw
+from tests.stack.stack import Stack
 
 _INSTALL = "run `python -m tests.servers.install`"
 _TESTS = Path(__file__).parent
@@ -39,6 +40,11 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("tests")
+
+
+def pytest_configure() -> None:
+    """Watch the programs that tests start. Benchmarks leave them as they are."""
+    Stack.watched = True
 
 
 def pytest_report_header() -> list[str]:

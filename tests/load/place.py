@@ -41,6 +41,7 @@ class Place(Stack):
     """A stack whose gateway is started by `launch`."""
 
     fault: ClassVar[str] = "none"
+    watched = False  # what it costs is measured here
 
     @property
     def pid(self) -> int:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from gateway.attachments.tokens import Tokens
 from gateway.catalog import migrate, open_catalog
@@ -65,8 +65,10 @@ class Stack:
     It is more patient with what it depends on than as shipped; a test of that sets its own in `extra`.
 
     `forget` is after how many seconds the key service forgets what it has of a tenant, where that is not as
-    configured.
+    configured. Where the class is `watched`, as in tests, calls that would block an event loop are refused.
     """
+
+    watched: ClassVar[bool] = False
 
     home: Path
     targets: Mapping[str, Bucket | Path]
@@ -158,16 +160,9 @@ class Stack:
 
     def _daemon(self, package: str, live: str) -> Daemon:
         config = self.home / f"{package}.toml"
+        module = ["tests.stack.unblocked", package] if self.watched else [package]
         return Daemon(
-            [
-                sys.executable,
-                "-m",
-                "tests.stack.unblocked",
-                package,
-                "serve",
-                "--config",
-                str(config),
-            ],
+            [sys.executable, "-m", *module, "serve", "--config", str(config)],
             log=self.home / f"{package}.log",
             ready=lambda: answers(live),
             env=self.environment,
